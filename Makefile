@@ -1,0 +1,39 @@
+# `make run` trains the quickstart, `make test` checks everything; each first makes .venv and installs into it.
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.PHONY: help install run test format lock
+
+help:
+	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores"
+	@echo "make test    lint, types and tests (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
+	@echo "make format  format the code and write recipes/schema.json"
+	@echo "make lock    pin the newest versions that requirements*.txt allow (needs uv)"
+
+install: $(INSTALLED)
+
+$(INSTALLED): requirements.txt requirements-dev.txt requirements.lock
+	@if command -v uv >/dev/null; then \
+		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; \
+		uv pip install --python $(BIN)/python -r requirements.txt -r requirements-dev.txt -c requirements.lock; \
+	else \
+		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
+		$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c requirements.lock; \
+	fi
+	@touch $@
+
+run: $(INSTALLED)
+	$(BIN)/python train.py recipes/quickstart.yaml
+
+# One thread a process: the tests run side by side, and their small models gain nothing from more.
+test: $(INSTALLED)
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+format: $(INSTALLED)
+	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
+	$(BIN)/python -m hw1.schema > recipes/schema.json
+
+lock:
+	uv pip compile --universal --python-version 3.11 --no-header --no-annotate requirements.txt requirements-dev.txt -o requirements.lock

@@ -1,0 +1,233 @@
+"""The recipe as types: every section and key with its default, range and meaning. No torch, no files.
+
+The defaults are the report's best setting; `recipes/base.yaml` states them all. `hw1.recipe` reads the YAML.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
+Factor = Annotated[float, Field(ge=0.0, lt=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+Channel = Annotated[float, Field(ge=0.0, le=1.0)]
+FROM_LIST = Field(strict=False)  # YAML has lists only: a tuple may be built from one, its items stay strict
+
+
+class Section(BaseModel):
+    """Strict, closed and immutable: a wrong type or an unknown key is an error, never a conversion."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+
+
+class RunConfig(Section):
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
+    """Name of the run folder; null takes the recipe's file name without `.yaml`."""
+    dir: Annotated[str, Field(min_length=1)] = "runs"
+    """Folder that holds all runs; a run is written to `<dir>/<name>/seed<seed>/`."""
+
+
+class DataConfig(Section):
+    root: Annotated[str, Field(min_length=1)] | None = None
+    """Folder with `train/`, `val/` (and `test/`), each of class folders; or, with `val_fraction`, of class folders alone."""
+    val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Share of each class that becomes the validation split where the data has none; null expects `val/`."""
+    generate: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Training pictures per class of a generated 100-class set, drawn into `root` if it is not there; 0 = off."""
+    bad_images: Literal["stop", "skip"] = "stop"
+    """Unreadable or truncated images: `stop` before the first step and list them all, or `skip` and count them."""
+    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    """Images in one training batch; the last, smaller batch of an epoch is kept."""
+    eval_batch_size: Annotated[int, Field(ge=1, le=65536)] = 64
+    """Images in one batch of validation and prediction."""
+    num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
+    """Loader processes; null chooses by the cores the process may use. Never changes the result."""
+
+
+class AugConfig(Section):
+    size: Annotated[int, Field(ge=16, le=1024)] = 224
+    """Height and width of the model's input, pixels: training crop and validation resize."""
+    scale: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]], FROM_LIST] = (0.8, 1.0)
+    """RandomResizedCrop: smallest and largest share of the image's area."""
+    ratio: Annotated[tuple[Positive, Positive], FROM_LIST] = (3 / 4, 4 / 3)
+    """RandomResizedCrop: smallest and largest aspect (width / height)."""
+    hflip: Fraction = 0.5
+    """Probability of a horizontal flip."""
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 15.0
+    """Largest rotation either way, degrees; uniform, corners filled black."""
+    brightness: Factor = 0.2
+    """ColorJitter: factor uniform in 1 -+ this."""
+    contrast: Factor = 0.2
+    """ColorJitter: factor uniform in 1 -+ this."""
+    saturation: Factor = 0.2
+    """ColorJitter: factor uniform in 1 -+ this."""
+    hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
+    """ColorJitter: shift uniform in -+ this share of the hue circle."""
+    mean: Annotated[tuple[Channel, Channel, Channel], FROM_LIST] = (0.485, 0.456, 0.406)
+    """Per-channel mean (RGB, of values 0-1) that normalisation subtracts."""
+    std: Annotated[tuple[Positive, Positive, Positive], FROM_LIST] = (0.229, 0.224, 0.225)
+    """Per-channel standard deviation (RGB, of values 0-1) that normalisation divides by."""
+
+
+class MixupConfig(Section):
+    alpha: Annotated[float, Field(ge=0.0, le=100.0)] = 0.2
+    """Mixup's lambda is drawn from Beta(alpha, alpha), once a batch; 0 = never mix."""
+    prob: Fraction = 0.5
+    """Probability that a batch is mixed: 0 never, 0.5 the report's random Mixup, 1 every batch."""
+
+
+class LossConfig(Section):
+    label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Share of the target spread evenly over all classes, in training only."""
+
+
+class ModelConfig(Section):
+    name: Annotated[str, Field(min_length=1)] = "resnext101_32x8d_cbam"
+    """Any timm model, with or without a pretrained tag; the `*_cbam` ones are this project's."""
+    pretrained: bool = True
+    """Start from timm's ImageNet weights of the model's tag, downloaded once; false = from scratch. `weights` comes first."""
+    weights: Annotated[str, Field(min_length=1)] | None = None
+    """Local `.safetensors` or `.pth` file to start from instead of a download."""
+    num_classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
+    """Classes; null takes them from the data."""
+    cbam_stages: Annotated[tuple[Annotated[int, Field(ge=1, le=4)], ...], FROM_LIST] = (4,)
+    """Stages (1-4) that a CBAM follows; [] = plain backbone."""
+    cbam_reduction: Annotated[int, Field(ge=1, le=512)] = 16
+    """CBAM: channels are divided by this in the channel branch's hidden layer."""
+    cbam_kernel: Annotated[int, Field(ge=1, le=31)] = 7
+    """CBAM: odd kernel size of the spatial branch, pixels of the feature map."""
+    cbam_init: Literal["paper", "identity"] = "paper"
+    """CBAM's start: `paper` = random (scales features by about 0.25), `identity` = passes features unchanged."""
+    drop_layer3: Factor = 0.2
+    """Element-wise dropout after layer3."""
+    drop_rate: Factor = 0.5
+    """Dropout before the classifier."""
+
+
+class FreezeConfig(Section):
+    stages: Annotated[tuple[str, ...], FROM_LIST] = ("layer1", "layer2")
+    """Stages whose parameters are not trained: any of stem, layer1 ... layer4, or module names of another timm model."""
+    bn: Literal["train", "eval"] = "train"
+    """BatchNorm of the frozen stages: `train` keeps updating its statistics (the report), `eval` leaves them fixed."""
+
+
+class OptimConfig(Section):
+    name: Literal["adamw", "sgd"] = "adamw"
+    """AdamW, or SGD with Nesterov momentum."""
+    lr: Annotated[float, Field(gt=0.0, le=100.0)] = 1e-4
+    """Learning rate, for the batch size of the recipe (not rescaled)."""
+    betas: Annotated[tuple[Factor, Factor], FROM_LIST] = (0.9, 0.96)
+    """AdamW's betas; the first is SGD's momentum."""
+    weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.045
+    """Weight decay (decoupled in AdamW)."""
+    decay_norm_bias: bool = True
+    """Decay normalisation parameters and biases too, as the report does; false = timm's no-decay group."""
+    clip_grad: Annotated[float, Field(gt=0.0)] | None = None
+    """Largest global L2 norm of the gradient; null = no clipping."""
+
+
+class SchedConfig(Section):
+    name: Literal["plateau", "cosine", "constant"] = "plateau"
+    """`plateau` cuts the rate when validation loss stalls; `cosine` decays it to `min_lr`, step by step; `constant` keeps it."""
+    factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
+    """Plateau only: the rate is multiplied by this."""
+    patience: Annotated[int, Field(ge=0, le=10_000)] = 3
+    """Plateau only: epochs without a better validation loss that are waited out."""
+    min_lr: Annotated[float, Field(ge=0.0)] = 1e-6
+    """Lowest rate of plateau and cosine."""
+    warmup_epochs: Annotated[float, Field(ge=0.0, le=10_000.0)] = 0.0
+    """Cosine and constant only: epochs of linear warm-up from zero; may be a fraction."""
+
+
+class TrainConfig(Section):
+    epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
+    """Passes over the training data."""
+    grad_accum: Annotated[int, Field(ge=1, le=4096)] = 1
+    """Batches whose gradients are averaged, sample by sample, into one optimizer step."""
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
+    """Decay of an exponential moving average of the weights, which is then what is validated; null = off."""
+    early_stop: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Stop after this many epochs without a better validation accuracy; null = never."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """Where to train; `auto` takes CUDA, then Apple's MPS (untested), then the CPU."""
+    amp: Literal["auto", "bf16", "fp16", "off"] = "auto"
+    """Mixed precision; `auto` takes bf16 where the device computes in it, else fp16 on CUDA, else off."""
+    channels_last: bool = True
+    """Keep images and weights in NHWC memory order."""
+    compile: bool = False
+    """torch.compile the training step."""
+    deterministic: bool = False
+    """Deterministic kernels only: the same bits at every run on the same hardware, slower on CUDA."""
+
+
+class CheckpointConfig(Section):
+    every_minutes: Annotated[float, Field(gt=0.0, le=10_000.0)] = 5.0
+    """Save the whole state this often, and at the end of each epoch that is longer than a fifth of it."""
+    every_steps: Annotated[int, Field(ge=1)] | None = None
+    """Save every this many optimizer steps too; null = by time only."""
+
+
+class LogConfig(Section):
+    every_steps: Annotated[int, Field(ge=1)] = 20
+    """Steps between two looks at the running loss, each of which waits for the device."""
+    wandb: Literal["off", "online", "offline"] = "off"
+    """Weights & Biases; `online` without an API key becomes `offline` and says so."""
+    project: Annotated[str, Field(min_length=1, max_length=128)] = "hw1"
+    """wandb project."""
+    entity: str | None = None
+    """wandb team or user; null = the account's default."""
+    group: str | None = None
+    """wandb group; null = the run's name, so that the seeds of one recipe stand together."""
+    tags: Annotated[tuple[str, ...], FROM_LIST] = ()
+    """wandb tags."""
+
+
+class Recipe(Section):
+    """One training run. The section's name is the key in YAML; its fields are the keys in it."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 118
+    """Seed of everything that is drawn: weights, order, augmentation, Mixup, dropout."""
+    run: RunConfig = RunConfig()
+    data: DataConfig = DataConfig()
+    aug: AugConfig = AugConfig()
+    mixup: MixupConfig = MixupConfig()
+    loss: LossConfig = LossConfig()
+    model: ModelConfig = ModelConfig()
+    freeze: FreezeConfig = FreezeConfig()
+    optim: OptimConfig = OptimConfig()
+    sched: SchedConfig = SchedConfig()
+    train: TrainConfig = TrainConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+
+
+# Keys that may differ when a run is continued: they change how long, where or how loudly it runs, not what is computed.
+# `data.root` may move because the files themselves are compared.
+MAY_CHANGE = (
+    "run.dir", "data.root", "data.num_workers", "data.eval_batch_size", "train.epochs", "train.device", "train.compile",
+    "checkpoint.*", "log.*",
+)  # fmt: skip
+
+
+def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
+    """Settings that are each valid but not together, as (dotted key, what is wrong)."""
+    found = []
+    for key, pair in (("aug.scale", recipe.aug.scale), ("aug.ratio", recipe.aug.ratio)):
+        if pair[0] > pair[1]:
+            found.append((key, f"the first value must not exceed the second, got {list(pair)}"))
+    if recipe.model.cbam_kernel % 2 == 0:
+        found.append(("model.cbam_kernel", f"must be odd, got {recipe.model.cbam_kernel}"))
+    for key, items in (("model.cbam_stages", recipe.model.cbam_stages), ("freeze.stages", recipe.freeze.stages)):
+        if len(set(items)) < len(items):
+            found.append((key, f"names a stage twice: {list(items)}"))
+    if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
+        found.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
+    if recipe.sched.name != "constant" and recipe.sched.min_lr > recipe.optim.lr:
+        found.append(("sched.min_lr", f"must not exceed optim.lr ({recipe.optim.lr}), got {recipe.sched.min_lr}"))
+    if recipe.sched.warmup_epochs > recipe.train.epochs:
+        found.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
+    if recipe.data.generate and recipe.data.val_fraction is not None:
+        found.append(("data.val_fraction", "generated data has its own val/; leave it null"))
+    if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
+        found.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
+    return found

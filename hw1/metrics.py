@@ -1,0 +1,77 @@
+"""Arrays to numbers: exact means over samples, in float64. NumPy only.
+
+Everywhere `logits` is float [N, C] and `labels` int [N] with values in 0 ... C-1, N >= 1; anything else raises `ValueError`.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
+    """Logarithm of softmax over the last axis, float64 of the same shape; safe for logits of any size."""
+    shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
+    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+
+
+def nll(logits: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Cross-entropy in nats, the mean over samples (not over batch means, which misweight a smaller last batch)."""
+    _check(logits, labels)
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
+
+
+def top_k_accuracy(logits: NDArray[Any], labels: NDArray[Any], k: int) -> float:
+    """Share of samples (0-1) whose label is among the `k` largest logits; `k` beyond C counts as C.
+
+    Ties go to the lower class, as in `argmax`, so exactly `k` classes are guessed and a model that says the same of every class gets
+    the share of the first `k` classes: chance, where classes are balanced. A label whose logit is NaN is not found (unless k = C).
+    """
+    _check(logits, labels)
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    own = logits[np.arange(len(labels)), labels][:, None]
+    comes_later = np.arange(logits.shape[1]) > labels[:, None]
+    beaten = ((logits < own) | ((logits == own) & comes_later)).sum(axis=1)
+    return float((beaten >= logits.shape[1] - k).mean())
+
+
+def summarize(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float | int]:
+    """`loss` (mean cross-entropy, nats), `top1`, `top5` (shares, 0-1) and `num_images`."""
+    return {
+        "loss": nll(logits, labels),
+        "top1": top_k_accuracy(logits, labels, 1),
+        "top5": top_k_accuracy(logits, labels, 5),
+        "num_images": len(labels),
+    }
+
+
+def per_class(logits: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
+    """One row a class, in class order: `class` (its name), `support` (its samples), `precision`, `recall`, `f1` of the top-1 guess.
+
+    A quotient 0/0 is 0: recall of a class without samples, precision of one that is never guessed, f1 of one without either.
+    """
+    _check(logits, labels)
+    num_classes = logits.shape[1]
+    if len(names) != num_classes:
+        raise ValueError(f"{len(names)} class names for {num_classes} classes")
+    guesses = logits.argmax(axis=1)
+    support = np.bincount(labels, minlength=num_classes)
+    guessed = np.bincount(guesses, minlength=num_classes)
+    right = np.bincount(labels[guesses == labels], minlength=num_classes)
+    precision, recall = right / np.maximum(guessed, 1), right / np.maximum(support, 1)
+    f1 = 2 * right / np.maximum(guessed + support, 1)  # = 2PR / (P + R)
+    return [
+        {"class": name, "support": int(support[c]), "precision": float(precision[c]), "recall": float(recall[c]), "f1": float(f1[c])}
+        for c, name in enumerate(names)
+    ]
+
+
+def _check(logits: NDArray[Any], labels: NDArray[Any]) -> None:
+    if logits.ndim != 2 or labels.shape != (len(logits),):
+        raise ValueError(f"expected logits [N, C] and labels [N], got {logits.shape} and {labels.shape}")
+    if not len(labels):
+        raise ValueError("no samples")
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= logits.shape[1]:
+        raise ValueError(f"labels must be integers of 0 ... {logits.shape[1] - 1}, got {labels.dtype} {labels.min()} ... {labels.max()}")

@@ -1,0 +1,117 @@
+"""Training curves of one run."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from hw1.plots.figure import BLUE, GREEN, ORANGE, TEXT, house_style, new_figure
+
+MARKED_EPOCHS = 25  # up to here each epoch has room for a dot of its own
+
+Row = Mapping[str, Any]
+
+
+def plot_curves(rows: Sequence[Row]) -> Figure:
+    """Loss, accuracy (best epoch marked) and learning rate over epochs, side by side.
+
+    `rows` are the run's epoch records in order, each with epoch, train_loss, train_acc, val_loss, val_top1 and lr (losses in nats,
+    accuracies 0-1). The best epoch has the highest val_top1, ties going to the lower val_loss, then to the earlier one. A value that
+    is None, NaN or infinite leaves a gap. Raises `ValueError` for no rows.
+    """
+    if not rows:
+        raise ValueError("no epochs to plot")
+    with house_style():
+        figure = new_figure(13.5, 4.2)
+        loss, accuracy, rate = figure.subplots(1, 3)
+        epochs = _column(rows, "epoch")
+        _draw(loss, epochs, _column(rows, "train_loss"), ORANGE, "train", dashed=True)
+        _draw(loss, epochs, _column(rows, "val_loss"), BLUE, "validation")
+        _draw(accuracy, epochs, _column(rows, "train_acc"), ORANGE, "train", dashed=True)
+        _draw(accuracy, epochs, _column(rows, "val_top1"), BLUE, "validation")
+        _draw(rate, epochs, _column(rows, "lr"), GREEN, "learning rate")
+        _mark_best(accuracy, rows)
+        _finish(loss, epochs, "Loss", "cross-entropy (nats)")
+        _finish(accuracy, epochs, "Accuracy", "top-1 accuracy")
+        _finish(rate, epochs, "Learning rate", "learning rate (log scale)")
+        _scale_loss(loss)
+        _scale_accuracy(accuracy)
+        _scale_rate(rate, _column(rows, "lr"))
+        for axes in (loss, accuracy):
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.4, handlelength=2.2)
+    return figure
+
+
+def best_epoch(rows: Sequence[Row]) -> int | None:
+    """Position in `rows` of the best epoch, None if no validation accuracy is finite."""
+    scores = [(_number(row["val_top1"]), -_number(row["val_loss"]), -i) for i, row in enumerate(rows)]
+    scores = [(top1, loss if math.isfinite(loss) else -math.inf, i) for top1, loss, i in scores if math.isfinite(top1)]
+    return -max(scores)[2] if scores else None
+
+
+def _number(value: Any) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+    values = np.array([_number(row[key]) for row in rows], dtype=np.float64)
+    values[~np.isfinite(values)] = np.nan
+    return values
+
+
+def _draw(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], color: str, label: str, *, dashed: bool = False) -> None:
+    few = len(x) <= MARKED_EPOCHS
+    axes.plot(
+        x,
+        y,
+        color=color,
+        label=label,
+        linestyle=(0, (4, 2)) if dashed else "-",
+        marker="o" if few else None,
+        markersize=4.5,
+        linewidth=1.8 if len(x) <= 150 else 1.2,
+    )
+
+
+def _mark_best(axes: Axes, rows: Sequence[Row]) -> None:
+    best = best_epoch(rows)
+    if best is None:
+        return
+    epoch, top1 = _number(rows[best]["epoch"]), _number(rows[best]["val_top1"])
+    label = f"best: {top1:.4f} at epoch {epoch:.0f}"
+    axes.plot([epoch], [top1], marker="*", markersize=14, color=BLUE, markeredgecolor="white", linestyle="none", label=label, zorder=5)
+
+
+def _finish(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str) -> None:
+    axes.set_title(title)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(ylabel)
+    margin = max(0.03 * (epochs[-1] - epochs[0]), 0.5)
+    axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
+
+
+def _scale_loss(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(0.0, low), high)
+
+
+def _scale_accuracy(axes: Axes) -> None:
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(-0.02, low), min(1.02, high))
+
+
+def _scale_rate(axes: Axes, rates: NDArray[np.float64]) -> None:
+    positive = rates[rates > 0]
+    axes.set_yscale("log", nonpositive="mask")
+    if len(positive):
+        axes.set_ylim(10 ** math.floor(math.log10(positive.min())) * 0.8, 10 ** math.ceil(math.log10(positive.max())) * 1.25)
+    axes.yaxis.set_major_locator(LogLocator(base=10))
+    axes.yaxis.set_major_formatter(LogFormatterSciNotation(base=10))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    axes.tick_params(axis="y", which="minor", color=TEXT, length=2)

@@ -1,0 +1,123 @@
+"""Everything that one training holds between two steps, and how it becomes a checkpoint and back."""
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from hw1.config import Recipe
+from hw1.data.folders import ClassMap
+from hw1.device import Autocast, amp_dtype, autocast_of, get_rng_state, set_rng_state
+from hw1.losses import SeededMixup, build_mixup, build_train_loss
+from hw1.models.build import build_model
+from hw1.models.freeze import freeze_stages
+from hw1.optim import Schedule, build_optimizer, build_schedule
+
+
+@dataclass
+class Progress:
+    """How far a run is; plain numbers only."""
+
+    epoch: int = 0
+    """Epochs trained and validated."""
+    step: int = 0
+    """Batches done of the epoch under way."""
+    updates: int = 0
+    """Optimizer steps in all."""
+    epoch_seconds: float = 0.0
+    """Training time of the epoch under way."""
+    seconds: float = 0.0
+    """Training and validation time of all finished epochs."""
+    best_epoch: int = 0
+    best_top1: float = -1.0
+    best_loss: float = float("inf")
+
+
+@dataclass
+class Training:
+    """Model, optimizer and all other state of one run. `forward` is the model, compiled where the recipe says so."""
+
+    recipe: Recipe
+    device: torch.device
+    classes: ClassMap
+    fingerprint: str
+    model: nn.Module
+    forward: nn.Module
+    optimizer: torch.optim.Optimizer
+    schedule: Schedule
+    scaler: torch.amp.GradScaler
+    autocast: Autocast
+    mixup: SeededMixup | None
+    loss: nn.Module
+    ema: ModelEmaV3 | None
+    sums: Tensor
+    """[3] on the device: loss, correct predictions and images, summed over the epoch under way."""
+    progress: Progress = field(default_factory=Progress)
+    wandb_id: str | None = None
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The model that is validated and kept as the best: the average of the weights where there is one."""
+        return self.ema.module if self.ema else self.model
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "ema": self.ema.module.state_dict() if self.ema else None,
+            "rng": get_rng_state(),
+            "sums": self.sums.cpu(),
+            "progress": dataclasses.asdict(self.progress),
+            "classes": list(self.classes.names),
+            "fingerprint": self.fingerprint,
+            "wandb_id": self.wandb_id,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.ema:
+            self.ema.module.load_state_dict(state["ema"])
+        set_rng_state(state["rng"])
+        self.sums.copy_(state["sums"])
+        self.progress = Progress(**state["progress"])
+        self.wandb_id = state["wandb_id"]
+
+
+def build_training(
+    recipe: Recipe, device: torch.device, classes: ClassMap, fingerprint: str, steps_per_epoch: int, *, load_weights: bool
+) -> Training:
+    """Builds everything from the recipe; `load_weights=False` where a checkpoint will fill it in. `UserError` for what cannot be."""
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.model, classes.num_classes, load_weights=load_weights)
+    freeze_stages(model, recipe.freeze)
+    memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    model = model.to(device=device, memory_format=memory_format)
+    dtype = amp_dtype(recipe.train, device)
+    optimizer = build_optimizer(model, recipe.optim)
+    updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
+    mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
+    decay = recipe.train.ema_decay
+    return Training(
+        recipe=recipe,
+        device=device,
+        classes=classes,
+        fingerprint=fingerprint,
+        model=model,
+        forward=torch.compile(model) if recipe.train.compile else model,
+        optimizer=optimizer,
+        schedule=build_schedule(optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=updates_per_epoch),
+        scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
+        autocast=autocast_of(device, dtype),
+        mixup=mixup,
+        loss=build_train_loss(mixup is not None, recipe.loss),
+        ema=ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None,
+        sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
+    )

@@ -1,0 +1,27 @@
+"""Settings that every test shares."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("WANDB_MODE", "offline")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _cache_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is remembered between runs (checked images) stays inside the test."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def photos() -> Path:
+    """Root of real photographs in the report's layout, from HW1_PHOTOS."""
+    root = os.environ.get("HW1_PHOTOS")
+    if not root:
+        pytest.skip("HW1_PHOTOS names no folder of photographs")
+    return Path(root)
