@@ -1,56 +1,84 @@
-"""Checkpoints: written whole or not at all, read without running any code from them."""
+"""Checkpoints: written whole or not at all, read without running any code from them, and refused where a single bit has changed."""
 
+import hashlib
 import io
 import json
-import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor
 
 from hw1.errors import UserError
 from hw1.files import write_atomic
 
 FORMAT = 1
+DIGEST_BYTES = 64  # SHA-256 in hexadecimal
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Saves tensors, numbers, strings, lists and dicts; `torch.load(path, weights_only=True)` reads them back."""
+    """Saves tensors, numbers, strings, lists and dicts; `torch.load(path, weights_only=True)` reads them back.
+
+    torch's zip archive ends with the SHA-256 of all before it, as the archive's comment: `torch.load` compares no checksum of its own.
+    Raises `RunError` where the file cannot be written.
+    """
     buffer = io.BytesIO()
     torch.save({"format": FORMAT, **state}, buffer)
-    write_atomic(path, buffer.getvalue())
+    buffer.seek(-2, io.SEEK_END)  # an archive without a comment ends with its length, 0
+    buffer.write(DIGEST_BYTES.to_bytes(2, "little"))
+    buffer.write(hashlib.sha256(buffer.getbuffer()).hexdigest().encode())
+    write_atomic(path, buffer.getbuffer())
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Reads what `save_state` wrote, to the CPU. `UserError` if the file is damaged or of another format."""
+    """Reads what `save_state` wrote, to the CPU. `UserError` if the file is damaged, of another format or would run code."""
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path}: damaged, cannot be continued from ({_first_line(error)}); --overwrite starts over") from None
+        data = path.read_bytes()
+        if hashlib.sha256(memoryview(data)[:-DIGEST_BYTES]).hexdigest().encode() != data[-DIGEST_BYTES:]:
+            raise ValueError("checksum does not match")
+        state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what torch raises
+        raise UserError(f"{path}: damaged, or no checkpoint of this program ({_first_line(error)}); --overwrite starts over") from None
     if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path}: no checkpoint of this version (format {FORMAT})")
+        raise UserError(f"{path}: no checkpoint of this version (format {FORMAT}); --overwrite starts over")
     return state
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Saves weights as safetensors; `meta` (JSON types) goes into the file's header."""
+    """Saves weights as safetensors; `meta` (JSON types) and a checksum go into the file's header.
+
+    Raises `RunError` where the file cannot be written.
+    """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    write_atomic(path, safetensors.torch.save(contiguous, {"hw1": json.dumps(dict(meta))}))
+    text = json.dumps(dict(meta))
+    write_atomic(path, safetensors.torch.save(contiguous, {"hw1": text, "sha256": _digest(contiguous, text)}))
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """Reads what `save_weights` wrote: (weights on the CPU, meta). `UserError` if the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
-            meta = json.loads((file.metadata() or {})["hw1"])
-            return {name: file.get_tensor(name) for name in file.keys()}, meta  # noqa: SIM118 - not a dict
-    except (OSError, SafetensorError, KeyError, ValueError) as error:
+            header = file.metadata() or {}
+            if not {"hw1", "sha256"} <= header.keys():
+                raise ValueError("not written by hw1")
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+        if _digest(tensors, header["hw1"]) != header["sha256"]:
+            raise ValueError("checksum does not match")
+        return tensors, json.loads(header["hw1"])
+    except Exception as error:  # there is no end to what damaged bytes raise
         raise UserError(f"{path}: damaged, or no checkpoint of this program ({_first_line(error)})") from None
+
+
+def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
+    """SHA-256 of the text and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
 
 
 def _first_line(error: Exception) -> str:

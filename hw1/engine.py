@@ -1,6 +1,7 @@
 """The training loop: fit -> train_epoch -> train_step."""
 
 import time
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -57,7 +58,7 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
     """Opens and checks the data; earlier `problems` with the recipe are reported together with those of the data."""
     try:
         if recipe.data.generate and recipe.data.root and not problems:
-            draw_shapes(recipe.data.root, recipe.data.generate)
+            draw_shapes(Path(recipe.data.root).expanduser(), recipe.data.generate)
         data = open_training_data(recipe.data, recipe.seed, recipe.model.num_classes)
     except UserError as error:
         raise UserError(*problems, *error.problems) from None
@@ -69,7 +70,7 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
     device = pick_device(recipe.train)
-    data = open_data(recipe, check_model(recipe.model, recipe.freeze))
+    data = open_data(recipe, check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size))
     train_loader = build_train_loader(data.train, recipe, device)
     steps = train_loader.num_batches
     training = build_training(recipe, device, data.classes, data.fingerprint, steps, load_weights=status == "new")
@@ -105,7 +106,7 @@ def _start(session: Session, *, fresh: bool) -> None:
             "wandb_id": training.wandb_id,
         }
         run.write_json(run.env, {**describe_environment(device_name(training.device)), **facts})
-        images, labels = session.train_loader.first_samples(24)
+        images, labels = session.train_loader.preview(24)
         save_figure(plot_samples(images, [data.classes.names[label] for label in labels]), run.samples)
         torch.manual_seed(recipe.seed)  # dropout's draws must not depend on what was drawn to build the model
     elif session.is_best:

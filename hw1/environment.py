@@ -30,6 +30,8 @@ def _git(*arguments: str) -> str | None:
 
 def git_state() -> dict[str, Any] | None:
     """Commit of the code and whether it was changed since; None outside a checkout."""
+    if not _git("ls-files", Path(__file__).name):  # installed somewhere below another repository, whose commit says nothing
+        return None
     commit = _git("rev-parse", "HEAD")
     return {"commit": commit, "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))} if commit else None
 

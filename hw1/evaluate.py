@@ -51,9 +51,15 @@ class Predictions:
         """
         if (len(files), len(class_names)) != self.logits.shape:
             raise ValueError(f"{len(files)} files and {len(class_names)} class names for logits {self.logits.shape}")
-        texts = {"files": np.array(files, dtype=np.str_), "class_names": np.array(class_names, dtype=np.str_)}
         buffer = io.BytesIO()
-        np.savez(buffer, index=self.index, logits=self.logits, labels=self.labels, **texts)
+        np.savez(
+            buffer,
+            index=self.index,
+            logits=self.logits,
+            labels=self.labels,
+            files=np.array(files, dtype=np.str_),
+            class_names=np.array(class_names, dtype=np.str_),
+        )
         write_atomic(path, buffer.getvalue())
 
 

@@ -1,17 +1,18 @@
 """Writing files so that a reader, or a crash, never meets half of one."""
 
 import os
-import tempfile
+import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from hw1.errors import RunError
 
 
-def write_atomic(path: Path, data: bytes) -> None:
+def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Writes `data` to a temporary file beside `path`, syncs it to disk and renames it into place.
 
-    Whatever happens on the way, `path` holds either its old content or the new, and no temporary file stays behind.
-    Raises `RunError` where the disk is full or the folder cannot be written to.
+    Whatever happens on the way, `path` holds either its old content or the new. A temporary file stays behind only where the
+    process is killed meanwhile (`remove_leftovers`). Raises `RunError` where the disk is full or the folder cannot be written to.
     """
     try:
         _write(path, data)
@@ -19,26 +20,27 @@ def write_atomic(path: Path, data: bytes) -> None:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _write(path: Path, data: bytes) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files of writers that were killed; only where no other process is writing."""
+    for path in folder.glob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # so that two writers do not share one
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _umask() -> int:
-    current = os.umask(0)
-    os.umask(current)
-    return current
+    with suppress(OSError):  # some network file systems cannot sync a folder; the file itself is complete
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)

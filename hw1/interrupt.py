@@ -2,9 +2,13 @@
 
 import os
 import signal
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+
+ECHO_SECONDS = 1.0
+"""A signal this soon after the first is the same request: `timeout`, and wrappers that pass on Ctrl-C, send each twice."""
 
 
 class StopRequest:
@@ -12,14 +16,19 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.signum: int | None = None
+        self._received_at = 0.0
 
     def __call__(self) -> int | None:
         return self.signum
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        if self.signum is not None:  # asked twice: go at once; whatever is on disk was written atomically
-            os._exit(128 + signum)
-        self.signum = signum
+        if self.signum is None:
+            self.signum = signum
+            self._received_at = time.monotonic()
+            with suppress(OSError):  # not print: the signal may have come in the middle of one
+                os.write(2, b"\nstopping after this step; another signal ends the process at once\n")
+        elif time.monotonic() - self._received_at > ECHO_SECONDS:
+            os._exit(128 + signum)  # whatever is on disk was written atomically
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:

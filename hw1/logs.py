@@ -1,10 +1,12 @@
-"""Where the numbers of a run go: console, `metrics.jsonl` and `.csv`, wandb."""
+"""Where the numbers of a run go besides its folder: console and wandb."""
 
+import netrc
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from hw1.config import Recipe
 from hw1.runs import RunFolder
@@ -31,44 +33,74 @@ class WandbRun:
     """A run of the real wandb client; the same id continues it. `epoch` is the x-axis of every curve."""
 
     def __init__(self, recipe: Recipe, run: RunFolder, run_id: str | None, last_epoch: int) -> None:
+        """Starts the client, or continues run `run_id`, which has the epochs up to `last_epoch` already.
+
+        `log.wandb: online` becomes `offline`, with one line said, where there is no API key or the server cannot be used.
+        """
         import wandb  # only when it is on: the import takes a second, and the user may not want it at all
 
-        mode = recipe.log.wandb
-        if mode == "online" and not (os.environ.get("WANDB_API_KEY") or wandb.api.api_key):
-            say("wandb: no API key found (`wandb login`), so this run is recorded offline; `wandb sync` uploads it later")
-            mode = "offline"
         self._wandb = wandb
-        self._run = wandb.init(
-            project=recipe.log.project,
-            entity=recipe.log.entity,
-            group=recipe.log.group or recipe.run.name,
-            tags=list(recipe.log.tags),
-            name=f"{recipe.run.name}-seed{recipe.seed}",
-            id=run_id or wandb.util.generate_id(),
-            resume="allow" if mode == "online" else None,
-            mode=mode,
-            dir=run.path,
-            config=recipe.model_dump(mode="json"),
-            settings=wandb.Settings(console="off", silent=True),
-        )
+        self._run = _start_client(recipe, run, run_id)
+        self._last_epoch = last_epoch
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
-        self._last_epoch = last_epoch
 
     @property
     def id(self) -> str:
         return str(self._run.id)
 
     def log(self, row: Row) -> None:
-        if row["epoch"] > self._last_epoch:  # an epoch that was repeated after an interruption is there already
-            self._run.log(row)
+        """Sends the row of one epoch, once: an epoch that was repeated after an interruption may be there already."""
+        if row["epoch"] > self._last_epoch:
+            self._run.log(row, step=2 * row["epoch"], commit=True)  # odd steps are for pictures; wandb drops a step that comes twice
             self._last_epoch = row["epoch"]
 
     def finish(self, summary: Mapping[str, Any], pictures: Mapping[str, Path]) -> None:
-        self._run.log({name: self._wandb.Image(str(path)) for name, path in pictures.items() if path.is_file()})
+        """Sends the pictures that exist and the summary, and ends the client."""
+        images = {name: self._wandb.Image(str(path)) for name, path in pictures.items() if path.is_file()}
+        self._run.log(images, step=2 * self._last_epoch + 1, commit=True)
         self._run.summary.update(dict(summary))
         self._run.finish()
 
     def stop(self) -> None:
         """Ends the client without calling the run finished."""
         self._run.finish(exit_code=1)
+
+
+def _start_client(recipe: Recipe, run: RunFolder, run_id: str | None) -> Any:
+    import wandb
+
+    arguments: dict[str, Any] = {
+        "project": recipe.log.project,
+        "entity": recipe.log.entity,
+        "group": recipe.log.group or recipe.run.name,
+        "tags": list(recipe.log.tags),
+        "name": f"{recipe.run.name}-seed{recipe.seed}",
+        "id": run_id,
+        "dir": run.path,
+        "config": recipe.model_dump(mode="json"),
+        "settings": wandb.Settings(console="off", silent=True),
+    }
+    if recipe.log.wandb == "online":
+        reason = "no API key found (`wandb login`)"
+        if _has_api_key(wandb.setup().settings.base_url):
+            try:
+                client = wandb.init(mode="online", resume="allow", **arguments)
+                say(f"wandb: {client.url}")
+                return client
+            except wandb.Error as error:  # a wrong key, or no way to the server: no reason not to train
+                reason = str(error).partition("\n")[0].rstrip(".")
+        say(f"wandb: {reason}, so this run is recorded offline; `wandb sync {run.path}/wandb/offline-*` uploads it later")
+    return wandb.init(mode="offline", **arguments)
+
+
+def _has_api_key(base_url: str) -> bool:
+    """Whether wandb will find credentials for this server without asking: in the environment or in the netrc file."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    file = os.environ.get("NETRC") or next((p for p in ("~/.netrc", "~/_netrc") if Path(p).expanduser().exists()), "~/.netrc")
+    try:
+        entries = netrc.netrc(Path(file).expanduser())
+    except (OSError, netrc.NetrcParseError):
+        return False
+    return entries.authenticators(urlsplit(base_url).netloc) is not None

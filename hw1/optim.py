@@ -1,7 +1,7 @@
 """Optimizer, parameter groups and learning-rate schedules."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from timm.optim import param_groups_weight_decay
@@ -20,7 +20,8 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
 
     Frozen parameters are in no group. With `decay_norm_bias` there is one group, all of which decays (the report); without, timm's two:
     biases, one-dimensional parameters and those that `model.no_weight_decay()` names do not decay. Give the model itself, not a
-    compiled or averaged wrapper, whose parameters have other names.
+    compiled or averaged wrapper, whose parameters have other names. Gradients must come from autograd: it keeps them in their
+    parameter's memory order, which torch's fused kernels on the CPU take for granted without a check.
 
     Raises `UserError` if nothing is trainable.
     """
@@ -29,7 +30,7 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
         raise UserError("freeze.stages: every parameter of the model is frozen, nothing is left to train")
     groups: list[dict[str, Any]] = [{"params": trained, "weight_decay": config.weight_decay}]
     if not config.decay_norm_bias:
-        exempt = model.no_weight_decay() if hasattr(model, "no_weight_decay") else ()
+        exempt: Collection[str] = getattr(model, "no_weight_decay", tuple)()
         groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=exempt)
     fused = all(parameter.device.type in FUSED_DEVICES for parameter in trained)
     kernel = {"fused": True} if fused else {"foreach": True}
@@ -74,8 +75,8 @@ class Schedule:
     def before_step(self, step: int) -> None:
         """Sets the rate of optimizer step `step`, counted from 0 over the whole run."""
         if self._plateau is None:
-            args = {"base_lr": self._base_lr, "num_steps": self._num_steps, "warmup_steps": self._warmup_steps}
-            self._set_lr(learning_rate(step, self._config, **args))
+            rate = learning_rate(step, self._config, base_lr=self._base_lr, num_steps=self._num_steps, warmup_steps=self._warmup_steps)
+            self._set_lr(rate)
 
     def after_epoch(self, val_loss: float) -> None:
         """Takes the epoch's validation loss; only `plateau` looks at it."""

@@ -1,5 +1,6 @@
 """The run folder: where each file of a run is, what state the run is in, who may write it. No torch."""
 
+import errno
 import fcntl
 import json
 import shutil
@@ -10,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hw1.config import Recipe
-from hw1.errors import UserError
-from hw1.files import write_atomic
+from hw1.errors import RunError, UserError
+from hw1.files import remove_leftovers, write_atomic
 from hw1.recipe import differences, dump_recipe, load_recipe
 
 Status = Literal["new", "interrupted", "finished"]
@@ -32,8 +33,9 @@ class RunFolder:
         """The run in `path`; `UserError` if there is none."""
         run = cls(Path(path))
         if not run.config.is_file():
-            inner = sorted(p.parent for p in run.path.glob("**/config.yaml"))
-            raise UserError(f"{path}: no run folder (it has no config.yaml)" + (f"; did you mean {inner[0]}?" if inner else ""))
+            inner = sorted(p.parent for depth in ("*", "*/*") for p in run.path.glob(f"{depth}/config.yaml"))
+            what = "no run folder (it has no config.yaml)" if run.path.is_dir() else "no such folder"
+            raise UserError(f"{path}: {what}" + (f"; did you mean {inner[0]}?" if inner else ""))
         return run
 
     @property
@@ -85,16 +87,25 @@ class RunFolder:
         return load_recipe(self.config)
 
     def read_metrics(self) -> list[dict[str, Any]]:
-        """One record per finished epoch, in order."""
+        """One record per finished epoch, in order. `UserError` for a line that this program did not write."""
         if not self.metrics_jsonl.is_file():
             return []
-        return [json.loads(line) for line in self.metrics_jsonl.read_text().splitlines()]
+        rows = []
+        for number, line in enumerate(self.metrics_jsonl.read_bytes().splitlines(), start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise UserError(f"{self.metrics_jsonl}: line {number} is damaged; delete it, or --overwrite starts over")
+            rows.append(row)
+        return rows
 
     def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
         """Writes `metrics.jsonl` and `metrics.csv` whole, so that neither ever holds half a row or one twice."""
         write_atomic(self.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in rows).encode())
         names = list(rows[0]) if rows else []
-        lines = [",".join(names), *(",".join(repr(row[name]) for name in names) for row in rows)]
+        lines = [",".join(names), *(",".join(json.dumps(row[name]) for name in names) for row in rows)]
         write_atomic(self.metrics_csv, ("\n".join(lines) + "\n").encode())
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
@@ -102,21 +113,36 @@ class RunFolder:
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run for this process; the lock dies with it. `UserError` if another process has it."""
-        with open(self.path / ".lock", "w") as file:
+        """Holds the run for this process; the lock dies with it. `UserError` if another process has it.
+
+        A POSIX lock, unlike flock's, is not inherited by forked loader workers, which may outlive a killed process by seconds.
+        """
+        try:
+            file = open(self.path / ".lock", "w")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written to: {error.strerror}") from None
+        with file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                raise UserError(f"{self.path}: another process is training this run") from None
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                is_held = error.errno in (errno.EACCES, errno.EAGAIN)
+                what = "another process is training this run" if is_held else f"cannot be locked: {error.strerror}"
+                raise UserError(f"{self.path}: {what}") from None
             yield
 
 
 def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
     """Compares the run folder with the recipe; reads only. With `overwrite` a run in it counts as not there.
 
-    Raises `UserError` if the folder holds another recipe's run (naming each key that differs and may not) or no run at all.
+    Raises `UserError` if the folder holds another recipe's run (naming each key that differs and may not), a damaged one or none at all.
     """
-    if not run.path.exists() or not any(p.name != ".lock" for p in run.path.iterdir()):
+    try:
+        is_empty = not any(item.name != ".lock" for item in run.path.iterdir())
+    except FileNotFoundError:
+        return "new"
+    except OSError as error:
+        raise UserError(f"{run.path}: cannot be a run folder: {error.strerror}") from None
+    if is_empty:
         return "new"
     if not run.config.is_file():
         raise UserError(f"{run.path}: exists, but is no run folder; choose another with run.name=NAME or run.dir=FOLDER")
@@ -128,20 +154,40 @@ def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> S
             *(f"{run.path}: made with another recipe: {line}" for line in refused),
             f"{run.path}: run.name=NAME starts another run, --overwrite starts this one over",
         )
-    if run.summary.is_file():
-        summary = json.loads(run.summary.read_text())
-        if summary["stopped_early"] or summary["epochs"] >= recipe.train.epochs:
-            return "finished"
-    return "interrupted" if run.last.is_file() else "new"
+    if run.summary.is_file() and _has_all_epochs(run, recipe):
+        return "finished"
+    if run.last.is_file():
+        return "interrupted"
+    if run.best.is_file():
+        raise UserError(f"{run.path}: has a best checkpoint, but no {run.last.name} to continue from; --overwrite starts over")
+    return "new"
+
+
+def _has_all_epochs(run: RunFolder, recipe: Recipe) -> bool:
+    try:
+        summary = json.loads(run.summary.read_bytes())
+        return bool(summary["stopped_early"] or summary["epochs"] >= recipe.train.epochs)
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{run.summary}: damaged; delete it to continue the run, or --overwrite starts over") from None
 
 
 def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
-    """Makes the folder and states the recipe in it; `fresh` first empties it of an earlier run (the lock stays)."""
-    if fresh:
-        for item in run.path.iterdir():
-            if item.name != ".lock":
-                shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
-    run.last.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(run.config, dump_recipe(recipe).encode())
-    if run.summary.is_file():  # more epochs were asked for: it is not finished any more
-        run.summary.unlink()
+    """Makes the folder and states the recipe in it; `fresh` first empties it of an earlier run (the lock stays).
+
+    Killed half-way it leaves a run folder that can be started or overwritten. Raises `RunError` if the folder cannot be written to.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        # A run with fewer epochs than asked for is not finished any more; one that is overwritten must not be continued.
+        run.summary.unlink(missing_ok=True)
+        if fresh:
+            run.last.unlink(missing_ok=True)
+            for item in run.path.iterdir():
+                if item not in (run.path / ".lock", run.config):  # without config.yaml it would be no run folder
+                    shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        write_atomic(run.config, dump_recipe(recipe).encode())
+        run.last.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{error.filename or run.path}: cannot be written: {error.strerror}") from None
+    remove_leftovers(run.path)
+    remove_leftovers(run.last.parent)

@@ -96,7 +96,7 @@ def build_training(
 ) -> Training:
     """Builds everything from the recipe; `load_weights=False` where a checkpoint will fill it in. `UserError` for what cannot be."""
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.model, classes.num_classes, load_weights=load_weights)
+    model = build_model(recipe.model, classes.num_classes, load_weights=load_weights, image_size=recipe.aug.size)
     freeze_stages(model, recipe.freeze)
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device=device, memory_format=memory_format)

@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.figure import BLUE, GREEN, ORANGE, TEXT, house_style, new_figure
+from hw1.plots.figure import BLUE, GREEN, ORANGE, house_style, new_figure
 
 MARKED_EPOCHS = 25  # up to here each epoch has room for a dot of its own
+DASHED_EPOCHS = 150  # beyond, noise between epochs would swallow the dashes
 
 Row = Mapping[str, Any]
 
@@ -30,19 +31,20 @@ def plot_curves(rows: Sequence[Row]) -> Figure:
         figure = new_figure(13.5, 4.2)
         loss, accuracy, rate = figure.subplots(1, 3)
         epochs = _column(rows, "epoch")
-        _draw(loss, epochs, _column(rows, "train_loss"), ORANGE, "train", dashed=True)
+        train_dashes = (0, (4, 2)) if len(rows) <= DASHED_EPOCHS else "-"
+        _draw(loss, epochs, _column(rows, "train_loss"), ORANGE, "train", linestyle=train_dashes)
         _draw(loss, epochs, _column(rows, "val_loss"), BLUE, "validation")
-        _draw(accuracy, epochs, _column(rows, "train_acc"), ORANGE, "train", dashed=True)
+        _draw(accuracy, epochs, _column(rows, "train_acc"), ORANGE, "train", linestyle=train_dashes)
         _draw(accuracy, epochs, _column(rows, "val_top1"), BLUE, "validation")
-        _draw(rate, epochs, _column(rows, "lr"), GREEN, "learning rate")
+        _draw(rate, epochs, _column(rows, "lr"), GREEN, "learning rate", drawstyle="steps-mid")
         _mark_best(accuracy, rows)
         _finish(loss, epochs, "Loss", "cross-entropy (nats)")
         _finish(accuracy, epochs, "Accuracy", "top-1 accuracy")
-        _finish(rate, epochs, "Learning rate", "learning rate (log scale)")
-        _scale_loss(loss)
+        _finish(rate, epochs, "Learning rate", "rate")
         _scale_accuracy(accuracy)
         _scale_rate(rate, _column(rows, "lr"))
         for axes in (loss, accuracy):
+            axes.ticklabel_format(axis="y", style="plain", useOffset=False)
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.4, handlelength=2.2)
     return figure
 
@@ -64,17 +66,16 @@ def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
     return values
 
 
-def _draw(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], color: str, label: str, *, dashed: bool = False) -> None:
-    few = len(x) <= MARKED_EPOCHS
+def _draw(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], color: str, label: str, **style: Any) -> None:
     axes.plot(
         x,
         y,
         color=color,
         label=label,
-        linestyle=(0, (4, 2)) if dashed else "-",
-        marker="o" if few else None,
+        marker="o" if len(x) <= MARKED_EPOCHS else None,
         markersize=4.5,
-        linewidth=1.8 if len(x) <= 150 else 1.2,
+        linewidth=1.8 if len(x) <= DASHED_EPOCHS else 1.2,
+        **style,
     )
 
 
@@ -91,14 +92,8 @@ def _finish(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str) ->
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
-    margin = max(0.03 * (epochs[-1] - epochs[0]), 0.5)
-    axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
-    axes.xaxis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
-
-
-def _scale_loss(axes: Axes) -> None:
-    low, high = axes.get_ylim()
-    axes.set_ylim(max(0.0, low), high)
+    axes.set_xlim(epochs[0] - 0.9, epochs[-1] + max(0.03 * (epochs[-1] - epochs[0]), 0.9))
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
 def _scale_accuracy(axes: Axes) -> None:
@@ -108,10 +103,14 @@ def _scale_accuracy(axes: Axes) -> None:
 
 def _scale_rate(axes: Axes, rates: NDArray[np.float64]) -> None:
     positive = rates[rates > 0]
+    if not len(positive):  # nothing that a logarithm could show
+        return
+    low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
+    if high == low:
+        low, high = low - 1, high + 1
+    axes.set_ylabel("rate (log scale)")
     axes.set_yscale("log", nonpositive="mask")
-    if len(positive):
-        axes.set_ylim(10 ** math.floor(math.log10(positive.min())) * 0.8, 10 ** math.ceil(math.log10(positive.max())) * 1.25)
+    axes.set_ylim(10**low * 0.8, 10**high * 1.25)
     axes.yaxis.set_major_locator(LogLocator(base=10))
     axes.yaxis.set_major_formatter(LogFormatterSciNotation(base=10))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    axes.tick_params(axis="y", which="minor", color=TEXT, length=2)

@@ -5,19 +5,19 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from hw1.files import write_atomic
 
 # Okabe & Ito's palette, told apart by colour-blind readers.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#5F6368"
+BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 TEXT = "#202124"
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 10.0,
@@ -28,7 +28,7 @@ _STYLE = {
     "axes.titlesize": 11.0,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
-    "axes.titlepad": 10.0,
+    "axes.titlepad": 12.0,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
@@ -49,26 +49,24 @@ _STYLE = {
 @contextmanager
 def house_style() -> Iterator[None]:
     """matplotlib's defaults and this project's style inside, whatever the user's matplotlibrc says; the user's own again after."""
-    with matplotlib.rc_context({**matplotlib.rcParamsDefault, "backend": matplotlib.rcParams._get("backend"), **_STYLE}):
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a class name in a script that the font lacks
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(_STYLE)
         yield
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches, laid out so that nothing overlaps."""
-    figure = Figure(figsize=(width, height), dpi=120, layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
+    figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0.02)
     FigureCanvasAgg(figure)
     return figure
-
-
-def set_plain_text(axes: Axes, title: str, *, size: float) -> None:
-    """A title in which `$` and `_` are just letters."""
-    axes.set_title(title, fontsize=size, fontweight="normal", loc="center", pad=4.0).set_parse_math(False)
 
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a PNG, whole or not at all. The same data gives the same bytes: no date, no version in it."""
     buffer = io.BytesIO()
-    with house_style(), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a class name in a script that the font lacks
+    with house_style():
         figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
     write_atomic(path, buffer.getvalue())

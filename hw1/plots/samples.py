@@ -5,24 +5,27 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
-from hw1.plots.figure import house_style, new_figure, set_plain_text
+from hw1.plots.figure import house_style, new_figure
 
 MAX_COLUMNS = 8
-TITLE_LETTERS = 24
 CELL_INCHES = 1.75
+TITLE_INCHES = CELL_INCHES - 0.1
+TITLE_POINTS = 8.0
 
 
 def plot_samples(images: Sequence[NDArray[np.uint8]], titles: Sequence[str]) -> Figure:
-    """Pictures uint8 [S, S, 3] (RGB) in rows of up to eight, each under its title (cut to 24 letters).
+    """Pictures uint8 [S, S, 3] (RGB) in rows of up to eight, each under its title (plain text, cut to the cell's width).
 
     Raises `ValueError` for no pictures, or another number of titles.
     """
     if not len(images) or len(images) != len(titles):
         raise ValueError(f"expected a title for each of at least one picture, got {len(images)} pictures and {len(titles)} titles")
-    columns = min(MAX_COLUMNS, math.ceil(math.sqrt(len(images) * 1.6)))
+    columns = min(MAX_COLUMNS, len(images))
     num_rows = math.ceil(len(images) / columns)
     with house_style():
         figure = new_figure(columns * CELL_INCHES, num_rows * (CELL_INCHES + 0.22))
@@ -31,5 +34,20 @@ def plot_samples(images: Sequence[NDArray[np.uint8]], titles: Sequence[str]) -> 
             cell.set_axis_off()
         for cell, image, title in zip(cells.flat, images, titles, strict=False):
             cell.imshow(image, interpolation="nearest" if image.shape[0] < 100 else "antialiased")
-            set_plain_text(cell, title if len(title) <= TITLE_LETTERS else title[: TITLE_LETTERS - 1] + "…", size=8.0)
+            text = cell.set_title(_cut(title, figure.dpi), fontsize=TITLE_POINTS, fontweight="normal", loc="center", pad=4.0)
+            text.set_parse_math(False)  # in a class name, `$` is a letter
     return figure
+
+
+def _cut(title: str, dpi: float) -> str:
+    """The title, or as much of its beginning as fits, with an ellipsis."""
+    renderer, font = RendererAgg(1, 1, dpi), FontProperties(size=TITLE_POINTS)
+
+    def fits(text: str) -> bool:
+        return renderer.get_text_width_height_descent(text, font, ismath=False)[0] <= TITLE_INCHES * dpi
+
+    shown = title
+    while shown and not fits(shown):
+        title = title[:-1]
+        shown = title + "…"
+    return shown

@@ -1,0 +1,247 @@
+"""Datasets to normalised batches on the device: the same bits with any number of loader processes, from any step on."""
+
+import contextlib
+import multiprocessing
+import signal
+import threading
+from collections.abc import Iterator
+from multiprocessing import connection
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, default_collate
+
+from hw1.config import AugConfig, Recipe
+from hw1.data.dataset import PictureDataset
+from hw1.data.folders import ImageSet
+from hw1.data.sampler import EpochBatches
+from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
+from hw1.data.workers import default_num_workers, start_worker
+from hw1.errors import RunError
+
+
+class Batch(NamedTuple):
+    image: torch.Tensor
+    """float32 [B, 3, S, S] on the device, normalised: (x / 255 - mean) / std."""
+    label: torch.Tensor
+    """int64 [B] on the device; -1 where the set has no labels."""
+    index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index
+    """int64 [B] on the CPU: positions in the ImageSet."""
+
+
+class Loader:
+    """Batches of an ImageSet, epoch by epoch.
+
+    What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `seed`, the epoch and the step: of nothing else,
+    and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this one) start with the
+    first epoch and stay until `close`.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        transform: Transform,
+        *,
+        batch_size: int,
+        shuffle: bool,
+        seed: int,
+        num_workers: int,
+        device: torch.device,
+        aug: AugConfig,
+        channels_last: bool,
+    ) -> None:
+        self._dataset = _BatchSource(PictureDataset(images, transform, seed))
+        self._batches = EpochBatches(len(images), batch_size, seed, shuffle)
+        self._num_workers = num_workers
+        self._device = device
+        self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
+        self._std = torch.tensor(aug.std, device=device).view(1, 3, 1, 1)
+        self._channels_last = channels_last
+        self._turn = 0  # counts epochs begun: one that is not the latest has lost its batches to the latest
+        self._source: DataLoader[Any] | None = None
+        self._raw: Iterator[Any] | None = None
+        self._workers: list[multiprocessing.process.BaseProcess] = []
+
+    @property
+    def num_samples(self) -> int:
+        return self._batches.num_samples
+
+    @property
+    def num_batches(self) -> int:
+        """Batches in a whole epoch, the last, smaller one included."""
+        return self._batches.num_batches
+
+    def batch_size_of(self, step: int) -> int:
+        """Samples in batch `step` (0 ... num_batches - 1) of an epoch."""
+        return self._batches.batch_size_of(step)
+
+    def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
+        """The batches of `epoch` (>= 0) from batch `start` on; loading begins at once. It ends an epoch that was left half-way.
+
+        Raises RunError where a file cannot be read any more or a loader process died (here or while iterating), RuntimeError where an
+        epoch is continued after another was begun.
+        """
+        self._turn += 1
+        self._batches.seek(epoch, start)
+        with self._dead_workers_named():
+            self._raw = self._begin()
+        raw = self._raw_batches(self._turn)
+        return self._prefetched(raw) if self._device.type == "cuda" else map(self._to_device, raw)
+
+    def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
+        """The first `num` pictures (fewer in a small set) of epoch 0 as the model will get them, before normalisation: uint8 [N, S, S, 3] RGB,
+        and their labels. Raises RunError where a file cannot be read."""
+        samples = self._dataset[[(0, index) for index in self._batches.order(0)[:num].tolist()]]
+        if isinstance(samples, RunError):
+            raise samples
+        return samples[0].numpy(), samples[1].tolist()
+
+    def close(self) -> None:
+        """Ends the loader processes now. Further calls do nothing; a further epoch starts new ones."""
+        self._turn += 1
+        shut_down = getattr(self._raw, "_shutdown_workers", None)
+        self._raw, self._source, self._workers = None, None, []
+        if shut_down is not None:  # dropping the reference would do, but the traceback of an error may hold another
+            shut_down()
+
+    def _begin(self) -> Iterator[Any]:
+        if self._source is not None:
+            return iter(self._source)
+        self._source = DataLoader(
+            self._dataset,
+            batch_size=None,  # the dataset's items are batches
+            sampler=self._batches,
+            num_workers=self._num_workers,
+            pin_memory=self._device.type == "cuda",
+            worker_init_fn=start_worker,
+            persistent_workers=self._num_workers > 0,
+            generator=torch.Generator(),  # else each epoch would draw a number from the global one
+        )
+        with _sigchld_handler_kept():
+            others = set(multiprocessing.active_children())
+            raw = iter(self._source)
+            self._workers = [child for child in multiprocessing.active_children() if child not in others]
+        return raw
+
+    def _raw_batches(self, turn: int) -> Iterator[list[torch.Tensor]]:
+        while True:
+            if turn != self._turn or self._raw is None:
+                raise RuntimeError("this epoch is over: the loader was closed, or another epoch was begun")
+            with self._dead_workers_named():
+                raw = next(self._raw, None)
+            if raw is None:
+                return
+            if isinstance(raw, RunError):
+                raise raw
+            yield raw
+
+    @contextlib.contextmanager
+    def _dead_workers_named(self) -> Iterator[None]:
+        """Turns the errors that follow from the death of a loader process, which are of many kinds, into RunError."""
+        try:
+            yield
+        except Exception as error:
+            if not self._workers:
+                raise
+            connection.wait([worker.sentinel for worker in self._workers], timeout=1.0)  # the error may be seen before the death
+            dead = [_cause_of_death(worker.exitcode) for worker in self._workers if worker.exitcode is not None]
+            if not dead:
+                raise
+            self.close()
+            raise RunError(
+                f"a process that loads images died ({', '.join(sorted(set(dead)))}): out of memory, or of shared memory in /dev/shm; "
+                "in Docker run with --ipc=host or --shm-size=8g, or set data.num_workers lower (0 loads in the main process)"
+            ) from error
+
+    def _to_device(self, raw: list[torch.Tensor]) -> Batch:
+        image, label, index = raw
+        # Permuted, [B, S, S, 3] is [B, 3, S, S] in channels_last order already; all that follows keeps the order.
+        image = image.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+        if not self._channels_last:
+            image = image.contiguous()
+        image = image.div(255.0).sub_(self._mean).div_(self._std)
+        return Batch(image, label.to(self._device, non_blocking=True), index)
+
+    def _prefetched(self, raws: Iterator[list[torch.Tensor]]) -> Iterator[Batch]:
+        """CUDA: batch n + 1 is copied and normalised on a stream of its own while the caller works on batch n."""
+        side = torch.cuda.Stream(self._device)
+        waiting: tuple[Batch, torch.cuda.Event] | None = None
+        for raw in raws:
+            with torch.cuda.stream(side):
+                following = (self._to_device(raw), side.record_event())
+            if waiting is not None:
+                yield _hand_over(*waiting)
+            waiting = following
+        if waiting is not None:
+            yield _hand_over(*waiting)
+
+
+def _hand_over(batch: Batch, ready: torch.cuda.Event) -> Batch:
+    current = torch.cuda.current_stream(batch.image.device)
+    current.wait_event(ready)
+    for tensor in (batch.image, batch.label):
+        tensor.record_stream(current)  # its memory belongs to the side stream, which must not reuse it before this one is done
+    return batch
+
+
+class _BatchSource(Dataset[Any]):
+    """Whole batches, keyed by their list of (epoch, index): (uint8 [B, S, S, 3], int64 [B] labels, int64 [B] indices).
+
+    A RunError is returned, not raised: torch would hand it on as a worker's traceback in a new exception.
+    """
+
+    def __init__(self, pictures: PictureDataset) -> None:
+        self._pictures = pictures
+
+    def __getitem__(self, keys: list[tuple[int, int]]) -> list[torch.Tensor] | RunError:
+        try:
+            return default_collate([self._pictures[key] for key in keys])
+        except RunError as error:
+            return error
+
+
+@contextlib.contextmanager
+def _sigchld_handler_kept() -> Iterator[None]:
+    """Undoes the SIGCHLD handler that torch sets with its first workers.
+
+    That one answers a worker's death with an exception in whatever line the main thread is at, saving a checkpoint for instance. Without it
+    the death is noticed where the next batch is asked for, up to 5 s later.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+        yield
+        return
+    handler = signal.getsignal(signal.SIGCHLD)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGCHLD, handler)
+
+
+def _cause_of_death(exitcode: int) -> str:
+    return f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
+
+
+def build_train_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> Loader:
+    """Shuffled, augmented batches of `data.batch_size`."""
+    return _build_loader(images, build_train_transform(recipe.aug), recipe.data.batch_size, True, recipe, device)
+
+
+def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> Loader:
+    """Batches of `data.eval_batch_size` in the set's order, resized only: the same for every epoch."""
+    return _build_loader(images, build_eval_transform(recipe.aug), recipe.data.eval_batch_size, False, recipe, device)
+
+
+def _build_loader(images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device) -> Loader:
+    workers = recipe.data.num_workers
+    return Loader(
+        images,
+        transform,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=recipe.seed,
+        num_workers=default_num_workers(device) if workers is None else workers,
+        device=device,
+        aug=recipe.aug,
+        channels_last=recipe.train.channels_last,
+    )

@@ -1,0 +1,99 @@
+"""CBAM, the convolutional block attention module: Woo et al., ECCV 2018, section 3 (arXiv 1807.06521).
+
+No bias and no normalisation anywhere. `timm.layers.CbamModule` differs: it has a BatchNorm in its spatial branch.
+"""
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+CbamInit = Literal["paper", "identity"]
+
+
+class ChannelAttention(nn.Module):
+    """One gate per channel, Mc(x) = sigmoid(MLP(avgpool(x)) + MLP(maxpool(x))); both branches share the MLP.
+
+    The MLP is Linear(C, max(1, C // reduction)), ReLU, Linear back to C. Maps [B, C, H, W] to gates [B, C, 1, 1] in (0, 1).
+    """
+
+    def __init__(self, channels: int, reduction: int = 16, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        if reduction < 1:
+            raise ValueError(f"reduction must be at least 1, got {reduction}")
+        hidden = max(1, channels // reduction)
+        self.fc1 = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
+        self.fc2 = nn.Linear(hidden, channels, bias=False, device=device, dtype=dtype)
+
+    def mlp(self, pooled: Tensor) -> Tensor:
+        return self.fc2(F.relu(self.fc1(pooled)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        # amax and not adaptive_max_pool2d, whose backward pass is not deterministic on CUDA
+        gate = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))
+        return gate[:, :, None, None]
+
+
+class SpatialAttention(nn.Module):
+    """One gate per position, Ms(x) = sigmoid(conv([mean over channels; max over channels])), zero padding.
+
+    Maps [B, C, H, W] to gates [B, 1, H, W] in (0, 1). `kernel_size` is odd, in pixels of the feature map.
+    """
+
+    def __init__(self, kernel_size: int = 7, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+        super().__init__()
+        if kernel_size < 1 or kernel_size % 2 == 0:
+            raise ValueError(f"kernel_size must be odd, got {kernel_size}")
+        self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False, device=device, dtype=dtype)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)))
+
+
+class Cbam(nn.Module):
+    """Channel attention, then spatial attention: x1 = Mc(x) * x, y = Ms(x1) * x1. Maps [B, C, H, W] to the same shape.
+
+    `init` chooses how training starts:
+
+    `paper`: PyTorch's own random weights, as in the authors' code. Both gates start around sigmoid(0) = 0.5, so pretrained
+    features come out at about a quarter of their size.
+
+    `identity`: features pass unchanged. Without a bias a sigmoid cannot start at 1 and still learn, so the last layer of each
+    branch starts at zero (both sigmoids are exactly 0.5) and each gate is `2 * sigmoid`: exactly 1 at the start, free to move
+    within (0, 2). Gradients reach the two last layers in the first step and `channel.fc1`, which lies behind a zero layer, in
+    the second. The 2 is the buffer `gate_scale`, part of the state dict: weights saved from one kind of CBAM do not load
+    silently into the other, where they would mean a different function.
+
+    Raises ValueError for `reduction` below 1, an even `kernel_size` or an unknown `init`.
+    """
+
+    gate_scale: Tensor | None
+
+    def __init__(
+        self,
+        channels: int,
+        reduction: int = 16,
+        kernel_size: int = 7,
+        init: CbamInit = "paper",
+        *,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        if init not in ("paper", "identity"):
+            raise ValueError(f"init must be 'paper' or 'identity', got {init!r}")
+        self.channel = ChannelAttention(channels, reduction, device=device, dtype=dtype)
+        self.spatial = SpatialAttention(kernel_size, device=device, dtype=dtype)
+        self.register_buffer("gate_scale", torch.tensor(2.0, device=device, dtype=dtype) if init == "identity" else None)
+        if init == "identity":
+            nn.init.zeros_(self.channel.fc2.weight)
+            nn.init.zeros_(self.spatial.conv.weight)
+
+    def _scaled(self, gate: Tensor) -> Tensor:
+        scale = self.gate_scale  # a local, which TorchScript knows to be a tensor after the test
+        return gate if scale is None else gate * scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x * self._scaled(self.channel(x))
+        return x * self._scaled(self.spatial(x))

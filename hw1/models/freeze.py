@@ -1,0 +1,108 @@
+"""Freezing stages: their parameters keep their values, their BatchNorm statistics may too.
+
+A stage is `stem` (a ResNet's conv1 and bn1), or the name of a module as `named_modules` gives it (`layer1`; `blocks.0` of a
+vision transformer). A CBAM inside a stage starts at random and is not frozen with it, only when it is named itself.
+All functions take the bare model: not a DistributedDataParallel wrapper, nor what torch.compile returned.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from typing import Any, cast
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from hw1.config import FreezeConfig
+from hw1.errors import UserError
+from hw1.models.cbam import Cbam
+
+STEM = "stem"
+
+
+def freeze_stages(model: nn.Module, config: FreezeConfig) -> list[str]:
+    """Switches off `requires_grad` of the stages' parameters and returns their names, in the model's order.
+
+    Raises UserError for stages that the model lacks, naming those that it has.
+    """
+    if problems := check_freeze(model, config):
+        raise UserError(*problems)
+    frozen = {name for stage in config.stages for name in _parameter_names(model, stage)}
+    for name in frozen:
+        model.get_parameter(name).requires_grad_(False)
+    return [name for name, _ in model.named_parameters() if name in frozen]
+
+
+def set_train_mode(model: nn.Module, config: FreezeConfig) -> None:
+    """`model.train()`; with `config.bn == "eval"` the BatchNorms of the frozen stages then go back to eval mode.
+
+    Call it in place of `model.train()`, which would wake them up.
+    """
+    model.train()
+    if config.bn == "eval":
+        for stage in config.stages:
+            for module in _modules(model, stage):
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+
+
+def check_freeze(model: nn.Module, config: FreezeConfig) -> list[str]:
+    """Problems of `freeze.stages` with this model, a line each; the model may be on the meta device."""
+    problems = []
+    for stage in config.stages:
+        if not _parameter_names(model, stage):
+            stages = stage_names(model)
+            nearest = difflib.get_close_matches(stage, stages, n=1) or difflib.get_close_matches(stage, _all_names(model), n=1, cutoff=0.0)
+            problems.append(f"freeze.stages: this model has no stage {stage!r}, the nearest is {nearest[0]!r}; it has {', '.join(stages)}")
+    frozen = {name for stage in config.stages for name in _parameter_names(model, stage)}
+    if not problems and all(name in frozen for name, _ in model.named_parameters()):
+        problems.append("freeze.stages: leaves nothing to train")
+    return problems
+
+
+def stage_names(model: nn.Module) -> list[str]:
+    """`stem`, if the model has one, and its top-level modules with parameters outside of stem and classifier, in order.
+
+    Modules inside of those may be frozen by their full name too.
+    """
+    stem = set(_parameter_names(model, STEM))
+    classifiers = cast("dict[str, Any]", model.pretrained_cfg).get("classifier") or ()
+    heads = {name.partition(".")[0] for name in ([classifiers] if isinstance(classifiers, str) else classifiers)}
+    children = [name for name, _ in model.named_children() if name not in heads and not stem.issuperset(_parameter_names(model, name))]
+    return [STEM] * bool(stem) + children
+
+
+def _parameter_names(model: nn.Module, stage: str) -> list[str]:
+    """Full names of the stage's parameters; none if the model has no such stage, or it has no parameters."""
+    if patterns := _stem_patterns(model) if stage == STEM else []:
+        return [name for name, _ in model.named_parameters() if _matches(patterns, name)]
+    modules = dict(model.named_modules())
+    if not stage or stage not in modules:
+        return []
+    inside = {id(p) for m in modules[stage].modules() if isinstance(m, Cbam) and m is not modules[stage] for p in m.parameters()}
+    return [name for name, parameter in modules[stage].named_parameters(prefix=stage) if id(parameter) not in inside]
+
+
+def _all_names(model: nn.Module) -> list[str]:
+    """Every name that a stage may have."""
+    return [name for name in (STEM, *dict(model.named_modules())) if _parameter_names(model, name)]
+
+
+def _modules(model: nn.Module, stage: str) -> Iterator[nn.Module]:
+    """All modules of the stage."""
+    if patterns := _stem_patterns(model) if stage == STEM else []:
+        return (module for name, module in model.named_modules() if _matches(patterns, name))
+    return model.get_submodule(stage).modules()
+
+
+def _stem_patterns(model: nn.Module) -> list[str]:
+    """Regular expressions of the parameters that timm groups as the stem, of most models the first layers."""
+    groups = model.group_matcher() if hasattr(model, "group_matcher") else None  # type: ignore[operator]
+    spec = groups.get(STEM) if isinstance(groups, dict) else None
+    if spec is None or isinstance(spec, str):
+        return [spec] if spec else []
+    return [pattern for pattern, _ in spec]
+
+
+def _matches(patterns: list[str], name: str) -> bool:
+    return any(re.match(pattern, name) for pattern in patterns)

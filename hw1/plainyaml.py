@@ -1,0 +1,113 @@
+"""The YAML that recipes are written in, text <-> values: YAML 1.2's core scalars in mappings and lists, and no more.
+
+`1e-4` is a number and `off` a word; tags, aliases (by which ten lines can stand for 10^9 values), deep nesting, duplicate keys
+and control characters are refused. The only importer of PyYAML. Its own problems come as (dotted key, what is wrong).
+"""
+
+import re
+import unicodedata
+from typing import Any
+
+import yaml
+
+MAX_DEPTH = 20  # a recipe needs 3
+Problems = list[tuple[str, str]]
+
+
+class _Loader(yaml.SafeLoader):
+    yaml_implicit_resolvers: dict[str | None, list[Any]] = {}  # noqa: RUF012 - PyYAML's own attribute
+    depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        event = self.peek_event()
+        reason = None
+        if isinstance(event, yaml.AliasEvent):
+            reason = "aliases (*name) are not allowed"
+        elif event.tag is not None:
+            reason = f"tags ({event.tag}) are not allowed"
+        elif self.depth == MAX_DEPTH:
+            reason = "nested too deeply"
+        if reason:
+            raise yaml.composer.ComposerError(None, None, reason, event.start_mark)
+        self.depth += 1
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
+
+
+class _Dumper(yaml.SafeDumper):
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers  # quotes exactly the text that would be read as something else
+
+
+for _tag, _pattern in (
+    ("null", r"^(?:~|null|Null|NULL|)$"),
+    ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$"),
+    ("int", r"^[-+]?[0-9]{1,300}$"),  # a longer one is a float, that is infinite
+    ("float", r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), None)
+_Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True))
+
+
+def parse_yaml(text: str, key: str = "") -> tuple[Any, Problems]:
+    """The value that the text stands for, None if it cannot be read, and what is wrong with it; `key` is the key it belongs to."""
+    problems: Problems = []
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        return (None if node is None else _value(node, key, problems)), problems
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" in line {mark.line + 1}" if mark and not key else ""
+        reason = getattr(error, "problem", None) or getattr(error, "reason", None) or "cannot be read"
+    except (ValueError, OverflowError):  # an escape such as "\UFFFFFFFF"
+        where, reason = "", "a character out of range"
+    return None, [(key, f"not valid YAML{where}: {' '.join(reason.split())}")]
+
+
+def dump_yaml(content: dict[str, Any]) -> str:
+    """Text that `parse_yaml` reads back to the same values; tuples become lists on one line."""
+    return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
+
+
+def is_clean(text: str) -> bool:
+    """Whether it is free of control characters, line ends and lone surrogates, which no name, path or message can hold."""
+    return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
+
+
+def _value(node: yaml.Node, key: str, problems: Problems) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return [_value(item, key, problems) for item in node.value]
+    if isinstance(node, yaml.MappingNode):
+        return _mapping(node, key, problems)
+    text = str(node.value)
+    kind = node.tag.rpartition(":")[2]
+    if kind == "null":
+        return None
+    if kind == "bool":
+        return text.lower() == "true"
+    if kind == "int":
+        return int(text)
+    if kind == "float":
+        return float(re.sub(r"\.(?=inf|nan)", "", text.lower()))
+    if is_clean(text):
+        return text
+    problems.append((key, f"control characters are not allowed, got {text!a}"))
+    return None
+
+
+def _mapping(node: yaml.MappingNode, key: str, problems: Problems) -> dict[str, Any]:
+    content: dict[str, Any] = {}
+    for name_node, item in node.value:
+        line = f"line {name_node.start_mark.line + 1}"
+        name = name_node.value if isinstance(name_node, yaml.ScalarNode) else ""
+        dotted = f"{key}.{name}" if key else name
+        section, dot, rest = name.partition(".")
+        if not all(name.split(".")) or not is_clean(name):
+            problems.append((key, f"{line}: a key must be a word"))
+        elif dot:
+            problems.append((dotted, f"keys have no dots here; write {section}: {{{rest}: ...}}"))
+        elif name in content:
+            problems.append((dotted, f"stands twice, again in {line}"))
+        else:
+            content[name] = _value(item, dotted, problems)
+    return content

@@ -1,0 +1,128 @@
+"""A finished or interrupted run at work on images: rebuilt from its folder alone, to predictions, tables and submissions."""
+
+import csv
+import io
+import json
+import zipfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hw1.checkpoint import load_state, load_weights
+from hw1.config import Recipe
+from hw1.data.folders import ClassMap, ImageSet
+from hw1.data.loaders import build_eval_loader
+from hw1.device import amp_dtype, autocast_of, pick_device
+from hw1.errors import UserError
+from hw1.evaluate import Predictions, evaluate
+from hw1.files import write_atomic
+from hw1.metrics import per_class, summarize
+from hw1.models.build import build_model
+from hw1.runs import RunFolder
+
+Checkpoint = Literal["best", "last", "ema"]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model with the classes and the preprocessing that it was trained with."""
+
+    recipe: Recipe
+    model: nn.Module
+    classes: ClassMap
+    device: torch.device
+    facts: dict[str, Any]
+    """Which checkpoint this is, and the epoch that it holds."""
+
+    def predict(self, images: ImageSet, desc: str | None = None) -> Predictions:
+        """Logits of every image once, in the order of `images`; the same arithmetic as validation during training."""
+        loader = build_eval_loader(images, self.recipe, self.device)
+        autocast = autocast_of(self.device, amp_dtype(self.recipe.train, self.device))
+        try:
+            return evaluate(self.model, loader, autocast=autocast, desc=desc)
+        finally:
+            loader.close()
+
+
+def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "best") -> Predictor:
+    """Rebuilds the model of a run: `best` by validation, the `last` state, or the `ema` weights of the last state.
+
+    `recipe` is the run's own, where only keys that may change differ. Raises `UserError` if the checkpoint is missing,
+    damaged or does not fit the recipe.
+    """
+    device = pick_device(recipe.train)
+    path = run.best if checkpoint == "best" else run.last
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint; the run has not finished an epoch or saved its state yet")
+    if checkpoint == "best":
+        weights, meta = load_weights(path)
+        classes, facts = meta["classes"], {"epoch": meta["epoch"]}
+    else:
+        state = load_state(path)
+        weights, classes = state["model" if checkpoint == "last" else "ema"], state["classes"]
+        facts = {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
+        if weights is None:
+            raise UserError(f"{path}: holds no averaged weights; the run was trained with train.ema_decay=null")
+    model = build_model(recipe.model, len(classes), load_weights=False, image_size=recipe.aug.size)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: does not fit {recipe.model.name} of the run's recipe: {str(error).splitlines()[-1].strip()}") from None
+    memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    model = model.to(device=device, memory_format=memory_format)
+    return Predictor(recipe, model, ClassMap(tuple(classes)), device, {"checkpoint": checkpoint, **facts})
+
+
+def save_metrics(folder: Path, images: ImageSet, predictions: Predictions, predictor: Predictor) -> dict[str, Any]:
+    """Writes `metrics.json`, `per_class.csv` and `predictions.npz` of a labelled split; returns the metrics."""
+    folder.mkdir(parents=True, exist_ok=True)
+    metrics = {**predictor.facts, **summarize(predictions.logits, predictions.labels)}
+    write_atomic(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
+    rows = per_class(predictions.logits, predictions.labels, predictor.classes.names)
+    write_atomic(folder / "per_class.csv", _csv(list(rows[0]), [list(row.values()) for row in rows]))
+    predictions.save(folder / "predictions.npz", files=images.files, class_names=predictor.classes.names)
+    return metrics
+
+
+def check_names(images: ImageSet, *, full_names: bool) -> list[str]:
+    """The `image_name` of each image: its stem, or with `full_names` the whole file name.
+
+    Raises `UserError` listing every name that two images share: a submission could not tell them apart.
+    """
+    names = [Path(file).name if full_names else Path(file).stem for file in images.files]
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        shared = {name: [file for file, own in zip(images.files, names, strict=True) if own == name] for name in twice}
+        raise UserError(
+            *(f"{images.root}: {' and '.join(files)} share the name {name!r}" for name, files in shared.items()),
+            f"{images.root}: --full-names keeps the extension in image_name",
+        )
+    return names
+
+
+def save_submission(folder: Path, names: Sequence[str], predictions: Predictions, classes: ClassMap) -> None:
+    """Writes `prediction.csv` (header `image_name,pred_label`, a row per image) and `submission.zip`, which holds it.
+
+    The label is the class folder's own name, never its position in a listing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    labels = [classes.names[label] or str(label) for label in predictions.logits.argmax(1)]
+    content = _csv(["image_name", "pred_label"], list(zip(names, labels, strict=True)))
+    write_atomic(folder / "prediction.csv", content)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("prediction.csv"), content, zipfile.ZIP_DEFLATED)  # a fixed date: same run, same bytes
+    write_atomic(folder / "submission.zip", packed.getvalue())
+
+
+def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue().encode()

@@ -1,0 +1,387 @@
+"""The run folder: its state, what it refuses, its lock between real processes, its metrics."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hw1.config import Recipe
+from hw1.errors import RunError, UserError
+from hw1.recipe import load_recipe
+from hw1.runs import RunFolder, find_status, start_folder
+
+ROOT = Path(__file__).parents[1]
+BASE = str(ROOT / "recipes/base.yaml")
+
+
+@pytest.fixture
+def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Recipe:
+    monkeypatch.chdir(tmp_path)
+    return changed()
+
+
+def changed(*overrides: str) -> Recipe:
+    return load_recipe(BASE, ["run.name=a", "train.epochs=3", *overrides])
+
+
+def started(recipe: Recipe, *, last: bool = False, epochs: int | None = None, stopped_early: bool = False) -> RunFolder:
+    """A run folder as the engine leaves it: at the start, interrupted after a checkpoint, or finished."""
+    run = RunFolder.of(recipe)
+    start_folder(run, recipe, fresh=True)
+    if last or epochs:
+        run.last.write_bytes(b"state")
+    if epochs:
+        run.best.write_bytes(b"weights")
+        run.write_json(run.summary, {"epochs": epochs, "stopped_early": stopped_early})
+    return run
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def mistake(*arguments, **keywords) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        find_status(*arguments, **keywords)
+    return list(caught.value.problems)
+
+
+# --------------------------------------------------------------------------------------------------------------- status
+
+
+def test_the_folder_is_named_by_run_and_seed(recipe):
+    assert RunFolder.of(recipe).path == Path("runs/a/seed118")
+    assert RunFolder.of(changed("seed=3", "run.dir=x/y", "run.name=b")).path == Path("x/y/b/seed3")
+
+
+def test_nothing_there_is_new_and_looking_makes_nothing(recipe, tmp_path):
+    run = RunFolder.of(recipe)
+    assert find_status(run, recipe) == "new"
+    assert find_status(run, recipe, overwrite=True) == "new"
+    assert os.listdir(tmp_path) == []
+    run.path.mkdir(parents=True)
+    assert find_status(run, recipe) == "new"
+    (run.path / ".lock").touch()
+    assert find_status(run, recipe) == "new"
+
+
+def test_status_follows_what_is_there(recipe):
+    assert find_status(started(recipe), recipe) == "new"  # killed before the first checkpoint
+    assert find_status(started(recipe, last=True), recipe) == "interrupted"
+    assert find_status(started(recipe, epochs=3), recipe) == "finished"
+    assert find_status(started(recipe, epochs=2), recipe) == "interrupted"
+    assert find_status(started(recipe, epochs=2, stopped_early=True), recipe) == "finished"
+    assert find_status(started(recipe, epochs=3), recipe, overwrite=True) == "new"
+
+
+def test_more_epochs_continue_a_finished_run_and_fewer_do_not(recipe):
+    run = started(recipe, epochs=3)
+    assert find_status(run, changed("train.epochs=4")) == "interrupted"
+    assert find_status(run, changed("train.epochs=2")) == "finished"
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "train.epochs=9",
+        "data.num_workers=3",
+        "train.device=cpu",
+        "train.compile=true",
+        "log.wandb=offline",
+        "log.tags=[a]",
+        "log.every_steps=1",
+    ]
+    + ["checkpoint.every_minutes=1", "checkpoint.every_steps=2", "data.eval_batch_size=7", "data.root=elsewhere"],
+)
+def test_keys_that_may_change_may(recipe, override):
+    assert find_status(started(recipe, last=True), changed(override)) == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optim.lr=1e-3", "optim.lr: 0.0001 -> 0.001"),
+        ("model.cbam_stages=[]", "model.cbam_stages: [4] -> []"),
+        ("model.weights=w.pth", 'model.weights: null -> "w.pth"'),
+        ("data.batch_size=16", "data.batch_size: 32 -> 16"),
+        ("train.amp=off", 'train.amp: "auto" -> "off"'),
+        ("train.grad_accum=2", "train.grad_accum: 1 -> 2"),
+        ("mixup.prob=1", "mixup.prob: 0.5 -> 1.0"),
+    ],
+)
+def test_another_recipes_run_is_refused_with_the_difference(recipe, override, line):
+    for run in (started(recipe, last=True), started(recipe, epochs=3)):
+        before = tree(run.path)
+        assert mistake(run, changed(override, "train.epochs=5")) == [
+            f"runs/a/seed118: made with another recipe: {line}",
+            "runs/a/seed118: run.name=NAME starts another run, --overwrite starts this one over",
+        ]
+        assert tree(run.path) == before
+        assert find_status(run, changed(override), overwrite=True) == "new"
+
+
+def test_all_differences_are_shown(recipe):
+    found = mistake(started(recipe, last=True), changed("optim.lr=1", "aug.size=64", "freeze.stages=[]"))
+    assert len(found) == 4
+    assert [line.split(": ")[2] for line in found[:3]] == ["aug.size", "freeze.stages", "optim.lr"]
+
+
+def test_a_folder_that_is_no_run_is_refused_even_to_overwrite(recipe):
+    run = RunFolder.of(recipe)
+    run.path.mkdir(parents=True)
+    (run.path / "thesis.tex").write_text("mine")
+    for overwrite in (False, True):
+        assert mistake(run, recipe, overwrite=overwrite) == [
+            "runs/a/seed118: exists, but is no run folder; choose another with run.name=NAME or run.dir=FOLDER"
+        ]
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(recipe):
+    Path("runs").write_text("")
+    assert mistake(RunFolder.of(recipe), recipe) == ["runs/a/seed118: cannot be a run folder: Not a directory"]
+    file = changed("run.dir=other")
+    Path("other/a").mkdir(parents=True)
+    Path("other/a/seed118").write_text("")
+    assert mistake(RunFolder.of(file), file) == ["other/a/seed118: cannot be a run folder: Not a directory"]
+
+
+def test_a_damaged_config_or_summary_is_named(recipe):
+    run = started(recipe, epochs=3)
+    text = run.config.read_text()
+    run.config.write_text(text.replace("lr: 0.0001", "lr: quick") + "extra: 1\n")
+    assert mistake(run, recipe) == [
+        "runs/a/seed118/config.yaml: extra: unknown key; nearest: train",
+        "runs/a/seed118/config.yaml: optim.lr: must be a valid number, got 'quick'",
+    ]
+    assert find_status(run, recipe, overwrite=True) == "new"
+    run.config.write_text(text)
+    for damaged in ("", "{", "[]", "{}", "null", '{"epochs": "x", "stopped_early": false}', "\xff"):
+        run.summary.write_bytes(damaged.encode("latin-1"))
+        assert mistake(run, recipe) == ["runs/a/seed118/summary.json: damaged; delete it to continue the run, or --overwrite starts over"]
+
+
+def test_results_without_a_state_are_not_silently_overwritten(recipe):
+    run = started(recipe, epochs=2)
+    run.last.unlink()
+    assert mistake(run, recipe) == ["runs/a/seed118: has a best checkpoint, but no last.pt to continue from; --overwrite starts over"]
+    run.write_json(run.summary, {"epochs": 3, "stopped_early": False})
+    assert find_status(run, recipe) == "finished"  # a finished run does not need it
+
+
+# ---------------------------------------------------------------------------------------------------------------- start
+
+
+def test_start_states_the_recipe(recipe):
+    run = started(recipe)
+    assert sorted(tree(run.path)) == ["config.yaml"]
+    assert run.read_recipe() == recipe
+    assert load_recipe(run.config) == recipe
+    assert run.last.parent.is_dir()
+
+
+def test_a_fresh_start_empties_the_folder_but_not_what_it_links_to(recipe, tmp_path):
+    run = started(recipe, epochs=3)
+    outside = tmp_path / "photos"
+    outside.mkdir()
+    (outside / "p.jpg").write_bytes(b"p")
+    (run.path / "link").symlink_to(outside)
+    run.eval_dir("val").mkdir(parents=True)
+    (run.eval_dir("val") / "metrics.json").write_text("{}")
+    (run.path / ".lock").touch()
+    other = changed("optim.lr=1")
+    start_folder(run, other, fresh=True)
+    assert sorted(tree(run.path)) == [".lock", "config.yaml"]
+    assert run.read_recipe() == other
+    assert (outside / "p.jpg").read_bytes() == b"p"
+
+
+def test_continuing_keeps_everything_but_the_end_and_leftovers(recipe):
+    run = started(recipe, epochs=3)
+    for name in (".config.yaml.0123abcd.tmp", "checkpoints/.last.pt.0123abcd.tmp"):
+        (run.path / name).write_bytes(b"half a file of a killed process")
+    longer = changed("train.epochs=9")
+    start_folder(run, longer, fresh=False)
+    assert sorted(tree(run.path)) == ["checkpoints/best.safetensors", "checkpoints/last.pt", "config.yaml"]
+    assert run.read_recipe() == longer
+    assert find_status(run, longer) == "interrupted"
+
+
+def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe, monkeypatch):
+    """Wherever the process dies: never a folder that is no run, nor the old run's state under the new recipe."""
+    other = changed("optim.lr=1")
+    for survived in range(12):
+        run = started(recipe, epochs=3)
+        (run.path / "env.json").touch()
+        count = 0
+
+        def dies(function, survived=survived):
+            def call(*arguments, **keywords):
+                nonlocal count
+                count += 1
+                if count > survived:
+                    raise KeyboardInterrupt
+                return function(*arguments, **keywords)
+
+            return call
+
+        with monkeypatch.context() as patch:
+            for owner, name in ((Path, "unlink"), (Path, "mkdir"), (os, "rmdir"), (os, "replace"), (os, "unlink")):
+                patch.setattr(owner, name, dies(getattr(owner, name)))
+            try:
+                start_folder(run, other, fresh=True)
+            except KeyboardInterrupt:
+                pass
+            else:
+                break
+        if run.read_recipe() == other:
+            assert not run.last.exists()
+            assert find_status(run, other) == "new"
+        elif run.last.exists():
+            assert find_status(run, recipe) == "interrupted"
+            assert run.last.read_bytes() == b"state"
+        assert find_status(run, other, overwrite=True) == "new"
+    assert 4 < survived < 11
+
+
+def test_a_folder_that_cannot_be_made_is_a_run_error(recipe):
+    Path("runs").write_text("")
+    with pytest.raises(RunError, match="runs/a/seed118: cannot be written: Not a directory"):
+        start_folder(RunFolder.of(recipe), recipe, fresh=False)
+
+
+# ----------------------------------------------------------------------------------------------------------------- lock
+
+HOLD = """
+import os, sys, time
+from pathlib import Path
+from hw1.errors import run_command
+from hw1.runs import RunFolder
+
+def main(argv):
+    with RunFolder(Path(argv[0])).lock():
+        child = os.fork() if "fork" in argv else -1  # as a loader's worker
+        if child == 0:
+            time.sleep(60)
+            os._exit(0)
+        print(child, flush=True)
+        sys.stdin.read()
+
+sys.exit(run_command(main, sys.argv[1:]))
+"""
+
+
+def hold(run: RunFolder, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", HOLD, str(run.path), *arguments]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes)
+
+
+def test_the_lock_keeps_others_out_and_dies_with_its_owner(recipe):
+    run = started(recipe)
+    owner = hold(run, "fork")
+    assert owner.stdout
+    worker = int(owner.stdout.readline())
+    try:
+        other = hold(run)
+        assert other.communicate(timeout=60) == ("", "runs/a/seed118: another process is training this run\n")
+        assert other.returncode == 2
+        with pytest.raises(UserError, match="another process"), run.lock():
+            pass
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        os.kill(worker, 0)  # a forked worker outlives its parent for a while: it must not hold the lock
+        with run.lock():
+            refused = hold(run)
+            assert refused.communicate(timeout=60)[1].endswith("another process is training this run\n")
+        after = hold(run)
+        assert after.communicate(timeout=60)[0] == "-1\n"
+        assert after.returncode == 0
+    finally:
+        owner.kill()
+        owner.communicate()
+        os.kill(worker, signal.SIGKILL)
+
+
+def test_an_error_inside_the_lock_stays_what_it_is(recipe):
+    run = started(recipe)
+    for error in (PermissionError(13, "no"), BlockingIOError(11, "later")):
+        with pytest.raises(type(error)), run.lock():
+            raise error
+    with run.lock():
+        pass
+
+
+def test_a_folder_that_cannot_be_locked_is_the_users_mistake(recipe):
+    with pytest.raises(UserError, match="cannot be written to: No such file"), RunFolder(Path("gone")).lock():
+        pass
+
+
+# -------------------------------------------------------------------------------------------------------------- metrics
+
+ROWS = [
+    {"epoch": 1, "train_loss": 4.605170185988092, "val_top1": 0.1, "lr": 1e-4, "images_per_second": 1234.5},
+    {"epoch": 2, "train_loss": 1 / 3, "val_top1": 1.0, "lr": 1e-06, "images_per_second": 5e-324},
+    {"epoch": 3, "train_loss": float("nan"), "val_top1": 0.0, "lr": 1e-4, "images_per_second": float("inf")},
+]
+
+
+def test_metrics_are_the_same_numbers_in_both_files(recipe):
+    run = started(recipe)
+    assert run.read_metrics() == []
+    for count in range(4):
+        run.write_metrics(ROWS[:count])
+        assert repr(run.read_metrics()) == repr(ROWS[:count])
+        with open(run.metrics_csv, newline="") as file:
+            table = [{name: float(text) for name, text in row.items()} for row in csv.DictReader(file)]
+        assert repr(table) == repr([{name: float(number) for name, number in row.items()} for row in ROWS[:count]])
+    assert len(run.metrics_jsonl.read_text().splitlines()) == 3
+    assert all(json.loads(line) for line in run.metrics_jsonl.read_text().splitlines())
+
+
+@pytest.mark.parametrize("torn", ['{"epoch": 2, "tra', "", "3", "[1, 2]", "null", "\xff\xfe"])
+def test_a_torn_line_is_named(recipe, torn):
+    run = started(recipe)
+    run.write_metrics(ROWS[:1])
+    with open(run.metrics_jsonl, "ab") as file:
+        file.write(torn.encode("latin-1") + b"\n")
+    with pytest.raises(UserError, match=r"^runs/a/seed118/metrics\.jsonl: line 2 is damaged; "):
+        run.read_metrics()
+
+
+# ------------------------------------------------------------------------------------------------------------- existing
+
+
+def test_an_existing_run_is_found(recipe):
+    run = started(recipe)
+    assert RunFolder.existing("runs/a/seed118/") == run
+    assert RunFolder.existing(run.path.absolute()).read_recipe() == recipe
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("runs/a", "runs/a: no run folder (it has no config.yaml); did you mean runs/a/seed118?"),
+        ("runs", "runs: no run folder (it has no config.yaml); did you mean runs/a/seed118?"),
+        ("empty", "empty: no run folder (it has no config.yaml)"),
+        ("gone", "gone: no such folder"),
+        ("runs/a/seed118/config.yaml", "runs/a/seed118/config.yaml: no such folder"),
+    ],
+)
+def test_what_is_no_run_is_refused_with_a_hint(recipe, path, expected):
+    started(recipe)
+    Path("empty").mkdir()
+    with pytest.raises(UserError) as caught:
+        RunFolder.existing(path)
+    assert caught.value.problems == (expected,)
+
+
+def test_looking_for_a_run_does_not_search_a_whole_disk(recipe):
+    Path("a/b/c/d").mkdir(parents=True)
+    Path("a/b/c/d/config.yaml").touch()
+    with pytest.raises(UserError, match="^a: no run folder .it has no config.yaml.$"):
+        RunFolder.existing("a")

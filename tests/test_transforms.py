@@ -1,0 +1,375 @@
+"""The augmentation policy against torchvision's transforms, the validation resize against Pillow's."""
+
+import itertools
+import os
+import pickle
+import random
+import subprocess
+import sys
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms as reference
+import torchvision.transforms.functional as functional
+from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
+from PIL import Image, ImageFilter
+from scipy import stats
+
+from hw1.config import AugConfig
+from hw1.data.transforms import build_eval_transform, build_train_transform
+
+NOTHING = {"scale": (1.0, 1.0), "hflip": 0.0, "rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
+JITTER = ("brightness", "contrast", "saturation", "hue")
+BILINEAR = functional.InterpolationMode.BILINEAR
+
+
+def only(size: int, **kept) -> AugConfig:
+    return AugConfig(size=size, **{**NOTHING, **kept})
+
+
+def ramps(height: int, width: int) -> np.ndarray:
+    """Red = column, green = row: tells where each pixel of a result comes from."""
+    rows, columns = np.mgrid[0:height, 0:width]
+    return np.stack([columns, rows, np.full_like(rows, 90)], axis=2).astype(np.uint8)
+
+
+def soft_picture(height: int, width: int, seed: int) -> np.ndarray:
+    """Colourful, without sharp edges."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def same_distribution(ours, theirs) -> None:
+    assert stats.ks_2samp(ours, theirs).pvalue > 0.01, (
+        np.quantile(ours, [0, 0.1, 0.5, 0.9, 1]),
+        np.quantile(theirs, [0, 0.1, 0.5, 0.9, 1]),
+    )
+
+
+def difference(ours: np.ndarray, theirs) -> np.ndarray:
+    return np.abs(ours.astype(int) - np.asarray(theirs).astype(int))
+
+
+def drawn(transform, step: int) -> dict:
+    """What step number `step` drew at the last call."""
+    return transform.pipeline.transforms[step].get_applied_params()
+
+
+CROP, ANGLE, ORDER = (16, 0, 283, 200), 6.927029960698569, ["brightness", "saturation", "contrast", "hue"]
+
+# --- distributions ---
+
+
+def crop_boxes(height: int, width: int, count: int, **aug) -> np.ndarray:
+    """left, top, width, height of our crops, read from the pictures that come out; int [count, 4]. Sides of at most 127."""
+    transform, picture, boxes = build_train_transform(only(128, **aug)), ramps(height, width) * 2, []
+    for index in range(count):
+        result = transform(picture, (7, 0, index))[8:-8, 8:-8].astype(float) / 2
+        slope, first = np.polyfit(np.arange(8, 120), np.stack([result[0, :, 0], result[:, 0, 1]], axis=1), 1)
+        boxes.append([*(first - slope / 2 + 0.5), *(slope * 128)])  # from the centre of the first pixel to its edge
+    assert np.abs(boxes - np.round(boxes)).max() < 0.3
+    return np.round(boxes).astype(int)
+
+
+def reference_boxes(height: int, width: int, count: int, scale=(0.8, 1.0), ratio=(3 / 4, 4 / 3)) -> np.ndarray:
+    torch.manual_seed(0)
+    picture = Image.new("RGB", (width, height))
+    found = [reference.RandomResizedCrop.get_params(picture, list(scale), list(ratio)) for _ in range(count)]
+    return np.array([(left, top, w, h) for top, left, h, w in found])
+
+
+@pytest.mark.parametrize(("height", "width", "scale"), [(90, 120, (0.8, 1.0)), (125, 125, (0.3, 0.6))])
+def test_crop_has_torchvisions_area_aspect_and_place(height, width, scale):
+    ours, theirs = crop_boxes(height, width, 2000, scale=scale), reference_boxes(height, width, 2000, scale)
+    for measure in (
+        lambda box: box[:, 2] * box[:, 3] / (height * width),
+        lambda box: np.log(box[:, 2] / box[:, 3]),
+        lambda box: box[:, 0] / (width - box[:, 2] + 1),
+        lambda box: box[:, 1] / (height - box[:, 3] + 1),
+    ):
+        same_distribution(measure(ours), measure(theirs))
+
+
+@pytest.mark.parametrize(("height", "width"), [(20, 125), (125, 20)])
+def test_crop_falls_back_to_the_centre_as_torchvision_does(height, width):
+    """No crop of 0.8-1.0 of the area with an aspect within 3/4-4/3 fits into so long a picture."""
+    ours, theirs = crop_boxes(height, width, 3, scale=(0.8, 1.0)), reference_boxes(height, width, 3)
+    np.testing.assert_array_equal(ours, theirs)
+
+
+def test_angle_is_torchvisions():
+    """Read from the direction of a diagonal ramp; its slope of 1.3 makes the rounding of small turns average out."""
+    rows, columns = np.mgrid[-48:48, -48:48] + 0.5
+    picture = np.repeat(np.round(127 + 1.3 * (rows + columns))[..., None], 3, axis=2).astype(np.uint8)
+    transform, angles, middle = build_train_transform(only(96, rotation=15.0)), [], (slice(24, 72), slice(24, 72))
+    for index in range(2000):
+        value = transform(picture, (7, 0, index))[..., 0].astype(float)
+        angles.append(np.degrees(np.arctan2((value * rows)[middle].sum(), (value * columns)[middle].sum())) - 45)
+    torch.manual_seed(0)
+    same_distribution(angles, [reference.RandomRotation.get_params([-15.0, 15.0]) for _ in range(2000)])
+    assert np.array([min(angles), max(angles)]) == pytest.approx([-15, 15], abs=0.2)
+
+
+@pytest.mark.parametrize("probability", [0.5, 0.2, 1.0])
+def test_flip_rate(probability):
+    transform, picture = build_train_transform(only(16, hflip=probability)), ramps(16, 16)
+    results = [transform(picture, (7, 0, index)) for index in range(2000)]
+    flipped = sum(np.array_equal(result, picture[:, ::-1]) for result in results)
+    assert flipped + sum(np.array_equal(result, picture) for result in results) == 2000
+    assert stats.binomtest(flipped, 2000, probability).pvalue > 0.01
+
+
+@pytest.mark.parametrize("amount", [0.2, 0.5])
+def test_hue_shift_is_a_share_of_the_circle_either_way(amount):
+    """Red turned by a share h of the circle stands at 360 h degrees: green first for positive shifts, blue for negative ones."""
+    transform, theirs = build_train_transform(only(16, hue=amount)), reference.ColorJitter(hue=amount)
+    torch.manual_seed(0)
+    red = np.full((16, 16, 3), (250, 0, 0), np.uint8)
+    pillow = Image.fromarray(red)
+
+    def degrees(image) -> float:
+        r, g, b = np.asarray(image, dtype=float)[8, 8]
+        return float(np.degrees(np.arctan2(np.sqrt(3) * (g - b), 2 * r - g - b)))
+
+    ours, expected = [degrees(transform(red, (7, 0, i))) for i in range(1500)], [degrees(theirs(pillow)) for _ in range(1500)]
+    same_distribution(ours, expected)
+    assert abs(np.mean(ours)) < 5
+    assert max(np.abs(ours)) == pytest.approx(360 * amount, abs=2.5)
+
+
+def test_jitter_draws_torchvisions_factors_independently_and_in_any_order():
+    """Brightness, contrast and saturation are read from what was drawn; that they do what torchvision's do is tested on pictures, below."""
+    transform, picture, orders, factors = build_train_transform(AugConfig(size=16)), noise(20, 20), Counter(), []
+    for index in range(2400):
+        transform(picture, (7, 0, index))
+        steps = drawn(transform, 3)["steps"]
+        orders[tuple(name for name, _ in steps)] += 1
+        factors.append([dict(steps)[name] for name in JITTER])
+    assert set(orders) == set(itertools.permutations(JITTER))
+    assert stats.chisquare(list(orders.values())).pvalue > 0.01
+    torch.manual_seed(0)
+    theirs = [reference.ColorJitter.get_params([0.8, 1.2], [0.8, 1.2], [0.8, 1.2], [-0.2, 0.2])[1:] for _ in range(2400)]
+    for column in range(4):
+        same_distribution(np.array(factors)[:, column], np.array(theirs)[:, column])
+    correlations = np.corrcoef(np.array(factors).T)[np.triu_indices(4, 1)]
+    assert np.abs(correlations).max() < 4 / np.sqrt(2400)
+
+
+# --- pictures ---
+
+
+def in_torchvision(image: Image.Image, transform) -> Image.Image:
+    """The whole policy by torchvision, with the numbers that our transform drew at its last call; rotation interpolated."""
+    crop, flip, rotation, jitter = (drawn(transform, step) for step in range(4))
+    left, top, right, bottom = crop["crop_coords"]
+    size = list(transform.pipeline.transforms[0].size)
+    image = functional.resized_crop(image, top, left, bottom - top, right - left, size, BILINEAR)
+    image = functional.hflip(image) if flip else image
+    image = functional.rotate(image, rotation["angle"], BILINEAR)
+    for name, factor in jitter["steps"]:
+        image = getattr(functional, f"adjust_{name}")(image, factor)
+    return image
+
+
+def test_whole_policy_gives_torchvisions_pictures():
+    """Within 4 levels on average, on strong colours: Pillow cuts off five times what OpenCV rounds. 1 value in 100 is off by up to 30."""
+    transform = build_train_transform(AugConfig(size=112))
+    for index in range(30):
+        picture = soft_picture(130 + 4 * index, 250 - 3 * index, index)
+        ours = transform(picture, (1, 2, index))
+        error = difference(ours, in_torchvision(Image.fromarray(picture), transform))
+        assert ours.dtype == np.uint8
+        assert ours.shape == (112, 112, 3)
+        assert error.mean() < 4
+        assert np.quantile(error, 0.99) <= 30
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (97, 181), (60, 500), (500, 60), (50, 70)])
+def test_crop_is_resampled_like_pillow_shrinking_and_growing(shape):
+    """Within 2 levels on noise, the hardest case: a resize without antialiasing is off by dozens."""
+    transform, picture = build_train_transform(only(64, scale=(0.5, 0.9))), noise(*shape)
+    for index in range(5):
+        ours = transform(picture, (3, 0, index))
+        left, top, right, bottom = drawn(transform, 0)["crop_coords"]
+        theirs = functional.resized_crop(Image.fromarray(picture), top, left, bottom - top, right - left, [64, 64], BILINEAR)
+        assert difference(ours, theirs).max() <= 2
+
+
+@pytest.mark.parametrize("name", JITTER[:3])
+def test_jitter_step_is_torchvisions_but_for_rounding(name):
+    """Pillow cuts off, OpenCV rounds: one level, or two where the grey that it blends with was rounded too."""
+    transform = build_train_transform(only(64, **{name: 0.9}))
+    for index, picture in enumerate([noise(64, 64), soft_picture(64, 64, 1), noise(64, 64) // 4 + 190, noise(64, 64) // 4] * 3):
+        ours = transform(picture, (3, 0, index))
+        ((_, factor),) = drawn(transform, 1)["steps"]
+        assert difference(ours, getattr(functional, f"adjust_{name}")(Image.fromarray(picture), factor)).max() <= 2
+
+
+def test_hue_step_turns_the_hue_by_a_share_of_the_circle():
+    """Against HSV in floating point within 0.6 levels on average; against Pillow's, which rounds more, within 2. Grey stays grey."""
+    transform = build_train_transform(only(64, hue=0.5))
+    for index, picture in enumerate([noise(64, 64), soft_picture(64, 64, 1), soft_picture(64, 64, 2)] * 4):
+        ours = transform(picture, (3, 0, index))
+        ((_, factor),) = drawn(transform, 1)["steps"]
+        hsv = rgb_to_hsv(picture / 255)
+        hsv[..., 0] = (hsv[..., 0] + factor) % 1.0
+        error = difference(ours, np.round(hsv_to_rgb(hsv) * 255))
+        assert error.mean() < 0.6
+        assert np.quantile(error, 0.99) <= 4
+        assert difference(ours, functional.adjust_hue(Image.fromarray(picture), factor)).mean() < 2
+    grey = np.repeat(noise(64, 64)[..., :1], 3, axis=2)
+    np.testing.assert_array_equal(transform(grey, (3, 0, 99)), grey)
+
+
+def jitter_in_float(picture: np.ndarray, steps) -> np.ndarray:
+    image = picture / 255
+    for name, factor in steps:
+        if name == "hue":
+            hsv = rgb_to_hsv(image)
+            hsv[..., 0] = (hsv[..., 0] + factor) % 1.0
+            image = hsv_to_rgb(hsv)
+        else:
+            grey = image @ [0.299, 0.587, 0.114]
+            other = {"brightness": 0.0, "contrast": grey.mean(), "saturation": grey[..., None]}[name]
+            image = np.clip(factor * image + (1 - factor) * other, 0, 1)
+    return image * 255
+
+
+def test_jitter_applies_what_was_drawn_in_the_order_drawn():
+    """Against the formulas in floating point: within 1.2 levels on average; in the reverse order it would be several times that."""
+    transform = build_train_transform(only(64, brightness=0.6, contrast=0.6, saturation=0.6, hue=0.2))
+    errors = []
+    for index in range(24):
+        picture = soft_picture(64, 64, index)
+        ours = transform(picture, (3, 0, index)).astype(float)
+        steps = drawn(transform, 1)["steps"]
+        errors.append([np.abs(ours - jitter_in_float(picture, order)).mean() for order in (steps, steps[::-1])])
+    assert np.max(errors, axis=0)[0] < 1.2
+    assert np.median(errors, axis=0)[1] > 5
+
+
+def test_rotation_turns_torchvisions_way_and_fills_corners_black():
+    """Equal to Pillow's bilinear rotation within a level, but for the outline, which OpenCV blends with the black."""
+    transform, picture = build_train_transform(only(96, rotation=45.0)), soft_picture(96, 96, 5) // 2 + 100
+    for index in range(10):
+        ours = transform(picture, (3, 0, index))
+        angle = drawn(transform, 1)["angle"]
+        covered = functional.rotate(Image.new("L", (96, 96), 255), angle)
+        outside = np.asarray(covered.filter(ImageFilter.MaxFilter(5))) == 0
+        inside = np.asarray(covered.filter(ImageFilter.MinFilter(5))) == 255
+        inside[[0, 1, -2, -1]] = inside[:, [0, 1, -2, -1]] = False
+        assert outside.sum() > 20 or abs(angle) < 8
+        assert np.all(ours[outside] == 0)
+        assert difference(ours, functional.rotate(Image.fromarray(picture), angle, BILINEAR))[inside].max() <= 1
+
+
+@pytest.mark.parametrize("shape", [(300, 400), (97, 181), (60, 500), (64, 64), (31, 45), (1, 1), (1, 300)])
+def test_validation_resize_is_pillows(shape):
+    for picture in (noise(*shape), soft_picture(*shape, seed=3)):
+        expected = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(build_eval_transform(AugConfig(size=64))(picture, (1, 0, 0)), expected)
+
+
+def test_resizes_antialias():
+    """A board of single black and white pixels, shrunk by 3.5, is grey: without antialiasing it turns into a coarse pattern."""
+    board = np.repeat((np.indices((224, 224)).sum(0) % 2 * 255).astype(np.uint8)[..., None], 3, axis=2)
+    for transform in (build_eval_transform(AugConfig(size=64)), build_train_transform(only(64, scale=(0.8, 1.0)))):
+        assert transform(board, (1, 0, 0))[2:-2, 2:-2].astype(float).std() < 12
+
+
+# --- what is left out ---
+
+
+def test_without_any_amount_training_is_the_validation_resize():
+    picture = noise(90, 130)
+    ours = build_train_transform(only(48))
+    assert len(ours.pipeline.transforms) == 1
+    np.testing.assert_array_equal(ours(picture, (1, 2, 3)), build_eval_transform(AugConfig(size=48))(picture, (9, 9, 9)))
+
+
+@pytest.mark.parametrize("name", ["hflip", "rotation"])
+def test_a_zero_amount_leaves_its_step_out(name):
+    aug = AugConfig(**{name: 0.0})
+    assert len(build_train_transform(aug).pipeline.transforms) == len(build_train_transform(AugConfig()).pipeline.transforms) - 1
+
+
+@pytest.mark.parametrize("name", JITTER)
+def test_a_zero_factor_leaves_its_jitter_out(name):
+    transform = build_train_transform(AugConfig(size=16, **{name: 0.0}))
+    transform(noise(20, 20), (1, 2, 3))
+    assert {step for step, _ in drawn(transform, 3)["steps"]} == set(JITTER) - {name}
+
+
+# --- determinism ---
+
+
+def test_result_is_a_function_of_picture_and_words():
+    transform, picture = build_train_transform(AugConfig(size=32)), noise(50, 60)
+    before = picture.copy()
+    first = transform(picture, (118, 4, 17))
+    random.seed(1), np.random.seed(1), torch.manual_seed(1)
+    states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
+    for index in range(20):
+        transform(noise(30, 30, index), (118, 5, index))
+    for other in (transform, build_train_transform(AugConfig(size=32)), pickle.loads(pickle.dumps(transform))):
+        np.testing.assert_array_equal(other(picture, (118, 4, 17)), first)
+    np.testing.assert_array_equal(picture, before)
+    assert random.getstate() == states[0]
+    np.testing.assert_array_equal(np.random.get_state()[1], states[1])
+    assert torch.equal(torch.get_rng_state(), states[2])
+
+
+def test_every_word_counts():
+    transform, picture = build_train_transform(AugConfig(size=32)), noise(50, 60)
+    words = [(seed, epoch, index) for seed in (0, 1, 118) for epoch in (0, 1, 2) for index in (0, 1, 2)]
+    assert len({transform(picture, each).tobytes() for each in words}) == len(words)
+
+
+@pytest.mark.parametrize("vary", [0, 1, 2])
+def test_neighbouring_words_draw_independently(vary):
+    """Angles along one word, the others fixed, are uniform and uncorrelated with their neighbours."""
+    transform, picture, angles = build_train_transform(only(16, rotation=15.0)), noise(16, 16), []
+    for value in range(2000):
+        words = [118, 3, 5]
+        words[vary] = value
+        transform(picture, words)
+        angles.append(drawn(transform, 1)["angle"])
+    assert stats.kstest(angles, stats.uniform(-15, 30).cdf).pvalue > 0.01
+    for lag in (1, 2, 32):
+        assert abs(np.corrcoef(angles[:-lag], angles[lag:])[0, 1]) < 4 / np.sqrt(2000)
+
+
+def test_draws_stay_what_they_are():
+    """A run goes on after an update only if the same words still draw the same numbers; recorded when this was written."""
+    transform = build_train_transform(AugConfig())
+    transform(noise(200, 300), (118, 0, 0))
+    assert drawn(transform, 0)["crop_coords"] == CROP
+    assert drawn(transform, 2)["angle"] == pytest.approx(ANGLE, abs=1e-9)
+    assert [name for name, _ in drawn(transform, 3)["steps"]] == ORDER
+
+
+PROGRAM = """
+import hashlib
+import numpy as np
+from hw1.config import AugConfig
+from hw1.data.transforms import build_train_transform
+transform, digest = build_train_transform(AugConfig(size=32)), hashlib.sha256()
+for index in range(12):
+    picture = np.random.default_rng(index).integers(0, 256, (50 + index, 70, 3), dtype=np.uint8)
+    digest.update(transform(picture, (118, index % 3, index)).tobytes())
+result = digest.hexdigest()
+"""
+
+
+def test_another_process_computes_the_same_bits():
+    names: dict = {}
+    exec(PROGRAM, names)
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
+    there = subprocess.run([sys.executable, "-c", PROGRAM + "print(result)"], capture_output=True, text=True, env=environment, check=True)
+    assert there.stdout.strip() == names["result"]

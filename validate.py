@@ -1,0 +1,78 @@
+#!/usr/bin/env python
+"""Evaluates a run on labelled images, or predicts unlabelled ones: python validate.py RUN_DIR [--split val|test|DIR]"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw1.errors import UserError, run_command
+from hw1.recipe import differences, load_recipe
+from hw1.runs import RunFolder
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where and how to run: data.root, train.device, ...")
+    parser.add_argument(
+        "--split", default="val", metavar="val|test|DIR", help="folder in the run's data.root, or any folder (default: val)"
+    )
+    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
+    parser.add_argument("--full-names", action="store_true", help="unlabelled images: keep the extension in image_name")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    run = RunFolder.existing(args.run)
+    recipe = load_recipe(run.config, args.overrides)
+    refused, _ = differences(run.read_recipe(), recipe)
+    if refused:
+        raise UserError(*(f"command line: {line}: cannot change after training" for line in refused))
+
+    from hw1.data.decode import check_images  # torch and OpenCV take seconds to import: only once the arguments are right
+    from hw1.data.folders import open_split, open_unlabelled
+    from hw1.predict import check_names, load_predictor, save_metrics, save_submission
+
+    predictor = load_predictor(run, recipe, args.checkpoint)
+    root, split = locate_split(args.split, recipe.data.root)
+    labelled = split in ("train", "val") or has_class_folders(root / split)
+    if labelled:
+        images = open_split(root, split, predictor.classes, recipe.data, recipe.seed)
+    else:
+        images = open_unlabelled(root / split)
+    out = run.eval_dir(split if root == Path(recipe.data.root or "") else f"{root.resolve().name}-{split}")
+    [images] = check_images([images], "skip" if args.skip_bad else "stop")
+    names = [] if labelled else check_names(images, full_names=args.full_names)
+    predictions = predictor.predict(images, desc=args.split)
+    if labelled:
+        metrics = save_metrics(out, images, predictions, predictor)
+        print(
+            f"{args.split}: top-1 {metrics['top1']:.4f}  top-5 {metrics['top5']:.4f}  loss {metrics['loss']:.4f}  on {len(images)} images,"
+            f" {args.checkpoint} checkpoint (epoch {metrics['epoch']})"
+        )
+        print(f"{out}: metrics.json, per_class.csv, predictions.npz")
+    else:
+        save_submission(out, names, predictions, predictor.classes)
+        print(f"{out}: prediction.csv with {len(images)} rows, submission.zip")
+
+
+def locate_split(text: str, root: str | None) -> tuple[Path, str]:
+    """What `--split` means, as (parent folder, name): the split of that name in the run's data, else the folder at that path."""
+    if "/" not in text and (text in ("train", "val", "test") or not Path(text).is_dir()):
+        return Path(root or ""), text
+    folder = Path(text).resolve()
+    return folder.parent, folder.name
+
+
+def has_class_folders(folder: Path) -> bool:
+    """Whether the folder holds folders of images rather than images."""
+    from hw1.data.listing import list_flat_images, list_folders
+
+    return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
