@@ -216,8 +216,15 @@ def test_orientation_in_xmp_and_in_broken_exif() -> None:
     xmp = b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta><rdf:Description tiff:Orientation="8"/></x:xmpmeta>'
     turned = with_app1(jpeg, xmp)  # early versions of Pillow 11 do not look there
     assert_close(decode_image(turned), with_pillow(turned), tolerance=2)
-    for broken in (b"Exif\0\0", b"Exif\0\0MM", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20), b"Exif\0\0" + bytes(30), b"anything"):
-        assert_close(decode_image(with_app1(jpeg, broken)), picture_of(jpeg))
+    for broken in (b"", b"MM", b"II*\0", b"MM\0*\0\0\0\x08\xff\xff" + bytes(20), bytes(30)):
+        assert_close(decode_image(with_app1(jpeg, b"Exif\0\0" + broken)), picture_of(jpeg))
+        assert_close(decode_image(png(2, 8, picture(), chunk(b"eXIf", broken))), picture())
+
+
+def test_fill_bytes_between_the_segments_of_a_jpeg() -> None:
+    """Any number of 0xFF may stand before a marker (ITU T.81, B.1.1.2)."""
+    jpeg = samples()["jpeg"]
+    assert_close(decode_image(jpeg[:2] + b"\xff" * 7 + jpeg[2:]), picture_of(jpeg))
 
 
 def picture_of(data: bytes) -> np.ndarray:
@@ -348,12 +355,13 @@ def test_long_thin_pictures_are_fine() -> None:
 
 
 def test_no_noise(capfd: pytest.CaptureFixture[str]) -> None:
-    """Neither library writes to stderr, nor warns: the reason is in the error."""
+    """Neither library writes to stderr, nor warns, of whole and of cut files, and of wrong checksums: the reason is in the error."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for data in samples().values():
+        for kind, data in samples().items():
             decode_image(data)
-            for part in (data[: len(data) // 2], data[:-20]):
+            wrong = [data[:-20] + b"?" + data[-19:]] if kind.startswith("png") else []
+            for part in (data[: len(data) // 2], data[:-20], *wrong):
                 try:
                     decode_image(part)
                 except BadImage:

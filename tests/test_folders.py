@@ -85,6 +85,8 @@ def test_sparse_integers_count_as_names_unless_the_model_has_room(tmp_path: Path
     """max + 1 may be 2 * folders + 10 at most."""
     make(tmp_path / "edge", "train/0/a.jpg", "train/13/a.jpg", "val/0/b.jpg")
     assert open_training_data(config(tmp_path / "edge"), 0, None).classes.num_classes == 14
+    make(tmp_path / "over", "train/0/a.jpg", "train/14/a.jpg", "val/0/b.jpg")
+    assert open_training_data(config(tmp_path / "over"), 0, None).classes.names == ("0", "14")
     make(tmp_path / "years", "train/2001/a.jpg", "train/14/a.jpg", "val/14/b.jpg")
     assert open_training_data(config(tmp_path / "years"), 0, None).classes.names == ("14", "2001")
     assert open_training_data(config(tmp_path / "years"), 0, 2).classes.names == ("14", "2001")

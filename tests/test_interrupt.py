@@ -110,5 +110,6 @@ def test_handlers_are_put_back_even_after_an_error():
             assert signal.getsignal(signal.SIGINT) != former[0]
             raise ZeroDivisionError
 
-    pytest.raises(ZeroDivisionError, fail)
+    with pytest.raises(ZeroDivisionError):
+        fail()
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == former

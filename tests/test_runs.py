@@ -85,19 +85,11 @@ def test_more_epochs_continue_a_finished_run_and_fewer_do_not(recipe):
     assert find_status(run, changed("train.epochs=2")) == "finished"
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "train.epochs=9",
-        "data.num_workers=3",
-        "train.device=cpu",
-        "train.compile=true",
-        "log.wandb=offline",
-        "log.tags=[a]",
-        "log.every_steps=1",
-    ]
-    + ["checkpoint.every_minutes=1", "checkpoint.every_steps=2", "data.eval_batch_size=7", "data.root=elsewhere"],
-)
+MAY_CHANGE = """train.epochs=9 data.num_workers=3 train.device=cpu train.compile=true log.wandb=offline log.tags=[a] log.every_steps=1
+    checkpoint.every_minutes=1 checkpoint.every_steps=2 data.eval_batch_size=7 data.root=elsewhere"""
+
+
+@pytest.mark.parametrize("override", MAY_CHANGE.split())
 def test_keys_that_may_change_may(recipe, override):
     assert find_status(started(recipe, last=True), changed(override)) == "interrupted"
 
@@ -214,7 +206,7 @@ def test_continuing_keeps_everything_but_the_end_and_leftovers(recipe):
 def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe, monkeypatch):
     """Wherever the process dies: never a folder that is no run, nor the old run's state under the new recipe."""
     other = changed("optim.lr=1")
-    for survived in range(12):
+    for survived in range(50):
         run = started(recipe, epochs=3)
         (run.path / "env.json").touch()
         count = 0
@@ -242,10 +234,9 @@ def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe,
             assert not run.last.exists()
             assert find_status(run, other) == "new"
         elif run.last.exists():
-            assert find_status(run, recipe) == "interrupted"
-            assert run.last.read_bytes() == b"state"
+            assert find_status(run, recipe) == ("finished" if run.summary.exists() else "interrupted")
         assert find_status(run, other, overwrite=True) == "new"
-    assert 4 < survived < 11
+    assert 5 < survived < 49
 
 
 def test_a_folder_that_cannot_be_made_is_a_run_error(recipe):
@@ -302,9 +293,9 @@ def test_the_lock_keeps_others_out_and_dies_with_its_owner(recipe):
         assert after.communicate(timeout=60)[0] == "-1\n"
         assert after.returncode == 0
     finally:
+        os.kill(worker, signal.SIGKILL)
         owner.kill()
         owner.communicate()
-        os.kill(worker, signal.SIGKILL)
 
 
 def test_an_error_inside_the_lock_stays_what_it_is(recipe):
@@ -383,5 +374,5 @@ def test_what_is_no_run_is_refused_with_a_hint(recipe, path, expected):
 def test_looking_for_a_run_does_not_search_a_whole_disk(recipe):
     Path("a/b/c/d").mkdir(parents=True)
     Path("a/b/c/d/config.yaml").touch()
-    with pytest.raises(UserError, match="^a: no run folder .it has no config.yaml.$"):
+    with pytest.raises(UserError, match=r"^a: no run folder \(it has no config\.yaml\)$"):
         RunFolder.existing("a")

@@ -1,10 +1,11 @@
 """A generated picture set: 10 shapes x 10 textures = 100 classes, so that `quickstart` needs no data and no internet.
 
 What tells the classes apart survives the report's augmentation: shapes and textures look the same in a mirror, none becomes another by
-a small rotation or a change of aspect, and colours are drawn anew for every picture. Background and the two tones of a texture keep
-three separate levels of luminance, in random order, so that every edge stays visible whatever the hues.
+a small rotation or a change of aspect, and colours are drawn anew for every picture. The background and the two tones of a texture keep
+to three separate levels of luminance, so that every edge stays visible whatever the hues.
 """
 
+import fcntl
 import json
 import os
 import secrets
@@ -21,17 +22,13 @@ from tqdm import tqdm
 
 from hw1.errors import RunError, UserError
 
-try:
-    import fcntl
-except ImportError:  # no POSIX: without the lock two processes may draw at once, and the later one then finds the set in place
-    fcntl = None  # type: ignore[assignment]
-
 MARKER = "generated.json"
 DRAWING = 1  # raise it when the same parameters come to give other pictures
 SPLITS = ("train", "val", "test")
 MIN_SIZE, MAX_SIZE = 32, 512
 OVERSAMPLING = 2  # masks are drawn this much larger and averaged down, for smooth edges
 JPEG_QUALITY = 92
+HANDFUL = 20  # pictures
 LUMA_LEVELS = (45.0, 125.0, 210.0)  # dark, medium, bright
 
 
@@ -149,7 +146,7 @@ def draw_picture(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
 def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 64, num_threads: int | None = None) -> None:
     """Draws the picture set into `root`, unless it is there already: 100 classes in the report's layout.
 
-    `train/<0-99>/*.jpg` holds `train_per_class` (at least 1) pictures of each class, `val/<0-99>/*.jpg` a quarter of that (at least 1),
+    `train/<0-99>/*.jpg` holds `train_per_class` (at least 1) pictures of each class, `val/<0-99>/*.jpg` an eighth of that (at least 1),
     `test/*.jpg` as many as `val`, unlabelled; `class_names.json` names the integers. Each is `size` x `size` pixels (32-512). The files
     are a function of these arguments alone, whatever `num_threads` (None = the cores that this process may use).
 
@@ -162,9 +159,9 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
         raise ValueError(f"cannot draw {train_per_class} pictures per class of {size} x {size} pixels")
     root = root.resolve()
     marker = _marker(train_per_class, seed, size)
-    if _is_drawn(root, marker):
-        return
     try:
+        if _is_drawn(root, marker):
+            return
         root.parent.mkdir(parents=True, exist_ok=True)
         with _lock(root.parent) as locked:
             if _is_drawn(root, marker):  # by the process that held the lock
@@ -186,7 +183,7 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
 
 def _marker(train_per_class: int, seed: int, size: int) -> dict[str, int]:
     """What MARKER records: all that decides the files, and how many pictures each split has."""
-    num_val = 100 * max(1, train_per_class // 4)
+    num_val = 100 * max(1, train_per_class // 8)
     return {"drawing": DRAWING, "seed": seed, "size": size, "train": 100 * train_per_class, "val": num_val, "test": num_val}
 
 
@@ -250,11 +247,11 @@ def _draw_set(root: Path, marker: dict[str, int], num_threads: int) -> None:
     names = {str(label): name for label, name in enumerate(CLASS_NAMES)}
     (root / "class_names.json").write_text(json.dumps(names, indent=1) + "\n")
     num_pictures = sum(marker[split] for split in SPLITS)
-    folders = [(split, label) for split in SPLITS for label in range(len(CLASS_NAMES))]
+    jobs = [job for split in SPLITS for label in range(len(CLASS_NAMES)) for job in _jobs(split, label, marker)]
     pool = ThreadPoolExecutor(num_threads)
     with tqdm(total=num_pictures, desc="drawing pictures", unit="img", leave=False, disable=None) as bar:
         try:
-            for num_drawn in pool.map(lambda folder: _draw_class(root, marker, *folder), folders):
+            for num_drawn in pool.map(lambda job: _draw_job(root, marker, *job), jobs):
                 bar.update(num_drawn)
         finally:
             pool.shutdown(cancel_futures=True)
@@ -262,17 +259,22 @@ def _draw_set(root: Path, marker: dict[str, int], num_threads: int) -> None:
     print(f"drew {num_pictures} pictures of {len(CLASS_NAMES)} classes in {time.perf_counter() - started:.1f} s")
 
 
-def _draw_class(root: Path, marker: dict[str, int], split: str, label: int) -> int:
-    """Draws one class of a labelled split, or as many of the test pictures, each of a random class; returns how many."""
+def _jobs(split: str, label: int, marker: dict[str, int]) -> Iterator[tuple[str, int, range]]:
+    """The pictures of a class in handfuls: an interruption waits for no more than one a thread."""
     num_pictures = marker[split] // len(CLASS_NAMES)
-    folder = root / split / str(label) if split != "test" else root / split
+    for start in range(0, num_pictures, HANDFUL):
+        yield split, label, range(start, min(start + HANDFUL, num_pictures))
+
+
+def _draw_job(root: Path, marker: dict[str, int], split: str, label: int, numbers: range) -> int:
+    """Draws these pictures of a class, or as many test pictures, each of a random class; returns how many."""
+    labelled = split != "test"
+    folder = root / split / str(label) if labelled else root / split
     folder.mkdir(parents=True, exist_ok=True)
-    for number in range(num_pictures):
+    for number in numbers:
         rng = np.random.default_rng((marker["seed"], SPLITS.index(split), label, number))
-        if split == "test":
-            path, drawn = folder / f"{label * num_pictures + number:05d}.jpg", int(rng.integers(len(CLASS_NAMES)))
-        else:
-            path, drawn = folder / f"{number:04d}.jpg", label
-        _, data = cv2.imencode(".jpg", draw_picture(drawn, marker["size"], rng), [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
-        path.write_bytes(data.tobytes())
-    return num_pictures
+        name = f"{number:04d}.jpg" if labelled else f"{number * len(CLASS_NAMES) + label:05d}.jpg"
+        picture = draw_picture(label if labelled else int(rng.integers(len(CLASS_NAMES))), marker["size"], rng)
+        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        (folder / name).write_bytes(data.tobytes())
+    return len(numbers)

@@ -57,7 +57,7 @@ def read_plain_png_size(data: bytes) -> tuple[int, int] | None:
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)
         end = position + 8 + length
-        if kind not in PLAIN_PNG_CHUNKS or end + 4 > len(data):
+        if kind not in PLAIN_PNG_CHUNKS:
             return None
         if zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
             return None

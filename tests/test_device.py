@@ -1,0 +1,134 @@
+"""Devices, precision, determinism and random state; what needs a GPU runs where there is one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from hw1.config import TrainConfig
+from hw1.device import amp_dtype, autocast_of, device_name, get_rng_state, pick_device, set_determinism, set_rng_state
+from hw1.errors import UserError
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+
+def machine(monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+
+@pytest.mark.parametrize(
+    ("there", "chosen"), [({}, "cpu"), ({"mps": True}, "mps"), ({"cuda": True}, "cuda"), ({"cuda": True, "mps": True}, "cuda")]
+)
+def test_auto_takes_the_best_device_there_is(monkeypatch, there, chosen):
+    machine(monkeypatch, **there)
+    assert pick_device(TrainConfig(device="auto")).type == chosen
+    assert pick_device(TrainConfig(device="cpu")).type == "cpu"
+
+
+def test_a_device_that_is_not_there_is_the_users_mistake(monkeypatch):
+    machine(monkeypatch)
+    with pytest.raises(UserError, match=r"^train\.device: no cuda device on this machine; available: cpu$"):
+        pick_device(TrainConfig(device="cuda"))
+    machine(monkeypatch, cuda=True)
+    with pytest.raises(UserError, match=r"^train\.device: no mps device on this machine; available: cuda, cpu$"):
+        pick_device(TrainConfig(device="mps"))
+
+
+def test_the_device_has_a_name():
+    assert device_name(CPU) == "cpu"
+    if torch.cuda.is_available():
+        assert device_name(torch.device("cuda")) == torch.cuda.get_device_name()
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512", "expected"), [(True, False, torch.bfloat16), (False, True, torch.bfloat16), (False, False, None)]
+)
+def test_auto_precision_on_a_cpu_is_bf16_only_where_it_computes_in_it(monkeypatch, amx, avx512, expected):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512, raising=False)
+    assert amp_dtype(TrainConfig(amp="auto"), CPU) == expected
+
+
+def test_auto_precision_survives_a_torch_without_these_probes(monkeypatch):
+    for probe in ("_is_amx_tile_supported", "_is_avx512_bf16_supported"):
+        monkeypatch.delattr(torch.cpu, probe, raising=False)
+    assert amp_dtype(TrainConfig(amp="auto"), CPU) is None
+
+
+@pytest.mark.parametrize(("capability", "expected"), [((7, 5), torch.float16), ((8, 0), torch.bfloat16), ((9, 0), torch.bfloat16)])
+def test_auto_precision_on_a_gpu_follows_its_generation(monkeypatch, capability, expected):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert amp_dtype(TrainConfig(amp="auto"), torch.device("cuda")) == expected
+
+
+def test_asked_for_precision_is_taken_or_refused():
+    for device in (CPU, torch.device("cuda"), torch.device("mps")):
+        assert amp_dtype(TrainConfig(amp="off"), device) is None
+        assert amp_dtype(TrainConfig(amp="bf16"), device) == torch.bfloat16
+    assert amp_dtype(TrainConfig(amp="fp16"), torch.device("cuda")) == torch.float16
+    with pytest.raises(UserError, match=r"^train\.amp: fp16 needs a GPU"):
+        amp_dtype(TrainConfig(amp="fp16"), CPU)
+
+
+def test_autocast_changes_what_a_product_is_computed_in():
+    weights = torch.ones(2, 2)
+    for dtype, expected in ((None, torch.float32), (torch.bfloat16, torch.bfloat16)):
+        autocast = autocast_of(CPU, dtype)
+        for _ in range(2):  # a factory, to be entered again
+            with autocast():
+                assert (weights @ weights).dtype == expected
+    assert (weights @ weights).dtype == torch.float32
+
+
+def test_determinism_is_switched_on_and_off(monkeypatch):
+    monkeypatch.delenv("CUBLAS_WORKSPACE_CONFIG", raising=False)
+    before = torch.backends.cudnn.benchmark
+    try:
+        set_determinism(True)
+        assert torch.are_deterministic_algorithms_enabled()
+        assert not torch.backends.cudnn.benchmark
+        assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
+        set_determinism(False)
+        assert not torch.are_deterministic_algorithms_enabled()
+        assert torch.backends.cudnn.benchmark
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = before
+
+
+DRAW = """
+import sys, torch
+from hw1.device import set_rng_state
+set_rng_state(torch.load(sys.argv[1], weights_only=True))
+print(torch.nn.Dropout(0.5)(torch.ones(40)).int().tolist(), torch.rand(3).tolist())
+"""
+
+
+def test_a_new_process_draws_on_where_this_one_was(tmp_path):
+    dropout = torch.nn.Dropout(0.5)
+    torch.manual_seed(5)
+    dropout(torch.ones(1000))
+    torch.save(get_rng_state(), tmp_path / "rng")
+    here = f"{dropout(torch.ones(40)).int().tolist()} {torch.rand(3).tolist()}\n"
+    command = [sys.executable, "-c", DRAW, str(tmp_path / "rng")]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=120).stdout == here
+
+
+def test_a_state_from_a_machine_with_other_gpus_is_accepted():
+    state = get_rng_state()
+    expected = torch.rand(3)
+    set_rng_state({"cpu": state["cpu"], "cuda": [torch.zeros(16, dtype=torch.uint8)] * 9})
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_the_gpus_random_state_is_restored():
+    state = get_rng_state()
+    expected = torch.rand(3, device="cuda")
+    set_rng_state(state)
+    assert torch.equal(torch.rand(3, device="cuda"), expected)

@@ -1,0 +1,325 @@
+"""Whole runs by the real commands in real processes: run folder, evaluation, continuation, refusals, signals."""
+
+import contextlib
+import csv
+import hashlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import ROOT
+from safetensors.torch import load_file
+
+import train
+import validate
+from hw1.data.demo import draw_shapes
+from hw1.errors import run_command
+
+# Everything that must survive an interruption at once: Mixup, EMA, plateau, accumulation over an odd number of batches.
+TINY = """
+base: {base}
+seed: 5
+run: {{dir: {runs}}}
+data: {{root: {data}, batch_size: 30, num_workers: 0}}
+aug: {{size: 32}}
+mixup: {{alpha: 0.5, prob: 0.5}}
+model: {{name: resnet18_cbam, pretrained: false}}
+freeze: {{stages: [layer1], bn: eval}}
+optim: {{lr: 1e-3, clip_grad: 5.0}}
+sched: {{patience: 0}}
+train: {{epochs: 2, grad_accum: 2, ema_decay: 0.9, device: cpu, deterministic: true}}
+log: {{every_steps: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """200 training, 100 validation and 100 test pictures."""
+    root = tmp_path_factory.mktemp("data") / "shapes"
+    draw_shapes(root, 2)
+    return root
+
+
+@pytest.fixture(scope="module")
+def recipe(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("recipe")
+    path = folder / "tiny.yaml"
+    path.write_text(TINY.format(base=ROOT / "recipes" / "base.yaml", runs=folder / "runs", data=data))
+    return path
+
+
+@pytest.fixture(scope="module")
+def finished(recipe: Path) -> Path:
+    """The run folder of one uninterrupted run."""
+    result = run("train.py", recipe)
+    assert result.returncode == 0, result.stderr
+    return recipe.parent / "runs" / "tiny" / "seed5"
+
+
+def command(script: str, *arguments: object) -> list[str]:
+    return [sys.executable, str(ROOT / script), *map(str, arguments)]
+
+
+def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    """What the command does, in this process: torch takes seconds to import. Where processes matter, `command` starts one."""
+    main = {"train.py": train.main, "validate.py": validate.main}[script]
+    argv = [str(argument) for argument in arguments]
+    with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
+        code = run_command(main, argv)
+    torch.use_deterministic_algorithms(False)
+    return subprocess.CompletedProcess(argv, code, stdout.getvalue(), stderr.getvalue())
+
+
+def contents(folder: Path) -> dict[str, str]:
+    """Hash of every file below a folder, but for the lock, which is touched by being looked at."""
+    files = [path for path in folder.rglob("*") if path.is_file() and path.name != ".lock"]
+    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_run_folder_is_complete(finished: Path, data: Path) -> None:
+    for name in ("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "samples.png", "summary.json", "val_predictions.npz"):
+        assert (finished / name).stat().st_size > 0, name
+    rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == [1, 2]
+    keys = {"train_loss", "train_acc", "val_loss", "val_top1", "val_top5", "lr", "images_per_second", "seconds"}
+    assert keys < set(rows[0])
+    with open(finished / "metrics.csv") as file:
+        table = list(csv.DictReader(file))
+    assert [float(line["val_loss"]) for line in table] == [row["val_loss"] for row in rows]
+    env = json.loads((finished / "env.json").read_text())
+    assert (env["num_train"], env["num_val"], env["num_classes"]) == (200, 100, 100)
+    saved = np.load(finished / "val_predictions.npz", allow_pickle=False)
+    shifted = saved["logits"] - saved["logits"].max(1, keepdims=True).astype(np.float64)
+    nll = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(100), saved["labels"]]
+    assert nll.mean() == pytest.approx(rows[-1]["val_loss"], rel=1e-6)
+    assert (saved["logits"].argmax(1) == saved["labels"]).mean() == pytest.approx(rows[-1]["val_top1"])
+    assert all((data / file).is_file() for file in saved["files"])
+
+
+def test_checkpoints_hold_what_they_promise(finished: Path) -> None:
+    state = torch.load(finished / "checkpoints" / "last.pt", weights_only=True)
+    assert state["progress"]["epoch"] == 2
+    assert state["progress"]["updates"] == 2 * 4  # 7 batches an epoch in windows of 2: four optimizer steps
+    assert state["classes"] == [str(label) for label in range(100)]
+    weights = load_file(finished / "checkpoints" / "best.safetensors")
+    assert set(weights) == set(state["model"])
+    assert sum(group["params"].__len__() for group in state["optimizer"]["param_groups"]) < len(list(state["model"]))
+
+
+def test_finished_run_says_so_and_stays_untouched(finished: Path, recipe: Path) -> None:
+    before = contents(finished)
+    result = run("train.py", recipe)
+    assert result.returncode == 0
+    assert "finished already" in result.stdout
+    assert "--overwrite" in result.stdout
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: Path, workers: int) -> None:
+    """kill -9 twice, in the first and the second epoch; then the same command to the end."""
+    arguments = (recipe, f"run.dir={tmp_path}", f"data.num_workers={workers}", "checkpoint.every_steps=1")
+    folder = tmp_path / "tiny" / "seed5"
+    last = folder / "checkpoints" / "last.pt"
+    for updates in (2, 6):
+        process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
+        wait_until(lambda updates=updates: last.is_file() and updates_in(last) >= updates, process)
+        process.kill()
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+    result = run("train.py", *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "continues in epoch" in result.stderr
+    assert_equal(
+        torch.load(last, weights_only=True),
+        torch.load(finished / "checkpoints" / "last.pt", weights_only=True),
+        but=("epoch_seconds", "seconds"),
+    )
+    assert rows_without_times(folder) == rows_without_times(finished)
+    assert load_file(folder / "checkpoints" / "best.safetensors").keys() == load_file(finished / "checkpoints" / "best.safetensors").keys()
+    assert (folder / "checkpoints" / "best.safetensors").read_bytes() == (finished / "checkpoints" / "best.safetensors").read_bytes()
+
+
+def wait_until(condition, process: subprocess.Popen[bytes], seconds: float = 240.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def updates_in(last: Path) -> int:
+    return torch.load(last, weights_only=True)["progress"]["updates"]
+
+
+def rows_without_times(folder: Path) -> list[dict[str, float]]:
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in rows]
+
+
+def assert_equal(a: object, b: object, *, but: Sequence[str], path: str = "state") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            if key not in but:
+                assert_equal(a[key], b[key], but=but, path=f"{path}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, but=but, path=f"{path}[{i}]")
+    else:
+        assert a == b, path
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_and_the_run_continues(recipe: Path, tmp_path: Path, signum: int, code: int) -> None:
+    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
+    folder = tmp_path / "tiny" / "seed5"
+    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE, text=True)
+    wait_until((folder / "metrics.jsonl").is_file, process)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "the same command continues it" in stderr
+    assert "Traceback" not in stderr
+    progress = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["progress"]
+    assert progress["epoch"] >= 1
+    result = run("train.py", recipe, f"run.dir={tmp_path}", f"train.epochs={progress['epoch'] + 1}")
+    assert result.returncode == 0, result.stderr
+    epochs = [row["epoch"] for row in rows_without_times(folder)]
+    assert epochs == list(range(1, progress["epoch"] + 2))
+
+
+def test_second_process_on_one_run_is_refused(recipe: Path, tmp_path: Path) -> None:
+    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
+    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
+    wait_until((tmp_path / "tiny" / "seed5" / "metrics.jsonl").is_file, process)
+    result = run("train.py", *arguments)
+    process.kill()
+    process.communicate()
+    assert result.returncode == 2
+    assert "another process" in result.stderr
+
+
+def test_changed_recipe_is_refused_with_the_difference(finished: Path, recipe: Path) -> None:
+    before = contents(finished)
+    result = run("train.py", recipe, "optim.lr=0.5", "train.epochs=3")
+    assert result.returncode == 2
+    assert "optim.lr: 0.001 -> 0.5" in result.stderr
+    assert "train.epochs" not in result.stderr
+    assert "Traceback" not in result.stderr
+    assert contents(finished) == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=null"], "data.root: not set"),
+        (["data.root=/nowhere/at/all"], "no such folder"),
+        (["model.name=resnet18_cbm"], "model.name: timm has no model 'resnet18_cbm'; the nearest are resnet18_cbam"),
+        (["freeze.stages=[layr1]"], "freeze.stages: no stage 'layr1'"),
+        (["model.num_classes=7"], "model.num_classes"),
+        (["model.name=resnet18"], "model.cbam_stages"),
+        (["model.weights=/nowhere.pth"], "model.weights: /nowhere.pth: no such file"),
+        (["train.device=cuda"], "train.device: no cuda device"),
+        (["model.name=x", "data.root=/nowhere"], "command line: data.root"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(recipe: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
+    if "train.device=cuda" in overrides and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    result = run("train.py", recipe, f"run.dir={tmp_path / 'runs'}", *overrides)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.startswith("command line: ") or str(recipe) in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_validate_equals_the_logged_numbers(finished: Path) -> None:
+    result = run("validate.py", finished)
+    assert result.returncode == 0, result.stderr
+    metrics = json.loads((finished / "eval" / "val" / "metrics.json").read_text())
+    row = rows_without_times(finished)[metrics["epoch"] - 1]
+    assert (metrics["top1"], metrics["top5"], metrics["loss"]) == (row["val_top1"], row["val_top5"], row["val_loss"])
+    with open(finished / "eval" / "val" / "per_class.csv") as file:
+        table = list(csv.DictReader(file))
+    assert len(table) == 100
+    assert sum(int(line["support"]) for line in table) == 100
+
+
+def test_last_and_average_are_other_weights(finished: Path) -> None:
+    losses = {}
+    for checkpoint in ("last", "ema"):
+        result = run("validate.py", finished, "--checkpoint", checkpoint)
+        assert result.returncode == 0, result.stderr
+        losses[checkpoint] = json.loads((finished / "eval" / "val" / "metrics.json").read_text())["loss"]
+    assert losses["last"] != losses["ema"]
+    assert losses["ema"] == rows_without_times(finished)[-1]["val_loss"]  # what training validates is the average
+
+
+def test_submission_has_every_image_once_in_natural_order(finished: Path, data: Path) -> None:
+    result = run("validate.py", finished, "--split", "test")
+    assert result.returncode == 0, result.stderr
+    folder = finished / "eval" / "test"
+    lines = (folder / "prediction.csv").read_text().splitlines()
+    assert lines[0] == "image_name,pred_label"
+    names = [line.split(",")[0] for line in lines[1:]]
+    assert names == sorted(path.stem for path in (data / "test").glob("*.jpg"))
+    assert {line.split(",")[1] for line in lines[1:]} <= {str(label) for label in range(100)}
+    with zipfile.ZipFile(folder / "submission.zip") as archive:
+        assert archive.namelist() == ["prediction.csv"]
+        assert archive.read("prediction.csv") == (folder / "prediction.csv").read_bytes()
+
+
+def test_folder_of_pictures_is_predicted_with_checks(finished: Path, data: Path, tmp_path: Path) -> None:
+    pictures = tmp_path / "some pictures"
+    pictures.mkdir()
+    source = sorted((data / "test").glob("*.jpg"))
+    for name in ("a10.jpg", "a2.jpg", "a2.png"):
+        (pictures / name).write_bytes(source[0].read_bytes())
+    result = run("validate.py", finished, "--split", pictures)
+    assert result.returncode == 2
+    assert "share the name 'a2'" in result.stderr
+    (pictures / "bad.jpg").write_bytes(source[0].read_bytes()[:300])
+    result = run("validate.py", finished, "--split", pictures, "--full-names")
+    assert result.returncode == 2
+    assert "bad.jpg" in result.stderr
+    assert not list((finished / "eval").glob("*some pictures*"))
+    result = run("validate.py", finished, "--split", pictures, "--full-names", "--skip-bad")
+    assert result.returncode == 0, result.stderr
+    [out] = (finished / "eval").glob("*some pictures*")
+    lines = (out / "prediction.csv").read_text().splitlines()
+    assert [line.split(",")[0] for line in lines[1:]] == ["a2.jpg", "a2.png", "a10.jpg"]
+    assert len({line.split(",")[1] for line in lines[1:]}) == 1  # one picture under three names
+
+
+def test_debug_recipe_trains_its_golden_curve(tmp_path: Path) -> None:
+    """A short loss curve as it was when it was right; the tolerance covers other processors and versions, not other arithmetic."""
+    overrides = [f"run.dir={tmp_path / 'runs'}", f"data.root={tmp_path / 'data'}", "train.epochs=3", "optim.lr=3e-4", "mixup.prob=1"]
+    result = run("train.py", ROOT / "recipes" / "debug.yaml", *overrides)
+    assert result.returncode == 0, result.stderr
+    losses = [row["train_loss"] for row in rows_without_times(tmp_path / "runs" / "debug" / "seed118")]
+    assert losses == pytest.approx(GOLDEN, rel=2e-3), losses
+
+
+GOLDEN = [0.0, 0.0, 0.0]
+
+
+def test_wrong_argument_is_no_traceback(tmp_path: Path) -> None:
+    result = run("validate.py", tmp_path)
+    assert result.returncode == 2
+    assert "no run folder" in result.stderr
+    assert os.listdir(tmp_path) == []
