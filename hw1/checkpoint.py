@@ -53,8 +53,8 @@ def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, A
     Raises `RunError` where the file cannot be written.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    text = json.dumps(dict(meta))
-    write_atomic(path, safetensors.torch.save(contiguous, {"hw1": text, "sha256": _digest(contiguous, text)}))
+    content = {"meta": dict(meta), "sha256": _digest(contiguous, meta)}
+    write_atomic(path, safetensors.torch.save(contiguous, {"hw1": json.dumps(content)}))  # one entry: several come in random order
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
@@ -62,19 +62,20 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            if not {"hw1", "sha256"} <= header.keys():
+            if "hw1" not in header:
                 raise ValueError("not written by hw1")
+            content = json.loads(header["hw1"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if _digest(tensors, header["hw1"]) != header["sha256"]:
+        if _digest(tensors, content["meta"]) != content["sha256"]:
             raise ValueError("checksum does not match")
-        return tensors, json.loads(header["hw1"])
+        return tensors, content["meta"]
     except Exception as error:  # there is no end to what damaged bytes raise
         raise UserError(f"{path}: damaged, or no checkpoint of this program ({_first_line(error)})") from None
 
 
-def _digest(tensors: Mapping[str, Tensor], text: str) -> str:
-    """SHA-256 of the text and of every tensor's name, type, shape and bytes."""
-    digest = hashlib.sha256(text.encode())
+def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
+    """SHA-256 of the meta data and of every tensor's name, type, shape and bytes."""
+    digest = hashlib.sha256(json.dumps(dict(meta)).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)

@@ -74,7 +74,7 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     except RuntimeError as error:
         raise UserError(f"{path}: does not fit {recipe.model.name} of the run's recipe: {str(error).splitlines()[-1].strip()}") from None
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-    model = model.to(device=device, memory_format=memory_format)
+    model = model.to(device).to(memory_format=memory_format)
     return Predictor(recipe, model, ClassMap(tuple(classes)), device, {"checkpoint": checkpoint, **facts})
 
 

@@ -1,6 +1,7 @@
 """Everything that one training holds between two steps, and how it becomes a checkpoint and back."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,7 +46,7 @@ class Training:
     classes: ClassMap
     fingerprint: str
     model: nn.Module
-    forward: nn.Module
+    forward: Callable[[Tensor], Tensor]
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
@@ -99,7 +100,7 @@ def build_training(
     model = build_model(recipe.model, classes.num_classes, load_weights=load_weights, image_size=recipe.aug.size)
     freeze_stages(model, recipe.freeze)
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-    model = model.to(device=device, memory_format=memory_format)
+    model = model.to(device).to(memory_format=memory_format)
     dtype = amp_dtype(recipe.train, device)
     optimizer = build_optimizer(model, recipe.optim)
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hw1.config import DataConfig
-from hw1.data.folders import ClassMap, ImageSet, open_split, open_training_data, open_unlabelled
+from hw1.data.folders import ClassMap, ImageSet, TrainingData, open_split, open_training_data, open_unlabelled
 from hw1.data.listing import natural_key
 from hw1.errors import UserError
 
@@ -252,6 +252,22 @@ def test_fingerprint(tmp_path: Path) -> None:
     (two / "val/0/3.jpg").rename(two / "train/0/3.jpg")
     seen.add(now())
     assert len(seen) == 6
+
+
+def test_fingerprint_tells_labels_and_splits_apart(tmp_path: Path) -> None:
+    make(tmp_path, "0.jpg", "1.jpg", "2.jpg")
+
+    def images(*files: str, label: int = 0) -> ImageSet:
+        return ImageSet(tmp_path, files, np.full(len(files), label), 0)
+
+    classes = ClassMap(("a", "b"))
+    variants = [
+        TrainingData(images("0.jpg", "1.jpg"), images("2.jpg"), classes),
+        TrainingData(images("0.jpg"), images("1.jpg", "2.jpg"), classes),
+        TrainingData(images("0.jpg", "1.jpg", label=1), images("2.jpg"), classes),
+        TrainingData(images("0.jpg", "1.jpg"), images("2.jpg", label=1), classes),
+    ]
+    assert len({data.fingerprint for data in variants}) == 4
 
 
 def test_split_of_a_checkpoint(tmp_path: Path) -> None:

@@ -81,13 +81,12 @@ def test_resnext101_has_the_reports_shape():
     }
 
 
-@pytest.mark.parametrize("arch", ["resnet18", "resnext50_32x4d"])
-def test_without_cbam_is_timms_model(arch):
+def test_without_cbam_is_timms_model():
     """Same keys, same output, and from one seed the same weights."""
     torch.manual_seed(3)
-    theirs = timm.create_model(arch, num_classes=7).eval()
+    theirs = timm.create_model("resnet18", num_classes=7).eval()
     torch.manual_seed(3)
-    ours = timm.create_model(f"{arch}_cbam", num_classes=7, cbam_stages=()).eval()
+    ours = timm.create_model("resnet18_cbam", num_classes=7, cbam_stages=()).eval()
     assert list(ours.state_dict()) == list(theirs.state_dict())
     assert torch.equal(ours(images()), theirs(images()))
 

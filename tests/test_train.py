@@ -87,7 +87,16 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def test_run_folder_is_complete(finished: Path, data: Path) -> None:
-    for name in ("config.yaml", "env.json", "metrics.jsonl", "metrics.csv", "curves.png", "samples.png", "summary.json", "val_predictions.npz"):
+    for name in (
+        "config.yaml",
+        "env.json",
+        "metrics.jsonl",
+        "metrics.csv",
+        "curves.png",
+        "samples.png",
+        "summary.json",
+        "val_predictions.npz",
+    ):
         assert (finished / name).stat().st_size > 0, name
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -146,7 +155,6 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
         but=("epoch_seconds", "seconds"),
     )
     assert rows_without_times(folder) == rows_without_times(finished)
-    assert load_file(folder / "checkpoints" / "best.safetensors").keys() == load_file(finished / "checkpoints" / "best.safetensors").keys()
     assert (folder / "checkpoints" / "best.safetensors").read_bytes() == (finished / "checkpoints" / "best.safetensors").read_bytes()
 
 

@@ -7,18 +7,19 @@ import torch
 import hw1.models  # noqa: F401  registers the models
 from hw1.models.weights import WeightsError
 
+ONE_BLOCK = {"layers": (1, 1, 1, 1)}  # a stage: the same keys and rules in half the time
+
 
 @pytest.fixture(scope="module")
 def weights():
-    """Of timm's plain network at its published size; every test works on a copy of the dict."""
+    """Of timm's plain network with its published head; every test works on a copy of the dict."""
     torch.manual_seed(1)
-    return timm.create_model("resnet18", num_classes=1000, zero_init_last=False).state_dict()
+    return timm.create_model("resnet18", num_classes=1000, zero_init_last=False, **ONE_BLOCK).state_dict()
 
 
 def load(weights, **kwargs):
-    return timm.create_model(
-        "resnet18_cbam.tv_in1k", pretrained=True, pretrained_cfg_overlay={"state_dict": weights, **kwargs.pop("overlay", {})}, **kwargs
-    )
+    overlay = {"state_dict": weights, **kwargs.pop("overlay", {})}
+    return timm.create_model("resnet18_cbam.tv_in1k", pretrained=True, pretrained_cfg_overlay=overlay, **ONE_BLOCK, **kwargs)
 
 
 @pytest.mark.parametrize("num_classes", [100, 1000, 0])
@@ -30,20 +31,20 @@ def test_loads_at_any_head(weights, num_classes, stages):
     kept = [name for name in weights if num_classes == 1000 or not name.startswith("fc.")]
     assert all(torch.equal(own[name], weights[name]) for name in kept)
     torch.manual_seed(2)
-    fresh = timm.create_model("resnet18_cbam", num_classes=num_classes, cbam_stages=stages).state_dict()
+    fresh = timm.create_model("resnet18_cbam", num_classes=num_classes, cbam_stages=stages, **ONE_BLOCK).state_dict()
     assert all(torch.equal(own[name], fresh[name]) for name in own if name not in kept)  # new tensors keep their own start
     assert {name.split("cbam")[0] for name in own if "cbam" in name} == {f"layer{stage}." for stage in stages}
 
 
 def test_identity_start_keeps_the_pretrained_features(weights):
     x = torch.randn(2, 3, 64, 64)
-    plain = timm.create_model("resnet18", pretrained=True, pretrained_cfg_overlay={"state_dict": weights}).eval()
+    plain = timm.create_model("resnet18", pretrained=True, pretrained_cfg_overlay={"state_dict": weights}, **ONE_BLOCK).eval()
     torch.testing.assert_close(load(weights, cbam_init="identity").eval()(x), plain(x))
 
 
 def test_features_only(weights):
     extractor = load(weights, features_only=True, cbam_init="identity").eval()
-    plain = timm.create_model("resnet18", pretrained=True, pretrained_cfg_overlay={"state_dict": weights}).eval()
+    plain = timm.create_model("resnet18", pretrained=True, pretrained_cfg_overlay={"state_dict": weights}, **ONE_BLOCK).eval()
     x = torch.randn(2, 3, 64, 64)
     torch.testing.assert_close(extractor(x)[-1], plain.forward_features(x))
     headless = {name: value for name, value in weights.items() if not name.startswith("fc.")}
@@ -97,7 +98,7 @@ def test_wrong_channels_of_the_input_layer(weights):
 
 @pytest.mark.parametrize(("kept", "other"), [("paper", "identity"), ("identity", "paper")])
 def test_one_kind_of_cbam_is_not_taken_for_the_other(kept, other):
-    saved = timm.create_model("resnet18_cbam", num_classes=1000, cbam_init=kept).state_dict()
+    saved = timm.create_model("resnet18_cbam", num_classes=1000, cbam_init=kept, **ONE_BLOCK).state_dict()
     assert load(saved, cbam_init=kept).num_classes == 1000
     with pytest.raises(WeightsError, match=r"layer4.cbam.gate_scale"):
         load(saved, cbam_init=other)

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate
+from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from hw1.config import AugConfig, Recipe
 from hw1.data.dataset import PictureDataset
@@ -19,6 +20,8 @@ from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
 from hw1.data.workers import default_num_workers, start_worker
 from hw1.errors import RunError
+
+MORE_ROOM = "run Docker with --ipc=host or --shm-size=8g (it gives /dev/shm 64 MB), or lower data.num_workers (0 needs no shared memory)"
 
 
 class Batch(NamedTuple):
@@ -90,8 +93,10 @@ class Loader:
         return self._prefetched(raw) if self._device.type == "cuda" else map(self._to_device, raw)
 
     def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
-        """The first `num` pictures (fewer in a small set) of epoch 0 as the model will get them, before normalisation: uint8 [N, S, S, 3] RGB,
-        and their labels. Raises RunError where a file cannot be read."""
+        """The first `num` pictures of epoch 0 as the model will get them, but for normalisation: uint8 [N, S, S, 3] RGB; and their labels.
+
+        A small set gives fewer. Raises RunError where a file cannot be read.
+        """
         samples = self._dataset[[(0, index) for index in self._batches.order(0)[:num].tolist()]]
         if isinstance(samples, RunError):
             raise samples
@@ -150,8 +155,7 @@ class Loader:
                 raise
             self.close()
             raise RunError(
-                f"a process that loads images died ({', '.join(sorted(set(dead)))}): out of memory, or of shared memory in /dev/shm; "
-                "in Docker run with --ipc=host or --shm-size=8g, or set data.num_workers lower (0 loads in the main process)"
+                f"a process that loads images died ({', '.join(sorted(set(dead)))}); if memory or /dev/shm was full, {MORE_ROOM}"
             ) from error
 
     def _to_device(self, raw: list[torch.Tensor]) -> Batch:
@@ -196,9 +200,17 @@ class _BatchSource(Dataset[Any]):
 
     def __getitem__(self, keys: list[tuple[int, int]]) -> list[torch.Tensor] | RunError:
         try:
-            return default_collate([self._pictures[key] for key in keys])
+            batch = default_collate([self._pictures[key] for key in keys])
+            if get_worker_info() is not None:
+                for tensor in batch:  # here, because a failure on sending is only printed, and the batch waited for for ever
+                    tensor.share_memory_()
         except RunError as error:
             return error
+        except RuntimeError as error:
+            if not re.search("shared memory|/torch_", str(error)):
+                raise
+            return RunError(f"no room for a batch of images in /dev/shm: {MORE_ROOM}")
+        return batch
 
 
 @contextlib.contextmanager

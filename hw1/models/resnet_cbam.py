@@ -85,10 +85,17 @@ def _default_cfgs() -> dict[str, Any]:
         tags = {name.partition(".")[2]: cfg for name, cfg in get_arch_pretrained_cfgs(arch).items()}
         for tag in sorted(tags, key=lambda tag: (tag != "tv2_in1k", tag != "tv_in1k")):
             cfgs[f"{arch}_cbam.{tag}"] = tags[tag]
+    cfgs["resnet10_cbam.untrained"] = {"first_conv": "conv1", "classifier": "fc"}
     return generate_default_cfgs(cfgs)
 
 
 default_cfgs = _default_cfgs()  # register_model finds it by this name
+
+
+@register_model
+def resnet10_cbam(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """A ResNet with one block a stage and CBAM after layer4, to train from scratch on a CPU; no weights are published."""
+    return _create("resnet10_cbam", pretrained, {"block": BasicBlock, "layers": (1, 1, 1, 1)} | kwargs)
 
 
 @register_model

@@ -18,7 +18,7 @@ TITLE_INCHES = CELL_INCHES - 0.1
 TITLE_POINTS = 8.0
 
 
-def plot_samples(images: Sequence[NDArray[np.uint8]], titles: Sequence[str]) -> Figure:
+def plot_samples(images: Sequence[NDArray[np.uint8]] | NDArray[np.uint8], titles: Sequence[str]) -> Figure:
     """Pictures uint8 [S, S, 3] (RGB) in rows of up to eight, each under its title (plain text, cut to the cell's width).
 
     Raises `ValueError` for no pictures, or another number of titles.
