@@ -16,7 +16,7 @@ install: $(INSTALLED)
 $(INSTALLED): requirements.txt requirements-dev.txt requirements.lock
 	@if command -v uv >/dev/null; then \
 		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; \
-		uv pip install --python $(BIN)/python -r requirements.txt -r requirements-dev.txt -c requirements.lock; \
+		uv pip install --compile-bytecode --python $(BIN)/python -r requirements.txt -r requirements-dev.txt -c requirements.lock; \
 	else \
 		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
 		$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c requirements.lock; \

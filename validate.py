@@ -44,7 +44,7 @@ def main(argv: Sequence[str]) -> None:
     else:
         images = open_unlabelled(root / split)
     out = run.eval_dir(split if root == Path(recipe.data.root or "") else f"{root.resolve().name}-{split}")
-    [images] = check_images([images], "skip" if args.skip_bad else "stop")
+    [images] = check_images([images], "skip" if args.skip_bad else "stop", "--skip-bad")
     names = [] if labelled else check_names(images, full_names=args.full_names)
     predictions = predictor.predict(images, desc=args.split)
     if labelled:

@@ -111,6 +111,9 @@ def test_recipe_decides_what_the_loaders_do(images):
     assert torch.cat([batch.index for batch in first]).tolist() == list(range(SIZE))
     plain = build_eval_transform(AUG)(read_image(images.path(0)), (0, 0, 0)) / 255
     np.testing.assert_allclose(first[0].image[0].permute(1, 2, 0), (plain - AUG.mean) / AUG.std, atol=1e-5)
+    begin = next(train.epoch(2))
+    augmented = build_train_transform(AUG)(read_image(images.path(begin.index[0])), (118, 2, int(begin.index[0]))) / 255
+    np.testing.assert_allclose(begin.image[0].permute(1, 2, 0), (augmented - AUG.mean) / AUG.std, atol=1e-5)
     order = torch.cat([batch.index for batch in train.epoch(0)]).tolist()
     assert sorted(order) == list(range(SIZE)) != order
     assert order != torch.cat([batch.index for batch in train.epoch(1)]).tolist()

@@ -123,7 +123,7 @@ class Loader:
             persistent_workers=self._num_workers > 0,
             generator=torch.Generator(),  # else each epoch would draw a number from the global one
         )
-        with _sigchld_handler_kept():
+        with _workers_starting():
             others = set(multiprocessing.active_children())
             raw = iter(self._source)
             self._workers = [child for child in multiprocessing.active_children() if child not in others]
@@ -214,20 +214,23 @@ class _BatchSource(Dataset[Any]):
 
 
 @contextlib.contextmanager
-def _sigchld_handler_kept() -> Iterator[None]:
-    """Undoes the SIGCHLD handler that torch sets with its first workers.
+def _workers_starting() -> Iterator[None]:
+    """Keeps signals in order while torch starts its processes; POSIX, main thread.
 
-    That one answers a worker's death with an exception in whatever line the main thread is at, saving a checkpoint for instance. Without it
-    the death is noticed where the next batch is asked for, up to 5 s later.
+    SIGINT and SIGTERM are held back, so that no process meets one before `start_worker` has prepared it. And the SIGCHLD handler that torch
+    sets is undone: it answers a process's death with an exception in whatever line the main thread is at, saving a checkpoint for instance.
+    Without it the death is noticed where the next batch is asked for, up to 5 s later.
     """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "pthread_sigmask"):
         yield
         return
     handler = signal.getsignal(signal.SIGCHLD)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
         signal.signal(signal.SIGCHLD, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _cause_of_death(exitcode: int) -> str:

@@ -64,10 +64,13 @@ def start_worker(worker_id: int) -> None:
     Ctrl-C, and the SIGTERM of a batch system, of `timeout` or of `docker stop`'s init, reach every process of a run; the trainer alone
     decides what follows, and may need its loader for that.
     """
+    ignored = {signal.SIGINT, signal.SIGTERM}  # both arrive blocked from where the process was started
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    if hasattr(signal, "sigwaitinfo"):  # not on macOS
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # for the threads started from here on, too
+    if hasattr(signal, "sigwaitinfo"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, ignored)  # for the threads started from here on, too
         threading.Thread(target=_end_when_parent_says, daemon=True).start()
+    elif hasattr(signal, "pthread_sigmask"):  # macOS: it cannot tell who sent a SIGTERM
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ignored)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
