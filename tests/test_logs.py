@@ -149,7 +149,9 @@ def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd
         assert (part.run.project, part.run.run_group, part.run.display_name) == ("p", "g", "a-seed118")
         assert list(part.run.tags) == ["cbam", "t2"]
         assert {name: part.config[name] for name in recipe.model_dump()} == recipe.model_dump(mode="json")
-        assert [(metric.name, metric.glob_name, metric.step_metric) for metric in part.metrics] == [("epoch", "", ""), ("", "*", "epoch")]
+        axes = [(metric.name or metric.glob_name, metric.step_metric) for metric in part.metrics]
+        assert axes[:2] == [("epoch", ""), ("*", "epoch")]
+        assert all(axis == "epoch" for _, axis in axes[1:])  # some versions add the names that "*" came to stand for
     assert (first.exit_code, second.exit_code) == (1, 0)
     assert {name: second.summary[name] for name in ("best_top1", "best_epoch", "stopped_early")} == {
         "best_top1": 0.5,

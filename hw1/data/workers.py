@@ -68,15 +68,16 @@ def start_worker(worker_id: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if hasattr(signal, "sigwaitinfo"):
         signal.pthread_sigmask(signal.SIG_BLOCK, ignored)  # for the threads started from here on, too
-        threading.Thread(target=_end_when_parent_says, daemon=True).start()
+        parent = multiprocessing.parent_process()
+        assert parent is not None
+        threading.Thread(target=_end_when_told_by, args=(parent.pid,), daemon=True).start()
     elif hasattr(signal, "pthread_sigmask"):  # macOS: it cannot tell who sent a SIGTERM
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ignored)
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
 
 
-def _end_when_parent_says() -> None:
-    parent = multiprocessing.parent_process()
-    while parent is not None and signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent.pid:
+def _end_when_told_by(pid: int | None) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != pid:
         pass
     os._exit(0)
