@@ -207,15 +207,18 @@ def _take_unknown(flat: Flat) -> list[_Problem]:
 
 
 def _nearest(key: str) -> str:
-    """The known key most like `key`: in its own section, else by its last part in any section, else by its whole name."""
+    """The known key most like `key`: by its last part, rather in its own section than elsewhere; where equal, by its whole name."""
+    while key.count(".") > 1:  # deeper than any key is
+        key = key.rpartition(".")[0]
+        if key in _KEYS:
+            return key
     section, _, name = key.rpartition(".")
-    last = {known: known.rpartition(".")[2] for known in _KEYS}
-    own = {known: _similarity(name, last[known]) for known in _KEYS if known.rpartition(".")[0] == section}
-    if own and max(own.values()) >= 0.6:
-        return max(own, key=lambda known: own[known])
-    elsewhere = [known for known in _KEYS if _similarity(name, last[known]) >= 0.8]
-    alike = [known for known in _KEYS if (known not in _SECTIONS if section else "." not in known)]
-    return max(elsewhere or alike, key=lambda known: _similarity(key, known))
+
+    def likeness(known: str) -> float:
+        home, _, last = known.rpartition(".")
+        return _similarity(name, last) + 0.25 * (home == section) + 0.1 * _similarity(key, known)
+
+    return max(_KEYS, key=likeness)
 
 
 def _similarity(a: str, b: str) -> float:

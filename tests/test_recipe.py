@@ -94,7 +94,7 @@ def test_a_value_means_the_same_in_a_file_and_on_the_command_line(folder, key, t
 
 
 WRONG_TYPES = {
-    "seed": ["true", "'1'", "1.0", "2.5", "null", "abc", "[1]", "{}", "{a: 1}", ".inf", "0x10", "1_000", "9" * 400],
+    "seed": ["true", "'1'", "1.0", "2.5", "null", "abc", "[1]", "{}", "{a: 1}", ".inf", "0x10", "1_000", "9" * 400, "9" * 5000],
     "data.batch_size": ["false", "'32'", "32.0", "null", "[]"],
     "data.root": ["3", "true", "[a]", "1e-4"],
     "optim.lr": ["true", "'1e-4'", "fast", "null", "[1e-4]"],
@@ -113,6 +113,7 @@ OUT_OF_RANGE = {
     "aug.hflip": ["-0.01", "1.01"],
     "aug.hue": ["0.51"],
     "optim.lr": ["0", "-1", "-1e-9", ".nan", ".inf", "-.inf", "1e400", "101", "9" * 299],
+    "optim.clip_grad": ["0", ".nan", ".inf"],
     "optim.betas": ["[0.9, 1.0]", "[-0.1, 0.9]"],
     "mixup.prob": ["1.5", ".nan"],
     "model.cbam_stages": ["[0]", "[5]", "[4, -1]"],
@@ -200,11 +201,13 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
         ("optim.Lr", "optim.lr"),
         ("optim.momentum", "optim.name"),
         ("train.lr", "optim.lr"),
+        ("sched.epochs", "train.epochs"),
         ("model.droprate", "model.drop_rate"),
         ("optimizer.name", "optim.name"),
         ("mixop.alfa", "mixup.alpha"),
         ("mixup.alpha.x", "mixup.alpha"),
         ("mixup.alpha.x.y", "mixup.alpha"),
+        ("mixup.alfa" + ".x" * 5000, "mixup.alpha"),
     ],
 )
 def test_an_unknown_key_names_the_nearest_at_every_depth(folder, key, nearest):
@@ -532,6 +535,7 @@ def mistakes(path: Path, overrides: list[str] | None = None) -> list[str]:
 @example("? ")
 @example("{" * 40)
 @example("a: &b\n? *b")
+@example("!%1e x")
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_load_or_are_the_users_mistake(text):
     with tempfile.TemporaryDirectory() as folder:
