@@ -18,13 +18,14 @@ import torch
 
 from hw1.config import AugConfig, DataConfig, Recipe, TrainConfig
 from hw1.data import workers
+from hw1.data.cores import usable_cores
 from hw1.data.dataset import PictureDataset
 from hw1.data.decode import read_image
 from hw1.data.folders import ImageSet, open_training_data
 from hw1.data.loaders import Batch, Loader, build_eval_loader, build_train_loader
 from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import build_eval_transform, build_train_transform
-from hw1.data.workers import default_num_workers, usable_cores
+from hw1.data.workers import default_num_workers
 from hw1.errors import RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores

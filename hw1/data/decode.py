@@ -22,6 +22,7 @@ from PIL import Image, ImageOps
 from tqdm import tqdm
 
 from hw1.data.checked import Stamp, load_checked, save_checked, take_stamp
+from hw1.data.cores import usable_cores
 from hw1.data.folders import ImageSet
 from hw1.data.headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
 from hw1.data.listing import printable
@@ -97,7 +98,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
             bad[index] = _reason(path) or "no such file"
         elif remembered.get(path) != stamp:
             todo.append((index, path, stamp))
-    pool = ThreadPoolExecutor(_num_cores())
+    pool = ThreadPoolExecutor(usable_cores())
     try:
         parts = [todo[i : i + CHUNK] for i in range(0, len(todo), CHUNK)]
         done = itertools.chain.from_iterable(pool.map(lambda part: [_reason(path) for _, path, _ in part], parts))
@@ -235,7 +236,3 @@ def _reason(path: str) -> str | None:
     except BadImage as error:
         return error.reason
     return None
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
+from hw1.data.cores import usable_cores
 from hw1.errors import RunError, UserError
 
 MARKER = "generated.json"
@@ -171,7 +172,7 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
             temporary = root.with_name(f"{_temporary_prefix(root)}{secrets.token_hex(4)}")
             temporary.mkdir()
             try:
-                _draw_set(temporary, marker, num_threads or _num_cores())
+                _draw_set(temporary, marker, num_threads or usable_cores())
                 _rename(temporary, root, marker)
             except OSError as error:
                 raise RunError(f"{root}: drawing pictures failed: {error.strerror or error}") from error
@@ -236,10 +237,6 @@ def _rename(temporary: Path, root: Path, marker: dict[str, int]) -> None:
     except OSError:
         if not _is_drawn(root, marker):  # another process was faster, where nothing could be locked
             raise
-
-
-def _num_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _draw_set(root: Path, marker: dict[str, int], num_threads: int) -> None:
