@@ -1,0 +1,38 @@
+"""How many cores this process may use. No torch."""
+
+import os
+from pathlib import Path
+
+
+def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
+    """Cores that this process may use: its affinity, and the CPU quota of its control groups (version 1 or 2), rounded up; at least 1."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    for quota, period in _cpu_quotas(cgroups, membership):
+        cores = min(cores, -(-quota // period))
+    return max(cores, 1)
+
+
+def _cpu_quotas(cgroups: Path, membership: Path) -> list[tuple[int, int]]:
+    """(quota, period) in microseconds of every control group that limits this process: its own, and each above it."""
+    found = []
+    for line in _words(membership, "\n"):
+        _, controllers, path = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        top = cgroups / "cpu" if controllers else cgroups
+        # In a container the path may be the host's, of which nothing is mounted: then only the top exists, and is the container's own.
+        inner = top / path.lstrip("/")
+        for group in (inner, *inner.parents):
+            words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
+            if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):  # without a limit: "max" or -1
+                found.append((int(words[0]), int(words[1])))
+            if group == top:
+                break
+    return found
+
+
+def _words(file: Path, separator: str | None = None) -> list[str]:
+    try:
+        return [word for word in file.read_text().split(separator) if word]
+    except OSError:
+        return []
