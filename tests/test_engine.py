@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 def make(**sections: dict[str, object]) -> Training:
     """A tiny training without Mixup or dropout, unless the sections say otherwise."""
-    model = {"name": "resnet10_cbam", "pretrained": False, "drop_layer3": 0.0, "drop_rate": 0.0}
+    model = {"name": "resnet18_half_cbam", "pretrained": False, "drop_layer3": 0.0, "drop_rate": 0.0}
     defaults = {"model": model, "mixup": {"prob": 0.0}, "freeze": {"stages": ()}, "aug": {"size": 32}, "optim": {"lr": 1e-3}}
     recipe = Recipe.model_validate({**defaults, **sections})
     return build_training(recipe, CPU, CLASSES, "fingerprint", steps_per_epoch=4, load_weights=True)

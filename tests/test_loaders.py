@@ -1,48 +1,22 @@
-"""Loading: the same bits with any number of processes and from any step on; what happens when a file or a process is lost."""
+"""Loading: what a batch is, and the same bits with any number of processes and from any step on."""
 
-import hashlib
-import multiprocessing
-import os
 import pickle
 import random
-import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
+from loader_pictures import AUG, CPU, SIZE, assert_same, loaders_of, processes, write_pictures
 
-from hw1.config import AugConfig, DataConfig, Recipe, TrainConfig
-from hw1.data import workers
-from hw1.data.cores import usable_cores
+from hw1.config import DataConfig, Recipe, TrainConfig
 from hw1.data.dataset import PictureDataset
 from hw1.data.decode import read_image
 from hw1.data.folders import ImageSet, open_training_data
-from hw1.data.loaders import Batch, Loader, build_eval_loader, build_train_loader
+from hw1.data.loaders import Batch, build_eval_loader, build_train_loader
 from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import build_eval_transform, build_train_transform
-from hw1.data.workers import default_num_workers
-from hw1.errors import RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
-CPU = torch.device("cpu")
-AUG = AugConfig(size=24)
-SIZE = 23  # with batches of 5 the last has 3
-
-
-def write_pictures(root: Path, count: int = SIZE) -> ImageSet:
-    files = []
-    for index in range(count):
-        coarse = np.random.default_rng(index).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (30 + 3 * index, 70 - 2 * index), interpolation=cv2.INTER_CUBIC)
-        files.append(f"{index % 3}/{index}.jpg")
-        (root / files[-1]).parent.mkdir(exist_ok=True)
-        assert cv2.imwrite(str(root / files[-1]), picture)
-    return ImageSet(root, tuple(files), np.arange(count, dtype=np.int64) % 3, 0)
 
 
 @pytest.fixture
@@ -52,27 +26,8 @@ def images(tmp_path) -> ImageSet:
 
 @pytest.fixture
 def make(images):
-    """Makes loaders, and closes them."""
-    made = []
-
-    def make(num_workers: int = 0, **changed) -> Loader:
-        settings = {"batch_size": 5, "shuffle": True, "seed": 118, "device": CPU, "aug": AUG, "channels_last": True}
-        made.append(Loader(images, build_train_transform(AUG), num_workers=num_workers, **{**settings, **changed}))
-        return made[-1]
-
-    yield make
-    for loader in made:
-        loader.close()
-
-
-def assert_same(ours: list[Batch], theirs: list[Batch]) -> None:
-    assert len(ours) == len(theirs)
-    for a, b in zip(ours, theirs, strict=True):
-        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
-
-
-def processes() -> list[int]:
-    return sorted(child.pid for child in multiprocessing.active_children())
+    with loaders_of(images) as make:
+        yield make
 
 
 # --- what a batch is ---
@@ -181,168 +136,6 @@ def test_real_photographs(photos):
         assert ours.image.shape == (8, 3, 224, 224)
         assert 0.3 < ours.image.std() < 3
     forked.close()
-
-
-# --- what goes wrong ---
-
-
-@pytest.mark.parametrize("num_workers", [0, 2])
-def test_a_file_that_breaks_while_training_is_named(images, make, num_workers):
-    loader = make(num_workers)
-    list(loader.epoch(0))
-    path = images.path(11)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(RunError) as caught:
-        list(loader.epoch(1))
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-    path.unlink()
-    with pytest.raises(RunError, match=r"11\.jpg: no such file"):
-        list(loader.epoch(1))
-    path.write_bytes(whole)
-    assert_same(list(loader.epoch(1)), list(make(0).epoch(1)))
-
-
-def test_a_killed_process_is_reported_where_the_next_batch_is_asked_for(make):
-    loader = make(2)
-    epoch = loader.epoch(0)
-    next(epoch)
-    began = time.monotonic()
-    os.kill(processes()[0], signal.SIGKILL)
-    while time.monotonic() < began + 1:  # the training step: no exception may fall into it
-        sum(range(1000))
-    with pytest.raises(RunError, match=r"killed by SIGKILL.*/dev/shm.*--ipc=host.*--shm-size") as died:
-        [*epoch, *loader.epoch(1)]
-    assert died.tb is not None  # holds torch's iterator: the other process must have been ended all the same
-    assert time.monotonic() - began < 60
-    assert processes() == []
-    assert_same(list(loader.epoch(0)), list(make(0).epoch(0)))
-
-
-def test_full_shared_memory_is_reported(make, monkeypatch):
-    def full(tensor):
-        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")  # torch's words
-
-    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
-    with pytest.raises(RunError, match=r"^no room .*/dev/shm.*--ipc=host.*--shm-size.*$"):
-        list(make(1).epoch(0))
-    assert len(list(make(0).epoch(0))) == 5
-
-
-def test_signals_to_the_whole_group_leave_the_processes_to_the_trainer(make):
-    loader = make(2)
-    epoch = loader.epoch(0)
-    pids = processes()  # which have hardly started
-    for name in ("INT", "TERM", "INT", "TERM"):
-        subprocess.run(["kill", f"-{name}", *map(str, pids)], check=True)
-    batches = [next(epoch)]
-    subprocess.run(["kill", "-TERM", *map(str, pids)], check=True)
-    assert_same([*batches, *epoch], list(make(0).epoch(0)))
-    assert processes() == pids
-
-
-def test_the_parent_can_still_terminate_its_processes(make):
-    loader = make(2)
-    next(loader.epoch(0))
-    for child in multiprocessing.active_children():
-        child.terminate()
-        child.join(10)
-        assert child.exitcode == 0
-
-
-@pytest.mark.parametrize("half_way", [False, True])
-def test_close_ends_the_processes_at_once_and_again_does_nothing(make, half_way):
-    loader = make(3)
-    epoch = loader.epoch(0)
-    batches = [next(epoch)] if half_way else list(epoch)
-    assert len(processes()) == 3
-    began = time.monotonic()
-    loader.close()
-    loader.close()
-    assert processes() == []
-    assert time.monotonic() - began < 12  # torch gives each process 5 s to end by itself
-    if half_way:
-        with pytest.raises(RuntimeError, match="loader was closed"):
-            next(epoch)
-    assert_same([next(loader.epoch(0))], batches[:1])
-
-
-def test_a_fresh_trainer_computes_the_same_bits_and_ends_without_closing(images, make):
-    """Another hash seed; and its loader lives in a global, as in a notebook: the processes must not hold the exit up."""
-    program = f"""
-import hashlib, torch
-from pathlib import Path
-from hw1.config import AugConfig
-from hw1.data.folders import ImageSet
-from hw1.data.loaders import Loader
-from hw1.data.transforms import build_train_transform
-aug = AugConfig(size=24)
-images = ImageSet(Path({str(images.root)!r}), {images.files!r}, None, 0)
-loader = Loader(images, build_train_transform(aug), batch_size=5, shuffle=True, seed=118, num_workers=2, device=torch.device("cpu"),
-                aug=aug, channels_last=True)
-epoch = loader.epoch(4)
-print([hashlib.sha256(batch.image.numpy().tobytes()).hexdigest() for _, batch in zip(range(3), epoch)], flush=True)
-"""
-    environment = {**os.environ, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
-    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
-    with subprocess.Popen([sys.executable, "-c", program], **pipes) as trainer:
-        there = trainer.stdout.readline().strip()
-        began = time.monotonic()
-        assert trainer.wait(timeout=60) == 0
-        assert time.monotonic() - began < 20
-        assert trainer.stderr.read() == ""
-    here = [batch.image for _, batch in zip(range(3), make(0).epoch(4), strict=False)]
-    assert there == str([hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in here])
-
-
-# --- how many processes ---
-
-
-def cgroup(tmp_path: Path, membership: str, **files: str) -> dict[str, Path]:
-    for name, text in files.items():
-        path = tmp_path / "cgroup" / name.replace("__", "/")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    (tmp_path / "self").write_text(membership)
-    return {"cgroups": tmp_path / "cgroup", "membership": tmp_path / "self"}
-
-
-@pytest.mark.parametrize(
-    ("membership", "files", "expected"),
-    [
-        ("0::/\n", {}, 8),
-        ("0::/\n", {"cpu.max": "max 100000\n"}, 8),
-        ("0::/\n", {"cpu.max": "200000 100000\n"}, 2),
-        ("0::/\n", {"cpu.max": "150000 100000\n"}, 2),
-        ("0::/\n", {"cpu.max": "20000 100000\n"}, 1),
-        ("0::/\n", {"cpu.max": "9900000 100000\n"}, 8),
-        ("0::/job/step\n", {"job__cpu.max": "300000 100000\n", "job__step__cpu.max": "max 100000\n"}, 3),
-        ("0::/docker/of-the-host\n", {"cpu.max": "400000 100000\n"}, 4),
-        ("3:cpu,cpuacct:/a\n1:name=systemd:/\n", {"cpu__a__cpu.cfs_quota_us": "500000\n", "cpu__a__cpu.cfs_period_us": "100000\n"}, 5),
-        ("3:cpu,cpuacct:/a\n", {"cpu__a__cpu.cfs_quota_us": "-1\n", "cpu__a__cpu.cfs_period_us": "100000\n"}, 8),
-        ("4:cpuset:/a\n", {"cpu__a__cpu.cfs_quota_us": "100000\n", "cpu__a__cpu.cfs_period_us": "100000\n"}, 8),
-    ],
-)
-def test_usable_cores_are_those_of_affinity_and_quota(monkeypatch, tmp_path, membership, files, expected):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
-    assert usable_cores(**cgroup(tmp_path, membership, **files)) == expected
-
-
-def test_usable_cores_follow_the_affinity():
-    before = os.sched_getaffinity(0)
-    try:
-        os.sched_setaffinity(0, {min(before)})
-        assert usable_cores() == 1
-    finally:
-        os.sched_setaffinity(0, before)
-
-
-@pytest.mark.parametrize(("cores", "on_cuda"), [(1, 1), (2, 1), (4, 3), (16, 15), (64, 16)])
-def test_default_number_of_processes(monkeypatch, cores, on_cuda):
-    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
-    assert default_num_workers(torch.device("cuda")) == on_cuda
-    assert default_num_workers(CPU) <= 1
 
 
 # --- on a GPU ---

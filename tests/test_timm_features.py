@@ -24,7 +24,7 @@ def small(**kwargs):
 
 
 def test_registry_lists_models_and_tags():
-    assert set(timm.list_models("*_cbam")) == {"resnet10_cbam"} | {f"{arch}_cbam" for arch in ARCHS}
+    assert set(timm.list_models("*_cbam")) == {"resnet18_half_cbam"} | {f"{arch}_cbam" for arch in ARCHS}
     for arch in ARCHS:
         theirs = timm.models.get_arch_pretrained_cfgs(arch)
         ours = timm.models.get_arch_pretrained_cfgs(f"{arch}_cbam")
@@ -40,6 +40,19 @@ def test_registry_lists_models_and_tags():
 def test_default_weights_are_torchvisions_newest():
     default = {arch: timm.models.get_pretrained_cfg(f"{arch}_cbam").tag for arch in ARCHS}
     assert default == {"resnet18": "tv_in1k", "resnet50": "tv2_in1k", "resnext50_32x4d": "tv2_in1k", "resnext101_32x8d": "tv2_in1k"}
+
+
+def test_half_width_model_is_timms_resnet_with_cbam():
+    torch.manual_seed(0)
+    ours = timm.create_model("resnet18_half_cbam", num_classes=10, cbam_stages=()).eval()
+    shape = {"channels": (32, 64, 128, 256), "stem_type": "deep", "stem_width": 16}
+    theirs = timm.create_model("resnet18", num_classes=10, **shape).eval()
+    theirs.load_state_dict(ours.state_dict())
+    assert torch.equal(ours(images()), theirs(images()))
+    features = timm.create_model("resnet18_half_cbam", features_only=True)(images((96, 96)))
+    assert [tuple(f.shape[1:]) for f in features] == [(32, 48, 48), (32, 24, 24), (64, 12, 12), (128, 6, 6), (256, 3, 3)]
+    grey = timm.create_model("resnet18_half_cbam", in_chans=1, num_classes=10)
+    assert grey(torch.randn(2, 1, 64, 64)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("feature_cls", ["list", "dict", "hook", "getter"])

@@ -1,15 +1,10 @@
-"""Whole runs by the real commands in real processes: run folder, evaluation, continuation, refusals, signals."""
+"""Whole runs by the real commands: a finished run's folder, its evaluation, the same bits after kill -9, a golden curve."""
 
-import contextlib
 import csv
 import hashlib
-import io
 import json
-import os
 import signal
 import subprocess
-import sys
-import time
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,27 +14,9 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
+from train_commands import command, rows_without_times, run, wait_until, write_recipe
 
-import train
-import validate
 from hw1.data.demo import draw_shapes
-from hw1.errors import run_command
-
-# Everything that must survive an interruption at once: Mixup, EMA, plateau, accumulation over an odd number of batches.
-TINY = """
-base: {base}
-seed: 5
-run: {{dir: {runs}}}
-data: {{root: {data}, batch_size: 30, num_workers: 0}}
-aug: {{size: 32}}
-mixup: {{alpha: 0.5, prob: 0.5}}
-model: {{name: resnet18_cbam, pretrained: false}}
-freeze: {{stages: [layer1], bn: eval}}
-optim: {{lr: 1e-3, clip_grad: 5.0}}
-sched: {{patience: 0}}
-train: {{epochs: 2, grad_accum: 2, ema_decay: 0.9, device: cpu, deterministic: true}}
-log: {{every_steps: 1}}
-"""
 
 
 @pytest.fixture(scope="module")
@@ -52,10 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def recipe(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("recipe")
-    path = folder / "tiny.yaml"
-    path.write_text(TINY.format(base=ROOT / "recipes" / "base.yaml", runs=folder / "runs", data=data))
-    return path
+    return write_recipe(tmp_path_factory.mktemp("recipe"), data)
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +38,6 @@ def finished(recipe: Path) -> Path:
     result = run("train.py", recipe)
     assert result.returncode == 0, result.stderr
     return recipe.parent / "runs" / "tiny" / "seed5"
-
-
-def command(script: str, *arguments: object) -> list[str]:
-    return [sys.executable, str(ROOT / script), *map(str, arguments)]
-
-
-def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """What the command does, in this process: torch takes seconds to import. Where processes matter, `command` starts one."""
-    main = {"train.py": train.main, "validate.py": validate.main}[script]
-    argv = [str(argument) for argument in arguments]
-    with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
-        code = run_command(main, argv)
-    torch.use_deterministic_algorithms(False)
-    return subprocess.CompletedProcess(argv, code, stdout.getvalue(), stderr.getvalue())
 
 
 def contents(folder: Path) -> dict[str, str]:
@@ -158,21 +118,8 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
     assert (folder / "checkpoints" / "best.safetensors").read_bytes() == (finished / "checkpoints" / "best.safetensors").read_bytes()
 
 
-def wait_until(condition, process: subprocess.Popen[bytes], seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 def updates_in(last: Path) -> int:
     return torch.load(last, weights_only=True)["progress"]["updates"]
-
-
-def rows_without_times(folder: Path) -> list[dict[str, float]]:
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second")} for row in rows]
 
 
 def assert_equal(a: object, b: object, *, but: Sequence[str], path: str = "state") -> None:
@@ -191,36 +138,6 @@ def assert_equal(a: object, b: object, *, but: Sequence[str], path: str = "state
         assert a == b, path
 
 
-@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signal_saves_and_the_run_continues(recipe: Path, tmp_path: Path, signum: int, code: int) -> None:
-    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
-    folder = tmp_path / "tiny" / "seed5"
-    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE, text=True)
-    wait_until((folder / "metrics.jsonl").is_file, process)
-    process.send_signal(signum)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "the same command continues it" in stderr
-    assert "Traceback" not in stderr
-    progress = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["progress"]
-    assert progress["epoch"] >= 1
-    result = run("train.py", recipe, f"run.dir={tmp_path}", f"train.epochs={progress['epoch'] + 1}")
-    assert result.returncode == 0, result.stderr
-    epochs = [row["epoch"] for row in rows_without_times(folder)]
-    assert epochs == list(range(1, progress["epoch"] + 2))
-
-
-def test_second_process_on_one_run_is_refused(recipe: Path, tmp_path: Path) -> None:
-    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
-    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
-    wait_until((tmp_path / "tiny" / "seed5" / "metrics.jsonl").is_file, process)
-    result = run("train.py", *arguments)
-    process.kill()
-    process.communicate()
-    assert result.returncode == 2
-    assert "another process" in result.stderr
-
-
 def test_changed_recipe_is_refused_with_the_difference(finished: Path, recipe: Path) -> None:
     before = contents(finished)
     result = run("train.py", recipe, "optim.lr=0.5", "train.epochs=3")
@@ -229,31 +146,6 @@ def test_changed_recipe_is_refused_with_the_difference(finished: Path, recipe: P
     assert "train.epochs" not in result.stderr
     assert "Traceback" not in result.stderr
     assert contents(finished) == before
-
-
-@pytest.mark.parametrize(
-    ("overrides", "message"),
-    [
-        (["data.root=null"], "data.root: not set"),
-        (["data.root=/nowhere/at/all"], "no such folder"),
-        (["model.name=resnet18_cbm"], "model.name: timm has no model 'resnet18_cbm'; the nearest are resnet18_cbam"),
-        (["freeze.stages=[layr1]"], "freeze.stages: this model has no stage 'layr1', the nearest is 'layer1'"),
-        (["model.num_classes=7"], "model.num_classes"),
-        (["model.name=resnet18"], "model.cbam_stages"),
-        (["model.weights=/nowhere.pth"], "model.weights: /nowhere.pth: no such file"),
-        (["train.device=cuda"], "train.device: no cuda device"),
-        (["model.name=x", "data.root=/nowhere"], "command line: data.root"),
-    ],
-)
-def test_mistakes_are_named_and_nothing_is_written(recipe: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
-    if "train.device=cuda" in overrides and torch.cuda.is_available():
-        pytest.skip("this machine has a CUDA device")
-    result = run("train.py", recipe, f"run.dir={tmp_path / 'runs'}", *overrides)
-    assert result.returncode == 2
-    assert message in result.stderr
-    assert result.stderr.startswith(("command line: ", str(recipe), str(ROOT / "recipes" / "base.yaml")))
-    assert "Traceback" not in result.stderr
-    assert not (tmp_path / "runs").exists()
 
 
 def test_validate_equals_the_logged_numbers(finished: Path) -> None:
@@ -331,10 +223,3 @@ def test_debug_recipe_trains_its_golden_curve(tmp_path: Path) -> None:
 
 
 GOLDEN = [4.64096, 4.61280, 4.57936, 4.55114]
-
-
-def test_wrong_argument_is_no_traceback(tmp_path: Path) -> None:
-    result = run("validate.py", tmp_path)
-    assert result.returncode == 2
-    assert "no run folder" in result.stderr
-    assert os.listdir(tmp_path) == []

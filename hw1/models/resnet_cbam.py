@@ -85,7 +85,7 @@ def _default_cfgs() -> dict[str, Any]:
         tags = {name.partition(".")[2]: cfg for name, cfg in get_arch_pretrained_cfgs(arch).items()}
         for tag in sorted(tags, key=lambda tag: (tag != "tv2_in1k", tag != "tv_in1k")):
             cfgs[f"{arch}_cbam.{tag}"] = tags[tag]
-    cfgs["resnet10_cbam.untrained"] = {"first_conv": "conv1", "classifier": "fc"}
+    cfgs["resnet18_half_cbam.untrained"] = {"first_conv": "conv1.0", "classifier": "fc"}
     return generate_default_cfgs(cfgs)
 
 
@@ -93,15 +93,17 @@ default_cfgs = _default_cfgs()  # register_model finds it by this name
 
 
 @register_model
-def resnet10_cbam(pretrained: bool = False, **kwargs: Any) -> nn.Module:
-    """A ResNet with one block a stage and CBAM after layer4, to train from scratch on a CPU; no weights are published."""
-    return _create("resnet10_cbam", pretrained, {"block": BasicBlock, "layers": (1, 1, 1, 1)} | kwargs)
-
-
-@register_model
 def resnet18_cbam(pretrained: bool = False, **kwargs: Any) -> nn.Module:
     """ResNet-18 with CBAM after layer4, see `ResNetCbam`."""
     return _create("resnet18_cbam", pretrained, {"block": BasicBlock, "layers": (2, 2, 2, 2)} | kwargs)
+
+
+@register_model
+def resnet18_half_cbam(pretrained: bool = False, **kwargs: Any) -> nn.Module:
+    """ResNet-18 at half the channels, its stem three 3x3 convolutions (ResNet-C in He et al., Bag of Tricks, 2019, section 4.2), with CBAM
+    after layer4: to train from scratch at 64 to 128 pixels on a CPU. No weights are published."""
+    args = {"block": BasicBlock, "layers": (2, 2, 2, 2), "channels": (32, 64, 128, 256), "stem_type": "deep", "stem_width": 16}
+    return _create("resnet18_half_cbam", pretrained, args | kwargs)
 
 
 @register_model

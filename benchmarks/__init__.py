@@ -1,0 +1,1 @@
+"""Programs that measure; what they wrote, with hardware and date in the name, is in `results/`."""

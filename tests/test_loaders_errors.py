@@ -1,0 +1,139 @@
+"""What happens when a file or a loader's process is lost, is sent a signal or has to end."""
+
+import hashlib
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from loader_pictures import assert_same, loaders_of, processes, write_pictures
+
+from hw1.data.folders import ImageSet
+from hw1.errors import RunError
+
+pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
+
+
+@pytest.fixture
+def images(tmp_path) -> ImageSet:
+    return write_pictures(tmp_path)
+
+
+@pytest.fixture
+def make(images):
+    with loaders_of(images) as make:
+        yield make
+
+
+@pytest.mark.parametrize("num_workers", [0, 2])
+def test_a_file_that_breaks_while_training_is_named(images, make, num_workers):
+    loader = make(num_workers)
+    list(loader.epoch(0))
+    path = images.path(11)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(RunError) as caught:
+        list(loader.epoch(1))
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+    path.unlink()
+    with pytest.raises(RunError, match=r"11\.jpg: no such file"):
+        list(loader.epoch(1))
+    path.write_bytes(whole)
+    assert_same(list(loader.epoch(1)), list(make(0).epoch(1)))
+
+
+def test_a_killed_process_is_reported_where_the_next_batch_is_asked_for(make):
+    loader = make(2)
+    epoch = loader.epoch(0)
+    next(epoch)
+    began = time.monotonic()
+    os.kill(processes()[0], signal.SIGKILL)
+    while time.monotonic() < began + 1:  # the training step: no exception may fall into it
+        sum(range(1000))
+    with pytest.raises(RunError, match=r"killed by SIGKILL.*/dev/shm.*--ipc=host.*--shm-size") as died:
+        [*epoch, *loader.epoch(1)]
+    assert died.tb is not None  # holds torch's iterator: the other process must have been ended all the same
+    assert time.monotonic() - began < 60
+    assert processes() == []
+    assert_same(list(loader.epoch(0)), list(make(0).epoch(0)))
+
+
+def test_full_shared_memory_is_reported(make, monkeypatch):
+    def full(tensor):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1_2_3>: No space left on device (28)")  # torch's words
+
+    monkeypatch.setattr(torch.Tensor, "share_memory_", full)
+    with pytest.raises(RunError, match=r"^no room .*/dev/shm.*--ipc=host.*--shm-size.*$"):
+        list(make(1).epoch(0))
+    assert len(list(make(0).epoch(0))) == 5
+
+
+def test_signals_to_the_whole_group_leave_the_processes_to_the_trainer(make):
+    loader = make(2)
+    epoch = loader.epoch(0)
+    pids = processes()  # which have hardly started
+    for name in ("INT", "TERM", "INT", "TERM"):
+        subprocess.run(["kill", f"-{name}", *map(str, pids)], check=True)
+    batches = [next(epoch)]
+    subprocess.run(["kill", "-TERM", *map(str, pids)], check=True)
+    assert_same([*batches, *epoch], list(make(0).epoch(0)))
+    assert processes() == pids
+
+
+def test_the_parent_can_still_terminate_its_processes(make):
+    loader = make(2)
+    next(loader.epoch(0))
+    for child in multiprocessing.active_children():
+        child.terminate()
+        child.join(10)
+        assert child.exitcode == 0
+
+
+@pytest.mark.parametrize("half_way", [False, True])
+def test_close_ends_the_processes_at_once_and_again_does_nothing(make, half_way):
+    loader = make(3)
+    epoch = loader.epoch(0)
+    batches = [next(epoch)] if half_way else list(epoch)
+    assert len(processes()) == 3
+    began = time.monotonic()
+    loader.close()
+    loader.close()
+    assert processes() == []
+    assert time.monotonic() - began < 12  # torch gives each process 5 s to end by itself
+    if half_way:
+        with pytest.raises(RuntimeError, match="loader was closed"):
+            next(epoch)
+    assert_same([next(loader.epoch(0))], batches[:1])
+
+
+def test_a_fresh_trainer_computes_the_same_bits_and_ends_without_closing(images, make):
+    """Another hash seed; and its loader lives in a global, as in a notebook: the processes must not hold the exit up."""
+    program = f"""
+import hashlib, torch
+from pathlib import Path
+from hw1.config import AugConfig
+from hw1.data.folders import ImageSet
+from hw1.data.loaders import Loader
+from hw1.data.transforms import build_train_transform
+aug = AugConfig(size=24)
+images = ImageSet(Path({str(images.root)!r}), {images.files!r}, None, 0)
+loader = Loader(images, build_train_transform(aug), batch_size=5, shuffle=True, seed=118, num_workers=2, device=torch.device("cpu"),
+                aug=aug, channels_last=True)
+epoch = loader.epoch(4)
+print([hashlib.sha256(batch.image.numpy().tobytes()).hexdigest() for _, batch in zip(range(3), epoch)], flush=True)
+"""
+    environment = {**os.environ, "PYTHONHASHSEED": "1", "OMP_NUM_THREADS": "1"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    with subprocess.Popen([sys.executable, "-c", program], **pipes) as trainer:
+        there = trainer.stdout.readline().strip()
+        began = time.monotonic()
+        assert trainer.wait(timeout=60) == 0
+        assert time.monotonic() - began < 20
+        assert trainer.stderr.read() == ""
+    here = [batch.image for _, batch in zip(range(3), make(0).epoch(4), strict=False)]
+    assert there == str([hashlib.sha256(image.numpy().tobytes()).hexdigest() for image in here])

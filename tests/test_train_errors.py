@@ -1,0 +1,82 @@
+"""Runs by the real commands that are stopped or never start: signals, a second process, the user's mistakes."""
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from train_commands import command, rows_without_times, run, wait_until, write_recipe
+
+from hw1.data.demo import draw_shapes
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    data = tmp_path_factory.mktemp("data") / "shapes"
+    draw_shapes(data, 2)
+    return write_recipe(tmp_path_factory.mktemp("recipe"), data)
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signal_saves_and_the_run_continues(recipe: Path, tmp_path: Path, signum: int, code: int) -> None:
+    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
+    folder = tmp_path / "tiny" / "seed5"
+    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE, text=True)
+    wait_until((folder / "metrics.jsonl").is_file, process)
+    process.send_signal(signum)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert "the same command continues it" in stderr
+    assert "Traceback" not in stderr
+    progress = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["progress"]
+    assert progress["epoch"] >= 1
+    result = run("train.py", recipe, f"run.dir={tmp_path}", f"train.epochs={progress['epoch'] + 1}")
+    assert result.returncode == 0, result.stderr
+    epochs = [row["epoch"] for row in rows_without_times(folder)]
+    assert epochs == list(range(1, progress["epoch"] + 2))
+
+
+def test_second_process_on_one_run_is_refused(recipe: Path, tmp_path: Path) -> None:
+    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
+    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
+    wait_until((tmp_path / "tiny" / "seed5" / "metrics.jsonl").is_file, process)
+    result = run("train.py", *arguments)
+    process.kill()
+    process.communicate()
+    assert result.returncode == 2
+    assert "another process" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["data.root=null"], "data.root: not set"),
+        (["data.root=/nowhere/at/all"], "no such folder"),
+        (["model.name=resnet18_cbm"], "model.name: timm has no model 'resnet18_cbm'; the nearest are resnet18_cbam"),
+        (["freeze.stages=[layr1]"], "freeze.stages: this model has no stage 'layr1', the nearest is 'layer1'"),
+        (["model.num_classes=7"], "model.num_classes"),
+        (["model.name=resnet18"], "model.cbam_stages"),
+        (["model.weights=/nowhere.pth"], "model.weights: /nowhere.pth: no such file"),
+        (["train.device=cuda"], "train.device: no cuda device"),
+        (["model.name=x", "data.root=/nowhere"], "command line: data.root"),
+    ],
+)
+def test_mistakes_are_named_and_nothing_is_written(recipe: Path, tmp_path: Path, overrides: list[str], message: str) -> None:
+    if "train.device=cuda" in overrides and torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    result = run("train.py", recipe, f"run.dir={tmp_path / 'runs'}", *overrides)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert result.stderr.startswith(("command line: ", str(recipe), str(ROOT / "recipes" / "base.yaml")))
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_argument_is_no_traceback(tmp_path: Path) -> None:
+    result = run("validate.py", tmp_path)
+    assert result.returncode == 2
+    assert "no run folder" in result.stderr
+    assert os.listdir(tmp_path) == []
