@@ -3,12 +3,12 @@
 import netrc
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from hw1.config import Recipe
+from hw1.config import LogConfig, Recipe
 from hw1.runs import RunFolder
 
 Row = dict[str, Any]
@@ -40,7 +40,17 @@ class WandbRun:
         import wandb  # only when it is on: the import takes a second, and the user may not want it at all
 
         self._wandb = wandb
-        self._run = _start_client(recipe, run, run_id)
+        self._run = _start_client(
+            recipe.log,
+            run.path,
+            {
+                "group": recipe.log.group or recipe.run.name,
+                "tags": list(recipe.log.tags),
+                "name": f"{recipe.run.name}-seed{recipe.seed}",
+                "id": run_id,
+                "config": recipe.model_dump(mode="json"),
+            },
+        )
         self._last_epoch = last_epoch
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
@@ -68,21 +78,33 @@ class WandbRun:
         self._run.finish(exit_code=1)
 
 
-def _start_client(recipe: Recipe, run: RunFolder, run_id: str | None) -> Any:
+def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Row]], pictures: Mapping[str, Path]) -> None:
+    """Sends a report as one more run, with the project, entity and group of `config` and by its mode; wandb's files go to `folder`.
+
+    `tables` are rows with the same keys, numbers and text; None stays empty.
+    """
     import wandb
 
-    arguments: dict[str, Any] = {
-        "project": recipe.log.project,
-        "entity": recipe.log.entity,
-        "group": recipe.log.group or recipe.run.name,
-        "tags": list(recipe.log.tags),
-        "name": f"{recipe.run.name}-seed{recipe.seed}",
-        "id": run_id,
-        "dir": run.path,
-        "config": recipe.model_dump(mode="json"),
+    client = _start_client(config, folder, {"name": "report", "job_type": "report", "group": config.group, "tags": ["report"]})
+    content: dict[str, Any] = {}
+    for name, rows in tables.items():
+        columns: list[str | int] = list(rows[0])
+        content[name] = wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)
+    client.log(content | {name: wandb.Image(str(path)) for name, path in pictures.items()})
+    client.finish()
+
+
+def _start_client(config: LogConfig, folder: Path, arguments: Mapping[str, Any]) -> Any:
+    import wandb
+
+    arguments = {
+        **arguments,
+        "project": config.project,
+        "entity": config.entity,
+        "dir": folder,
         "settings": wandb.Settings(console="off", silent=True),
     }
-    if recipe.log.wandb == "online":
+    if config.wandb == "online":
         reason = "no API key found (`wandb login`)"
         try:
             if _has_api_key(wandb.setup().settings):
@@ -91,7 +113,7 @@ def _start_client(recipe: Recipe, run: RunFolder, run_id: str | None) -> Any:
                 return client
         except wandb.Error as error:  # a wrong key, or no way to the server: no reason not to train
             reason = str(error).partition("\n")[0].rstrip(".")
-        say(f"wandb: {reason}, so this run is recorded offline; `wandb sync {run.path}/wandb/offline-*` uploads it later")
+        say(f"wandb: {reason}, so this run is recorded offline; `wandb sync {folder}/wandb/offline-*` uploads it later")
     return wandb.init(mode="offline", **arguments)
 
 

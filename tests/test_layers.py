@@ -9,16 +9,17 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# From bottom to top. A module imports from lower rows only, a package (data, models, plots) also from itself. A new module must be
+# From bottom to top. A module imports from lower rows only, a package (data, models, plots, report) also from itself. A new module must be
 # given its row here.
 LAYERS = [
-    {"hw1", "hw1.errors", "hw1.config", "hw1.plainyaml", "hw1.interrupt"},
+    {"hw1", "hw1.errors", "hw1.config", "hw1.plainyaml", "hw1.interrupt", "hw1.pairs", "hw1.child"},
     {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device"},
     {"hw1.runs"},
-    {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
-    {"hw1.evaluate", "hw1.training"},
+    {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.stats", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
+    {"hw1.evaluate", "hw1.training", "hw1.verdict"},
     {"hw1.session", "hw1.predict"},
     {"hw1.engine"},
+    {"hw1.ablate", "hw1.report"},
     {"train", "validate"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -40,6 +41,12 @@ WITHOUT_TORCH = [
     "logs",
     "metrics",
     "plots",
+    "pairs",
+    "child",
+    "stats",
+    "verdict",
+    "ablate",
+    "report",
 ]
 
 
@@ -126,6 +133,10 @@ def test_a_command_loads_nothing_heavy_before_it_has_read_its_arguments(name):
     assert loaded_with(name) & HEAVY == set()
 
 
+def test_the_wrapper_of_a_child_runs_outside_of_the_package():
+    assert own_imports("hw1.child") == []
+
+
 def test_reading_folders_and_images_needs_no_torch():
     assert {name: loaded_with(f"hw1.data.{name}") & {"torch", "timm"} for name in ("folders", "decode")} == {
         "folders": set(),
@@ -133,7 +144,17 @@ def test_reading_folders_and_images_needs_no_torch():
     }
 
 
-@pytest.mark.parametrize(("package", "places"), [("yaml", {"hw1.plainyaml"}), ("matplotlib", {"hw1.plots"}), ("wandb", {"hw1.logs"})])
+@pytest.mark.parametrize(
+    ("package", "places"),
+    [
+        ("yaml", {"hw1.plainyaml"}),
+        ("matplotlib", {"hw1.plots"}),
+        ("wandb", {"hw1.logs"}),
+        ("scipy", {"hw1.stats"}),
+        ("statsmodels", {"hw1.stats"}),
+        ("jinja2", {"hw1.report"}),
+    ],
+)
 def test_what_is_special_is_imported_in_one_place(package, places):
     importers = {part(name) for name in MODULES for item in imports(name) if item.module.partition(".")[0] == package}
     assert importers == places

@@ -1,7 +1,18 @@
 """Data to matplotlib figures. No torch, no pyplot; only `save_figure` touches the disk."""
 
 from hw1.plots.curves import plot_curves
-from hw1.plots.figure import save_figure
+from hw1.plots.figure import Figure, render_figure, save_figure
+from hw1.plots.pairs import Difference, plot_differences, plot_seeds, plot_training_curve
 from hw1.plots.samples import plot_samples
 
-__all__ = ["plot_curves", "plot_samples", "save_figure"]
+__all__ = [
+    "Difference",
+    "Figure",
+    "plot_curves",
+    "plot_differences",
+    "plot_samples",
+    "plot_seeds",
+    "plot_training_curve",
+    "render_figure",
+    "save_figure",
+]

@@ -30,19 +30,19 @@ def plot_curves(rows: Sequence[Row]) -> Figure:
     with house_style():
         figure = new_figure(13.5, 4.2)
         loss, accuracy, rate = figure.subplots(1, 3)
-        epochs = _column(rows, "epoch")
+        epochs = column(rows, "epoch")
         train_dashes = (0, (4, 2)) if len(rows) <= DASHED_EPOCHS else "-"
-        _draw(loss, epochs, _column(rows, "train_loss"), ORANGE, "train", linestyle=train_dashes)
-        _draw(loss, epochs, _column(rows, "val_loss"), BLUE, "validation")
-        _draw(accuracy, epochs, _column(rows, "train_acc"), ORANGE, "train", linestyle=train_dashes)
-        _draw(accuracy, epochs, _column(rows, "val_top1"), BLUE, "validation")
-        _draw(rate, epochs, _column(rows, "lr"), GREEN, "learning rate", drawstyle="steps-mid")
+        _draw(loss, epochs, column(rows, "train_loss"), ORANGE, "train", linestyle=train_dashes)
+        _draw(loss, epochs, column(rows, "val_loss"), BLUE, "validation")
+        _draw(accuracy, epochs, column(rows, "train_acc"), ORANGE, "train", linestyle=train_dashes)
+        _draw(accuracy, epochs, column(rows, "val_top1"), BLUE, "validation")
+        _draw(rate, epochs, column(rows, "lr"), GREEN, "learning rate", drawstyle="steps-mid")
         _mark_best(accuracy, rows)
-        _finish(loss, epochs, "Loss", "cross-entropy (nats)")
-        _finish(accuracy, epochs, "Accuracy", "top-1 accuracy")
-        _finish(rate, epochs, "Learning rate", "rate")
-        _scale_accuracy(accuracy)
-        _scale_rate(rate, _column(rows, "lr"))
+        finish_axes(loss, epochs, "Loss", "cross-entropy (nats)")
+        finish_axes(accuracy, epochs, "Accuracy", "top-1 accuracy")
+        finish_axes(rate, epochs, "Learning rate", "rate")
+        scale_accuracy(accuracy)
+        _scale_rate(rate, column(rows, "lr"))
         for axes in (loss, accuracy):
             axes.ticklabel_format(axis="y", style="plain", useOffset=False)
             axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=3, columnspacing=1.4, handlelength=2.2)
@@ -60,7 +60,8 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def _column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+def column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+    """One value an epoch, [E]; NaN for what is None, NaN or infinite."""
     values = np.array([_number(row[key]) for row in rows], dtype=np.float64)
     values[~np.isfinite(values)] = np.nan
     return values
@@ -88,7 +89,8 @@ def _mark_best(axes: Axes, rows: Sequence[Row]) -> None:
     axes.plot([epoch], [top1], marker="*", markersize=14, color=BLUE, markeredgecolor="white", linestyle="none", label=label, zorder=5)
 
 
-def _finish(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str) -> None:
+def finish_axes(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str) -> None:
+    """Title and labels, and an x-axis of whole epochs with some room either side."""
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
@@ -96,7 +98,8 @@ def _finish(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str) ->
     axes.xaxis.set_major_locator(MaxNLocator(nbins=7, steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
 
 
-def _scale_accuracy(axes: Axes) -> None:
+def scale_accuracy(axes: Axes) -> None:
+    """Shows no more than 0-1 and a little around it."""
     low, high = axes.get_ylim()
     axes.set_ylim(max(-0.02, low), min(1.02, high))
 

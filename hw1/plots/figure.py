@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,7 +66,14 @@ def new_figure(width: float, height: float) -> Figure:
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a PNG, whole or not at all. The same data gives the same bytes: no date, no version in it."""
+    write_atomic(path, render_figure(figure, "png"))
+
+
+def render_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """The figure as a PNG or SVG file; the same data gives the same bytes. Text in an SVG is outlines, as a reader may lack the font."""
     buffer = io.BytesIO()
+    metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with house_style():
-        figure.savefig(buffer, format="png", dpi=figure.dpi, metadata={"Software": None})
-    write_atomic(path, buffer.getvalue())
+        matplotlib.rcParams["svg.hashsalt"] = "hw1"  # else its ids are drawn at random
+        figure.savefig(buffer, format=kind, dpi=figure.dpi, metadata=metadata)
+    return buffer.getvalue()
