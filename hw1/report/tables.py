@@ -200,7 +200,8 @@ def published_table(results: Sequence[PairResult]) -> Table:
     )
     note = (
         "The published numbers are the report's own, of its own data: one run each on 300 images, last epoch. Best case: no image is right "
-        "only in the run that is worse. Differences in points."
+        "only in the run that is worse. The report averaged over batches of 32 and a last one of 12, so that its counts of images are only "
+        "known to a few. Differences in points."
     )
     return Table("published", "Published numbers", columns, rows, (), (), note)
 
