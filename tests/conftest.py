@@ -1,6 +1,7 @@
 """Settings that every test shares."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,15 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+# A shell starts what it runs in the background (`make test &`) with SIGINT ignored, and children would inherit that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
 ROOT = Path(__file__).parents[1]
 
 # What the tests share, so that its assertions too show their values.
 pytest.register_assert_rewrite(
-    "folder_trees", "image_files", "loader_pictures", "recipe_texts", "run_folders", "train_commands", "transform_pictures"
+    "folder_trees", "image_files", "loader_pictures", "recipe_texts", "report_runs", "run_folders", "train_commands", "transform_pictures"
 )
 
 

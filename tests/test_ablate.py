@@ -383,7 +383,7 @@ def test_with_the_real_train_py_a_run_is_interrupted_and_continued(tmp_path):
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(
         f"base: {ROOT / 'recipes/debug.yaml'}\nrun: {{dir: {tmp_path / 'runs'}}}\ndata: {{root: {tmp_path / 'data'}}}\n"
-        "model: {name: resnet10_cbam}\ntrain: {device: cpu}\n"
+        "model: {name: resnet18_half_cbam}\ntrain: {device: cpu}\n"
     )
     command = [sys.executable, "-m", "hw1.ablate", str(recipe)]
     folder = tmp_path / "runs" / "tiny" / "seed7"
