@@ -63,6 +63,8 @@ class AugConfig(Section):
     """ColorJitter: factor uniform in 1 -+ this."""
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
     """ColorJitter: shift uniform in -+ this share of the hue circle."""
+    impl: Literal["fused", "steps"] = "fused"
+    """How training pictures are augmented: `fused` = one resampling and one loop over the pixels, fast; `steps` = one step at a time."""
     mean: Annotated[tuple[Channel, Channel, Channel], FROM_LIST] = (0.485, 0.456, 0.406)
     """Per-channel mean (RGB, of values 0-1) that normalisation subtracts."""
     std: Annotated[tuple[Positive, Positive, Positive], FROM_LIST] = (0.229, 0.224, 0.225)

@@ -8,6 +8,11 @@ from pathlib import Path
 from hw1.errors import RunError
 
 
+def cache_folder() -> Path:
+    """Where what can be made again is kept, for this user: by the XDG base directory specification; it need not exist."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hw1")
+
+
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Writes `data` to a temporary file beside `path`, syncs it to disk and renames it into place.
 

@@ -110,7 +110,7 @@ def test_jitter_draws_torchvisions_factors_independently_and_in_any_order():
     transform, picture, orders, factors = build_train_transform(AugConfig(size=16)), noise(20, 20), Counter(), []
     for index in range(2400):
         transform(picture, (7, 0, index))
-        steps = drawn(transform, 3)["steps"]
+        steps = drawn(transform).jitter
         orders[tuple(name for name, _ in steps)] += 1
         factors.append([dict(steps)[name] for name in JITTER])
     assert set(orders) == set(itertools.permutations(JITTER))

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 
 from hw1.errors import RunError
-from hw1.files import write_atomic
+from hw1.files import cache_folder, write_atomic
 
 Stamp = list[int]  # size, bytes, and time of the last change, ns
 
@@ -44,5 +44,4 @@ def save_checked(checked_by: str, good: dict[str, Stamp]) -> None:
 
 
 def _memory_file() -> Path:
-    """In the folder that the XDG base directory specification names."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hw1", "checked_images.json")
+    return cache_folder() / "checked_images.json"

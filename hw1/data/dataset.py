@@ -1,5 +1,8 @@
 """Image files to tensors, one sample at a time."""
 
+from typing import Protocol
+
+import numpy as np
 import torch
 from torch.utils.data import Dataset
 
@@ -12,17 +15,41 @@ from hw1.errors import RunError
 Sample = tuple[torch.Tensor, int, int]
 
 
-class PictureDataset(Dataset[Sample]):
-    """Decoded and transformed pictures, keyed by (epoch, index): both decide the augmentation, `index` the picture.
+class PictureSource(Protocol):
+    """Where the pictures of an ImageSet come from."""
 
-    An item is (uint8 tensor [S, S, 3] RGB, label or -1 where the set has no labels, index). It is a function of the files, the transform,
+    def read(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3] RGB, upright, of picture `index`. Raises RunError, naming the file, where it cannot be read (any more)."""
+        ...
+
+
+class FileSource:
+    """Decodes the file at every read; at a reduced size where `smallest_side` allows (`decode_image`)."""
+
+    def __init__(self, images: ImageSet, smallest_side: int | None = None) -> None:
+        self.images = images
+        self.smallest_side = smallest_side
+
+    def read(self, index: int) -> np.ndarray:
+        path = self.images.path(index)
+        try:
+            return read_image(path, self.smallest_side)
+        except BadImage as error:
+            raise RunError(f"{printable(path)}: {error.reason}") from error
+
+
+class PictureDataset(Dataset[Sample]):
+    """Transformed pictures, keyed by (epoch, index): both decide the augmentation, `index` the picture.
+
+    An item is (uint8 tensor [S, S, 3] RGB, label or -1 where the set has no labels, index). It is a function of the source, the transform,
     the seed and its key, wherever it is computed.
     """
 
-    def __init__(self, images: ImageSet, transform: Transform, seed: int) -> None:
+    def __init__(self, images: ImageSet, transform: Transform, seed: int, source: PictureSource | None = None) -> None:
         self.images = images
         self.transform = transform
         self.seed = seed
+        self.source = source or FileSource(images, transform.smallest_side)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -30,10 +57,5 @@ class PictureDataset(Dataset[Sample]):
     def __getitem__(self, key: tuple[int, int]) -> Sample:
         """Raises RunError, naming the file, where it cannot be decoded (any more: files are checked before a run)."""
         epoch, index = key
-        path = self.images.path(index)
-        try:
-            picture = read_image(path)
-        except BadImage as error:
-            raise RunError(f"{printable(path)}: {error.reason}") from error
-        tensor = torch.from_numpy(self.transform(picture, (self.seed, epoch, index)))
+        tensor = torch.from_numpy(self.transform(self.source.read(index), (self.seed, epoch, index)))
         return tensor, -1 if self.images.labels is None else int(self.images.labels[index]), index
