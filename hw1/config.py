@@ -42,6 +42,10 @@ class DataConfig(Section):
     """Images in one batch of validation and prediction."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; null chooses by the cores the process may use. Never changes the result."""
+    cache: Literal["none", "disk", "device"] = "none"
+    """Decoded pictures: `none` decodes at every read, `disk` keeps one memory-mapped file, `device` keeps them in the device's memory."""
+    cache_dir: Annotated[str, Field(min_length=1)] | None = None
+    """Folder of the disk cache; null takes the user's cache folder."""
 
 
 class AugConfig(Section):
@@ -206,8 +210,8 @@ class Recipe(Section):
 # Keys that may differ when a run is continued: they change how long, where or how loudly it runs, not what is computed.
 # `data.root` may move because the files themselves are compared.
 MAY_CHANGE = (
-    "run.dir", "data.root", "data.num_workers", "data.eval_batch_size", "train.epochs", "train.device", "train.compile",
-    "checkpoint.*", "log.*",
+    "run.dir", "data.root", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "train.epochs", "train.device",
+    "train.compile", "checkpoint.*", "log.*",
 )  # fmt: skip
 
 

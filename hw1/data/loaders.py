@@ -14,7 +14,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from hw1.config import AugConfig, Recipe
-from hw1.data.dataset import PictureDataset
+from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.folders import ImageSet
 from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
@@ -53,8 +53,9 @@ class Loader:
         device: torch.device,
         aug: AugConfig,
         channels_last: bool,
+        source: PictureSource | None = None,
     ) -> None:
-        self._dataset = _BatchSource(PictureDataset(images, transform, seed))
+        self._dataset = _BatchSource(PictureDataset(images, transform, seed, source))
         self._batches = EpochBatches(len(images), batch_size, seed, shuffle)
         self._num_workers = num_workers
         self._device = device
