@@ -1,0 +1,85 @@
+"""Both implementations of the augmentation side by side, from the same draws: python -m benchmarks.augmentation_parity OUT.png
+
+For each picture: the original, step by step, fused, and their difference. `HW1_PHOTOS` names photographs (`train/` and `val/`); without
+it scenes with edges, stripes, rings and lettering are drawn, which show aliasing and blur better than any photograph.
+"""
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from hw1.config import AugConfig, DataConfig
+from hw1.data.decode import read_image
+from hw1.data.folders import open_training_data
+from hw1.data.fused import augment_fused
+from hw1.data.policy import draw_factors
+from hw1.data.steps import augment_in_steps
+from hw1.errors import UserError, run_command
+from hw1.plots import plot_samples, save_figure
+
+MAGNIFIED = 4
+
+
+def draw_scene(height: int, width: int, seed: int) -> np.ndarray:
+    """uint8 [height, width, 3]: a sky, rings that get finer outwards, stripes, a chessboard and lettering, in colours of `seed`."""
+    draw = np.random.default_rng(seed)
+    rows, columns = np.mgrid[0:height, 0:width]
+    top, bottom, ink, paper = draw.integers(40, 230, (4, 3))
+    scene = (top + (bottom - top) * (rows / height)[..., None]).astype(np.uint8)
+    half = height // 2
+    distance = (rows[:half, :half] - half / 2) ** 2 + (columns[:half, :half] - half / 2) ** 2
+    scene[half:, :half] = np.where((np.cos(distance / half) > 0)[..., None], ink, paper)
+    stripes = columns[half:, half : 2 * half] // np.maximum((rows[half:, :half] - half) // 16, 1) % 2
+    scene[half:, half : 2 * half] = np.where(stripes[..., None], paper, ink)
+    scene[:half, width - half :] = np.where(((rows[:half, :half] // 12 + columns[:half, :half] // 12) % 2)[..., None], ink, paper)
+    cv2.putText(scene, "hw1", (8, half - 12), cv2.FONT_HERSHEY_SIMPLEX, height / 120, paper.tolist(), 3, cv2.LINE_AA)
+    cv2.circle(scene, (width - half // 2, height - half // 2), half // 3, paper.tolist(), -1, cv2.LINE_AA)
+    return scene
+
+
+def read_pictures(num: int) -> list[np.ndarray]:
+    root = os.environ.get("HW1_PHOTOS")
+    if root is None:
+        sizes = [(300, 400), (480, 640), (150, 220), (600, 900)]
+        return [draw_scene(*sizes[n % len(sizes)], seed=n) for n in range(num)]
+    images = open_training_data(DataConfig(root=root), 0, None).val
+    return [read_image(images.path(n)) for n in random.Random(0).sample(range(len(images)), min(num, len(images)))]
+
+
+def compare(pictures: Sequence[np.ndarray], aug: AugConfig) -> tuple[list[np.ndarray], list[str]]:
+    """Four pictures uint8 [S, S, 3] and their titles for each picture."""
+    cells, titles = [], []
+    for n, picture in enumerate(pictures):
+        factors = draw_factors((0, 0, n), *picture.shape[:2], aug)
+        steps, fused = augment_in_steps(picture, factors, aug.size), augment_fused(picture, factors, aug.size)
+        difference = cv2.absdiff(steps, fused)
+        cells += [picture, steps, fused, cv2.convertScaleAbs(difference, alpha=MAGNIFIED)]
+        titles += [
+            f"{picture.shape[1]} x {picture.shape[0]}",
+            "step by step",
+            "fused",
+            f"difference x {MAGNIFIED} (mean {difference.mean():.1f})",
+        ]
+    return cells, titles
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.augmentation_parity", description=__doc__)
+    parser.add_argument("out", type=Path, metavar="OUT.png")
+    parser.add_argument("--num", type=int, default=8, help="pictures (8)")
+    arguments = parser.parse_args(argv)
+    if arguments.num < 1:
+        raise UserError(f"--num: at least 1, got {arguments.num}")
+    cells, titles = compare(read_pictures(arguments.num), AugConfig())
+    save_figure(plot_samples(cells, titles), arguments.out)
+    print(arguments.out)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
