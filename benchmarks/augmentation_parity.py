@@ -56,7 +56,7 @@ def compare(pictures: Sequence[np.ndarray], aug: AugConfig) -> tuple[list[np.nda
     """Four pictures uint8 [S, S, 3] and their titles for each picture."""
     cells, titles = [], []
     for n, picture in enumerate(pictures):
-        factors = draw_factors((0, 0, n), *picture.shape[:2], aug)
+        factors = draw_factors((0, 0, n), picture.shape[0], picture.shape[1], aug)
         steps, fused = augment_in_steps(picture, factors, aug.size), augment_fused(picture, factors, aug.size)
         difference = cv2.absdiff(steps, fused)
         cells += [picture, steps, fused, cv2.convertScaleAbs(difference, alpha=MAGNIFIED)]
