@@ -13,7 +13,7 @@ from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import Batch, Loader, build_eval_loader, build_train_loader
-from hw1.device import device_name, pick_device, set_determinism
+from hw1.device import amp_dtype, device_name, pick_device, precision_name, set_determinism
 from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.evaluate import Predictions, evaluate
@@ -103,6 +103,7 @@ def _start(session: Session, *, fresh: bool) -> None:
             "fingerprint": data.fingerprint,
             "num_parameters": parameters,
             "num_trained_parameters": trained,
+            "precision": precision_name(amp_dtype(recipe.train, training.device)),
             "wandb_id": training.wandb_id,
         }
         run.write_json(run.env, {**describe_environment(device_name(training.device)), **facts})

@@ -78,13 +78,17 @@ def test_seeds_of_one_variant_with_different_recipes_stand_in_the_way(tmp_path):
     assert other_recipes(collect(tmp_path).of("mixup")) == []
 
 
+HARDWARE = "different hardware or precision (minutes and images/s do not compare)"
+
+
 @pytest.mark.parametrize(
     ("env", "said"),
     [
         ({"git": {"commit": "ff" * 20}}, "different code: commit 0123456789 (plain seed 0); commit ffffffffff (mixup seed 0)"),
         ({"git": None}, "different code: commit 0123456789 (plain seed 0); hw1 0.1.0, commit unknown (mixup seed 0)"),
         ({"packages": {"torch": "2.11.0", "timm": "1.0.31"}}, "different torch or timm: torch 2.10.0, timm 1.0.31"),
-        ({"device": "GPU X"}, "different hardware (minutes and images/s do not compare): Some CPU, 2 cores (plain seed 0); GPU X"),
+        ({"device": "GPU X"}, f"{HARDWARE}: Some CPU, 2 cores (plain seed 0); GPU X (mixup seed 0)"),
+        ({"precision": "bf16"}, f"{HARDWARE}: Some CPU, 2 cores (plain seed 0); Some CPU, 2 cores, bf16 (mixup seed 0)"),
     ],
 )  # fmt: skip
 def test_other_circumstances_are_said_but_do_not_forbid(tmp_path, env, said):

@@ -84,8 +84,10 @@ class RunRecord:
 
     @property
     def hardware(self) -> str:
+        """Processor or GPU, and the precision that it computed in."""
         device, cpu = str(self.env.get("device")), str(self.env.get("cpu"))
-        return f"{cpu}, {self.env.get('cpu_count')} cores" if device == "cpu" else device
+        name = f"{cpu}, {self.env.get('cpu_count')} cores" if device == "cpu" else device
+        return ", ".join([name, *([self.env["precision"]] if "precision" in self.env else [])])
 
     @property
     def validation(self) -> tuple[tuple[str, ...], bytes]:

@@ -82,7 +82,9 @@ def other_circumstances(runs: Sequence[RunRecord]) -> list[str]:
     found = [
         _told_apart(runs, "code", lambda run: run.code, lambda run: run.code),
         _told_apart(runs, "torch or timm", _packages, _packages),
-        _told_apart(runs, "hardware (minutes and images/s do not compare)", lambda run: run.hardware, lambda run: run.hardware),
+        _told_apart(
+            runs, "hardware or precision (minutes and images/s do not compare)", lambda run: run.hardware, lambda run: run.hardware
+        ),
     ]
     modified = [run for run in runs if run.code.endswith("modified")]
     if modified and not found[0]:
