@@ -53,17 +53,17 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
     colors = [BLUE if variants[key]["ours"] else GREY if key == "torchvision" else LIGHT for key in keys]
     axes.barh(range(len(keys)), medians, color=colors, height=0.72, xerr=errors, error_kw={"ecolor": "#202124", "elinewidth": 1.0})
     for place, key in enumerate(keys):
-        text = f"{medians[place]:,.0f}   x{rows[key]['ratio']:.2f}"
+        text = f"{medians[place]:,.0f}   ×{rows[key]['ratio']:.2f}"
         axes.annotate(text, (rows[key]["quartiles"][1], place), (6, 0), textcoords="offset points", va="center", fontsize=9.0)
     axes.set_yticks(range(len(keys)), [f"{variants[key]['label']} ({SOURCES[variants[key]['source']]})" for key in keys], fontsize=9.5)
     axes.set_ylim(len(keys) - 0.4, -0.6)
-    axes.set_xlim(0, max(medians) * 1.16)
+    axes.set_xlim(0, max(medians) * 1.18)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     pictures = result["one_core"]["pictures"]
     axes.set_title(
         f"One core, {result['one_core']['size']} px, {pictures['count']} {pictures['origin']}; "
-        "x: times torchvision on Pillow from JPEG files; line: quartiles",
+        "×: times torchvision on Pillow from JPEG files; line: quartiles",
         x=0.0,
         fontsize=9.5,
         fontweight="normal",
@@ -74,6 +74,7 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
 def _loaders(axes: Axes, result: dict[str, Any]) -> None:
     blocks = result["loaders"]
     _lines(axes, [block["workers"] for block in blocks], [block["results"] for block in blocks], result)
+    axes.set_ylabel("images/s")
     _finish(axes, "Cores", "loader processes", [block["workers"] for block in blocks])
 
 

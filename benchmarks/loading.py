@@ -19,7 +19,6 @@ from hw1.data.folders import ImageSet
 from hw1.data.loaders import Loader
 from hw1.data.transforms import build_train_transform
 
-BATCH_SIZE = 32
 META = torch.device("meta")
 EPOCH = 100_000  # pictures, the files over and over: no epoch ends while it is measured
 MIN_CYCLES = 4  # batches from each worker, at least
@@ -31,13 +30,13 @@ class Running(NamedTuple):
     close: Callable[[], None]
 
 
-def open_ours(images: ImageSet, aug: AugConfig, workers: int, source: From, folder: Path) -> Running:
+def open_ours(images: ImageSet, aug: AugConfig, workers: int, batch_size: int, source: From, folder: Path) -> Running:
     transform = build_train_transform(aug)
     pictures = _Repeated(open_source(source, images, aug, transform, True, folder), len(images))
     loader = Loader(
         images.subset([index % len(images) for index in range(EPOCH)]),
         transform,
-        batch_size=BATCH_SIZE,
+        batch_size=batch_size,
         shuffle=True,
         seed=SEED,
         num_workers=workers,
@@ -49,29 +48,31 @@ def open_ours(images: ImageSet, aug: AugConfig, workers: int, source: From, fold
     return Running(lambda epoch: (len(batch.index) for batch in loader.epoch(epoch)), loader.close)
 
 
-def open_peer(build: Callable[[ImageSet, AugConfig], peers.Peer], images: ImageSet, aug: AugConfig, workers: int) -> Running:
+def open_peer(
+    build: Callable[[ImageSet, AugConfig], peers.Peer], images: ImageSet, aug: AugConfig, workers: int, batch_size: int
+) -> Running:
     """The peer's dataset in torch's DataLoader."""
     dataset = build(images, aug)
     dataset.paths = dataset.paths * (EPOCH // len(images))
     options: dict[str, Any] = {"persistent_workers": True, "worker_init_fn": _start_worker} if workers else {}
-    loader = DataLoader(dataset, BATCH_SIZE, shuffle=True, num_workers=workers, drop_last=True, **options)
+    loader = DataLoader(dataset, batch_size, shuffle=True, num_workers=workers, drop_last=True, **options)
     return Running(lambda epoch: (len(image.to(META)) for image, _ in loader), lambda: _shut_down(loader))
 
 
-def open_timm(images: ImageSet, aug: AugConfig, workers: int) -> Running:
-    loader = peers.timm_loader(images, aug, num_workers=workers, batch_size=BATCH_SIZE, repeats=EPOCH // len(images))
+def open_timm(images: ImageSet, aug: AugConfig, workers: int, batch_size: int) -> Running:
+    loader = peers.timm_loader(images, aug, num_workers=workers, batch_size=batch_size, repeats=EPOCH // len(images))
     return Running(lambda epoch: (len(image) for image, _ in loader), lambda: _shut_down(loader.loader))
 
 
-def open_loader(key: str, images: ImageSet, aug: AugConfig, workers: int, folder: Path) -> Running:
+def open_loader(key: str, images: ImageSet, aug: AugConfig, workers: int, batch_size: int, folder: Path) -> Running:
     """The loader of a variant of `benchmarks.pipelines`."""
     ours: dict[str, From] = {"fused": "JPEG", "fused_decoded": "decoded", "fused_disk": "disk"}
     if key in ours:
-        return open_ours(images, aug, workers, ours[key], folder)
+        return open_ours(images, aug, workers, batch_size, ours[key], folder)
     if key == "timm":
-        return open_timm(images, aug, workers)
+        return open_timm(images, aug, workers, batch_size)
     builders = {"albumentations": peers.on_albumentations, "torchvision_v2": peers.on_tensors, "torchvision": peers.on_pillow}
-    return open_peer(builders[key], images, aug, workers)
+    return open_peer(builders[key], images, aug, workers, batch_size)
 
 
 def time_loaders(loaders: Mapping[str, Running], workers: int, *, rounds: int, seconds: float) -> dict[str, list[float]]:

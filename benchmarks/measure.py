@@ -37,10 +37,19 @@ class Amounts:
     larger_files: bool = True
     seconds: float = 1.0
     memory_pictures: int = 64
+    batch_size: int = 32
 
 
 QUICK = Amounts(
-    pictures=24, rounds=3, growth_pictures=8, growth_rounds=2, sizes=(64, 224), larger_files=False, seconds=0.2, memory_pictures=8
+    pictures=16,
+    rounds=2,
+    growth_pictures=8,
+    growth_rounds=2,
+    sizes=(64, 224),
+    larger_files=False,
+    seconds=0.2,
+    memory_pictures=8,
+    batch_size=8,
 )
 
 
@@ -132,7 +141,7 @@ class _Bench:
         for workers in counts[-1:] if self.amounts is QUICK else counts:
             _say(f"loaders with {workers} workers")
             loaders = {
-                key: open_loader(key, self.pictures.images, AugConfig(size=SIZE), workers, self.folder / "cache")
+                key: open_loader(key, self.pictures.images, AugConfig(size=SIZE), workers, self.amounts.batch_size, self.folder / "cache")
                 for key in CURVES
                 if key in VARIANTS
             }

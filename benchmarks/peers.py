@@ -16,8 +16,8 @@ import torch
 from PIL import Image
 from timm.data import ImageDataset, create_loader
 from torch.utils.data import Dataset
-from torchvision import io, transforms
-from torchvision.transforms import v2
+from torchvision import transforms
+from torchvision.transforms import functional, v2
 
 from hw1.config import AugConfig
 from hw1.data.folders import ImageSet
@@ -56,7 +56,7 @@ def eval_on_pillow(images: ImageSet, aug: AugConfig) -> Peer:
 
 
 def on_tensors(images: ImageSet, aug: AugConfig, keep: bool = False) -> Peer:
-    """torchvision's transforms v2 on uint8 tensors, decoded by torchvision."""
+    """torchvision's transforms v2 on uint8 tensors, decoded by Pillow: torchvision deprecated its own decoder in 0.29."""
     policy = v2.Compose([
         v2.RandomResizedCrop(aug.size, aug.scale, aug.ratio, antialias=True),
         v2.RandomHorizontalFlip(aug.hflip),
@@ -115,7 +115,7 @@ def load_pillow(path: str) -> Image.Image:
 
 
 def load_tensor(path: str) -> torch.Tensor:
-    return io.decode_image(io.read_file(path), io.ImageReadMode.RGB)
+    return functional.pil_to_tensor(load_pillow(path))
 
 
 def load_array(path: str) -> np.ndarray:

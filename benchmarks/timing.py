@@ -8,6 +8,8 @@ import cv2
 import numpy as np
 import torch
 
+Clock = Callable[[], float]
+
 
 class Result(TypedDict):
     images_per_second: list[float]
@@ -26,21 +28,21 @@ def use_one_thread() -> None:
 
 
 def time_rounds(
-    work: Mapping[str, Callable[[int, int], object]], num: int, *, rounds: int, chunk: int, seed: int = 0
+    work: Mapping[str, Callable[[int, int], object]], num: int, *, rounds: int, chunk: int, clock: Clock = time.perf_counter
 ) -> dict[str, list[float]]:
     """Images/s in each of `rounds`, after one more that does not count (it compiles, loads and fills caches).
 
     A round calls each of `work` once with (round, index) for every index below `num`: `chunk` pictures by one, the same by the next;
-    pictures are shuffled for each round, turns for each chunk.
+    pictures are shuffled for each round, turns for each chunk, always the same way. `clock` gives seconds.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     rates: dict[str, list[float]] = {key: [] for key in work}
     for number in range(rounds + 1):
         seconds = dict.fromkeys(work, 0.0)
         for part in np.array_split(rng.permutation(num), -(-num // chunk)):
             indices = part.tolist()
             for key in rng.permutation(list(work)).tolist():
-                seconds[key] += _time(work[key], number, indices)
+                seconds[key] += _time(work[key], number, indices, clock)
         if number:
             for key, value in seconds.items():
                 rates[key].append(num / value)
@@ -52,11 +54,11 @@ def summarise(rates: Mapping[str, list[float]], bases: Mapping[str, str]) -> dic
     return {key: _summarise(np.array(values), np.array(rates[bases[key]])) for key, values in rates.items()}
 
 
-def _time(function: Callable[[int, int], object], number: int, indices: list[int]) -> float:
-    start = time.perf_counter()
+def _time(function: Callable[[int, int], object], number: int, indices: list[int], clock: Clock) -> float:
+    start = clock()
     for index in indices:
         function(number, index)
-    return time.perf_counter() - start
+    return clock() - start
 
 
 def _summarise(rates: np.ndarray, base: np.ndarray) -> Result:
