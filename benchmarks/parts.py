@@ -61,14 +61,16 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
     matrices = [output_to_crop(*f.box[2:], f.flip, f.angle, AUG.size) for f in factors]
     names = [np.array([NAMES[name] for name, _ in f.jitter], np.int64) for f in factors]
     amounts = [np.array([factor * 6 if name == "hue" else factor for name, factor in f.jitter], np.float32) for f in factors]
-    fours = [cv2.cvtColor(np.ascontiguousarray(crop), cv2.COLOR_RGB2RGBA) for crop in crops]
-    threes = [np.ascontiguousarray(crop) for crop in crops]
-    small = [cv2.warpAffine(crop, m, (AUG.size, AUG.size), flags=FLAGS) for crop, m in zip(fours, matrices, strict=True)]
-    colours = [cv2.cvtColor(picture, cv2.COLOR_RGBA2RGB) for picture in small]
-    packed, target = [picture.view(np.uint32)[..., 0] for picture in small], np.empty((AUG.size, AUG.size), np.uint32)
 
     def warp(crop: np.ndarray, i: int) -> np.ndarray:
         return cv2.warpAffine(crop, matrices[i], (AUG.size, AUG.size), flags=FLAGS, borderMode=cv2.BORDER_REPLICATE)
+
+    def warp_four(i: int) -> np.ndarray:
+        return cv2.cvtColor(warp(cv2.cvtColor(crops[i], cv2.COLOR_RGB2RGBA), i), cv2.COLOR_RGBA2RGB)
+
+    colours = [warp_four(i) for i in range(len(images))]
+    packed = [cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0] for picture in colours]
+    target = np.empty((AUG.size, AUG.size), np.uint32)
 
     def adjust(i: int) -> None:
         picture = colours[i]
@@ -78,10 +80,8 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
     return {
         "augment: fused, in all": lambda _, i: augment_fused(images[i], factors[i], AUG.size),
         "augment: steps, in all": lambda _, i: augment_in_steps(images[i], factors[i], AUG.size),
-        "warp: 3 channels": lambda _, i: warp(threes[i], i),
-        "warp: 4 channels": lambda _, i: warp(fours[i], i),
-        "warp: crop to 4 channels": lambda _, i: cv2.cvtColor(crops[i], cv2.COLOR_RGB2RGBA),
-        "warp: result to 3 channels": lambda _, i: cv2.cvtColor(small[i], cv2.COLOR_RGBA2RGB),
+        "warp: 3 channels": lambda _, i: warp(crops[i], i),
+        "warp: 4 channels, there and back included": lambda _, i: warp_four(i),
         "colours: compiled loop": lambda _, i: shade(packed[i], target, matrices[i], *factors[i].box[2:], names[i], amounts[i]),
         "colours: OpenCV step by step": lambda _, i: adjust(i),
     }
