@@ -61,14 +61,9 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     pictures = result["one_core"]["pictures"]
-    axes.set_title(
-        f"One core, {result['one_core']['size']} px, {pictures['count']} {pictures['origin']}; "
-        "×: times torchvision on Pillow from JPEG files; line: quartiles",
-        x=0.0,
-        fontsize=9.5,
-        fontweight="normal",
-        loc="left",
-    )
+    where = f"One core, {result['one_core']['size']} px, {pictures['count']} {pictures['origin']}"
+    title = f"{where}\n×: times torchvision on Pillow from JPEG files; black line: quartiles"
+    axes.set_title(title, fontsize=9.5, fontweight="normal", linespacing=1.4)
 
 
 def _loaders(axes: Axes, result: dict[str, Any]) -> None:

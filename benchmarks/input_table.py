@@ -26,8 +26,10 @@ def _legend(result: dict[str, Any]) -> list[str]:
     count = len(next(iter(one_core["results"].values()))["images_per_second"])
     memory = min(result["settings"]["memory_pictures"], one_core["pictures"]["count"])
     files = [_describe(block["pictures"]) for block in (one_core, *result["larger_files"])]
+    load = result["machine"]["load_before"]
+    load = f", load average before {load}: not a quiet machine" if load > 1 else ""
     return [
-        f"{result['hardware']}, {result['machine']['started'][:10]}, one thread a process. "
+        f"{result['hardware']}, {result['machine']['started'][:10]}, one thread a process{load}. "
         f"The report's policy at {one_core['size']} px, to uint8. "
         f"Medians of {count} rounds (quartiles), in which the pipelines take turns over the same files: {'; '.join(files)}. "
         "The report's pipeline is torchvision on Pillow from the same JPEG files; validation is compared with its validation. "

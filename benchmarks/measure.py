@@ -5,6 +5,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,8 @@ def measure(amounts: Amounts, photos: Path | None, large: Path | None) -> dict[s
 
 
 class _Bench:
+    """The pictures of a run, in `folder`, and what is measured on them."""
+
     def __init__(self, amounts: Amounts, folder: Path, photos: Path | None, large: Path | None) -> None:
         self.amounts = amounts
         self.folder = folder
@@ -116,8 +119,7 @@ class _Bench:
         found = {}
         for key in VARIANTS:
             _say(f"memory: {key}")
-            work_of_key = lambda key=key: work(key)  # noqa: E731
-            found[key] = round(peak_mebibytes(work_of_key), 1)
+            found[key] = round(peak_mebibytes(partial(work, key)), 1)
         return found
 
     def time_pictures(self, pictures: Any, keys: Sequence[str], size: int, num: int, rounds: int | None = None) -> Block:
