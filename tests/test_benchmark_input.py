@@ -98,8 +98,8 @@ def test_the_result_file_holds_what_was_measured(quick):
     for key, row in one_core["results"].items():
         base = one_core["results"][VARIANTS[key].base]
         rates, bases = np.array(row["images_per_second"]), np.array(base["images_per_second"])
-        assert row["median"] == pytest.approx(np.median(rates), rel=1e-3)
-        assert row["ratio"] == pytest.approx(np.median(rates / bases), rel=1e-2)
+        assert row["median"] == pytest.approx(np.median(rates), abs=0.11)
+        assert row["ratio"] == pytest.approx(np.median(rates / bases), rel=0.02)
     assert [block["size"] for block in result["output_size"]] == [64, 224]
     assert all(row["median"] > 0 for block in result["loaders"] for row in block["results"].values())
     assert [target["needed"] for target in result["targets"]][:2] == [5.0, 7.0]
