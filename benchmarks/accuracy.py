@@ -5,17 +5,16 @@ It trains nothing: every number is read from the run folders, with the recipe, v
 
 import argparse
 import json
-import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.machine import hardware_name, result_path
 from hw1.errors import UserError, run_command
 from hw1.files import write_atomic
 from hw1.runs import RunFolder
 
-RESULTS = Path(__file__).parent / "results"
 ENV_KEYS = (
     *("started", "hw1", "git", "python", "packages", "device", "cpu", "cpu_count"),
     *("num_train", "num_val", "num_classes", "fingerprint"),
@@ -57,22 +56,17 @@ def to_markdown(runs: list[dict[str, Any]]) -> str:
             f"{rows[-1]['val_top1']:.4f}",
             str(len(rows)),
             f"{run['minutes']:.1f}",
-            _hardware(run["env"]),
+            hardware_name(run["env"]),
         ]
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
-
-
-def _hardware(env: dict[str, Any]) -> str:
-    return str(env["device"]) if env["device"] != "cpu" else f"{env['cpu']}, {env['cpu_count']} cores"
 
 
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
     runs = [read_run(path) for path in parser.parse_args(argv).runs]
-    hardware = re.sub(r"[^a-z0-9]+", "-", _hardware(runs[0]["env"]).lower()).strip("-")
-    target = RESULTS / f"accuracy_{hardware}_{max(run['env']['started'] for run in runs)[:10]}.json"
+    target = result_path("accuracy", runs[0]["env"] | {"started": max(run["env"]["started"] for run in runs)})
     write_atomic(target, (json.dumps(runs, indent=1) + "\n").encode())
     print(f"{to_markdown(runs)}\n\n{target}")
 

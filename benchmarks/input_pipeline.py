@@ -1,0 +1,57 @@
+"""How fast training pictures are made, ours beside the peers', in one run: python -m benchmarks.input_pipeline
+
+It reads the photographs in `$HW1_PHOTOS/train` and the larger ones in `--large` or `$HW1_PHOTOS_LARGE`, and draws pictures where they are
+not given. One thread a process. Writes a JSON file and a plot, and prints the README's table; `--markdown FILE` prints that of a JSON file.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hw1.errors import UserError, run_command
+from hw1.files import write_atomic
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.input_pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="a first impression within a minute, not for publication")
+    parser.add_argument("--large", type=Path, metavar="FOLDER", default=os.environ.get("HW1_PHOTOS_LARGE"), help="larger photographs")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    args = parser.parse_args(argv)
+
+    from benchmarks.input_table import to_markdown
+
+    if args.markdown:
+        print(to_markdown(_read(args.markdown)))
+        return
+    from benchmarks.input_plot import plot_input_pipeline
+    from benchmarks.machine import result_path
+    from benchmarks.measure import QUICK, Amounts, measure
+    from hw1.plots.figure import save_figure
+
+    photos = Path(os.environ["HW1_PHOTOS"]) / "train" if os.environ.get("HW1_PHOTOS") else None
+    result = measure(QUICK if args.quick else Amounts(), photos, args.large)
+    target = args.out or result_path("input_pipeline", result["machine"])
+    write_atomic(target, (json.dumps(result, indent=1) + "\n").encode())
+    save_figure(plot_input_pipeline(result), target.with_suffix(".png"))
+    print(f"{to_markdown(result)}\n\n{target}")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        return json.loads(file.read_bytes())
+    except OSError as error:
+        raise UserError(f"{file}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{file}: no JSON") from None
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
