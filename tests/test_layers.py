@@ -16,7 +16,7 @@ LAYERS = [
     {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device"},
     {"hw1.runs"},
     {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.stats", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
-    {"hw1.evaluate", "hw1.training", "hw1.verdict"},
+    {"hw1.evaluate", "hw1.training", "hw1.verdict", "hw1.attention"},
     {"hw1.session", "hw1.predict"},
     {"hw1.engine"},
     {"hw1.ablate", "hw1.report"},

@@ -94,6 +94,11 @@ class Cbam(nn.Module):
         scale = self.gate_scale  # a local, which TorchScript knows to be a tensor after the test
         return gate if scale is None else gate * scale
 
+    def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The factors that `forward` applies to x [B, C, H, W]: of the channels [B, C, 1, 1] and of the positions [B, 1, H, W]."""
+        channel = self._scaled(self.channel(x))
+        return channel, self._scaled(self.spatial(x * channel))
+
     def forward(self, x: Tensor) -> Tensor:
         x = x * self._scaled(self.channel(x))
         return x * self._scaled(self.spatial(x))

@@ -1,13 +1,16 @@
 """Data to matplotlib figures. No torch, no pyplot; only `save_figure` touches the disk."""
 
+from hw1.plots.attention import Attention, plot_attention
 from hw1.plots.curves import plot_curves
 from hw1.plots.figure import Figure, render_figure, save_figure
 from hw1.plots.pairs import Difference, plot_differences, plot_seeds, plot_training_curve
 from hw1.plots.samples import plot_samples
 
 __all__ = [
+    "Attention",
     "Difference",
     "Figure",
+    "plot_attention",
     "plot_curves",
     "plot_differences",
     "plot_samples",

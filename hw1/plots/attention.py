@@ -1,0 +1,65 @@
+"""What a network looks at, beside the photo."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from hw1.plots.figure import BLUE, house_style, new_figure
+
+CELL_INCHES = 1.9
+
+
+class Attention(NamedTuple):
+    """One row of the picture."""
+
+    photo: NDArray[np.uint8]
+    """[S, S, 3] RGB, as the model gets it."""
+    title: str
+    cam: NDArray[np.floating[Any]]
+    """[S, S] in 0-1."""
+    gates: Sequence[tuple[str, NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
+    """Of each CBAM: the stage that it follows, its factor of each channel [C] and of each position [h, w]."""
+
+
+def plot_attention(rows: Sequence[Attention]) -> Figure:
+    """A row a photo: the photo, Grad-CAM over it, and for each CBAM its spatial gate over the photo and its channel gates in order of size.
+
+    The colours of a spatial gate run from its smallest to its largest factor, which stand under it. Raises `ValueError` for no rows, or
+    rows of models with different CBAMs.
+    """
+    if not rows or len({tuple(gate[0] for gate in row.gates) for row in rows}) != 1:
+        raise ValueError("expected rows, all of one model")
+    columns = 2 + 2 * len(rows[0].gates)
+    with house_style():
+        figure = new_figure(columns * CELL_INCHES, len(rows) * (CELL_INCHES + 0.35))
+        cells: Any = figure.subplots(len(rows), columns, squeeze=False)
+        for line, row in zip(cells, rows, strict=True):
+            _show(line[0], row.photo, row.title)
+            _show(line[1], row.photo, "Grad-CAM", row.cam, 0.0, 1.0)
+            for i, (stage, channel, spatial) in enumerate(row.gates):
+                low, high = float(spatial.min()), float(spatial.max())
+                _show(line[2 + 2 * i], row.photo, f"CBAM, {stage}: {low:.2f} to {high:.2f}", spatial, low, high)
+                _sorted_channels(line[3 + 2 * i], channel)
+    return figure
+
+
+def _show(cell: Any, photo: NDArray[np.uint8], title: str, heat: NDArray[Any] | None = None, low: float = 0.0, high: float = 1.0) -> None:
+    size = photo.shape[0]
+    cell.set_axis_off()
+    cell.imshow(photo if heat is None else photo.mean(2), cmap="gray", extent=(0, size, size, 0))
+    if heat is not None:
+        cell.imshow(
+            heat, cmap="inferno", alpha=0.6, vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear", extent=(0, size, size, 0)
+        )
+    text = cell.set_title(title, fontsize=8.0, fontweight="normal", loc="center", pad=4.0, wrap=True)
+    text.set_parse_math(False)  # in a class name, `$` is a letter
+
+
+def _sorted_channels(cell: Any, channel: NDArray[Any]) -> None:
+    cell.plot(np.sort(channel)[::-1], color=BLUE)
+    cell.set_title(f"{len(channel)} channels by factor", fontsize=8.0, fontweight="normal", loc="center", pad=4.0)
+    cell.tick_params(labelsize=7.0)
+    cell.set_ylim(0.0, max(1.0, float(channel.max())) * 1.05)
