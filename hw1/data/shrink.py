@@ -17,4 +17,4 @@ def shrink(picture: np.ndarray, smallest_side: int | None) -> np.ndarray:
     height, width = shrunk_size(picture.shape[0], picture.shape[1], smallest_side)
     if (height, width) == picture.shape[:2]:
         return picture
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
+    return np.array(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))

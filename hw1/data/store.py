@@ -83,7 +83,7 @@ def _load(images: ImageSet, read: Callable[[int], np.ndarray], rooms: list[int],
         height, width, _ = picture.shape
         if height * width > rooms[index]:
             raise RunError(f"{printable(images.path(index))}: changed while it was being read")
-        pixels[starts[index] : starts[index] + height * width] = torch.from_numpy(np.require(picture, requirements=["C", "W"])).view(-1, 3)
+        pixels[starts[index] : starts[index] + height * width] = torch.from_numpy(picture).reshape(-1, 3)
         return height, width
 
     sizes = _on_all_cores(put, len(images), "loading images")
