@@ -43,7 +43,8 @@ class DataConfig(Section):
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; null chooses by the cores the process may use. Never changes the result."""
     cache: Literal["none", "disk", "device"] = "none"
-    """Decoded pictures: `none` decodes at every read, `disk` keeps one memory-mapped file, `device` keeps them in the device's memory."""
+    """Decoded pictures: `none` decodes at every read, `disk` keeps one memory-mapped file, `device` keeps them in the
+    device's memory, at most half of what is free, and augments whole batches there (`aug.impl: fused`)."""
     cache_dir: Annotated[str, Field(min_length=1)] | None = None
     """Folder of the disk cache; null takes the user's cache folder."""
 
@@ -234,6 +235,8 @@ def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
     if recipe.data.generate and recipe.data.val_fraction is not None:
         found.append(("data.val_fraction", "generated data has its own val/; leave it null"))
+    if recipe.data.cache == "device" and recipe.aug.impl == "steps":
+        found.append(("data.cache", "device augments as aug.impl=fused does, not aug.impl=steps; use none or disk"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         found.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return found

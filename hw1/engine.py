@@ -9,10 +9,11 @@ from tqdm import tqdm
 
 from hw1.checkpoint import load_state
 from hw1.config import Recipe
+from hw1.data.batch import Batch, BatchLoader
 from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
-from hw1.data.loaders import Batch, Loader, build_eval_loader, build_train_loader
+from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.device import amp_dtype, device_name, pick_device, precision_name, set_determinism
 from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
@@ -182,7 +183,7 @@ def train_epoch(session: Session) -> None:
         bar.close()
 
 
-def train_step(training: Training, batch: Batch, loader: Loader) -> bool:
+def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     """One batch forward and backward; returns whether it also completed an optimizer step.
 
     Within an optimizer step each image weighs the same, also where the last batch is smaller.

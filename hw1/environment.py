@@ -10,7 +10,7 @@ from typing import Any
 
 from hw1 import __version__
 
-PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "pillow", "pydantic", "wandb")
+PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numba", "numpy", "pillow", "pydantic", "wandb")
 
 
 def _version(package: str) -> str | None:

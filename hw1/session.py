@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hw1.checkpoint import save_state, save_weights
+from hw1.data.batch import BatchLoader
 from hw1.data.folders import TrainingData
-from hw1.data.loaders import Loader
 from hw1.errors import Interrupted, RunError
 from hw1.logs import Row, WandbRun
 from hw1.plots import plot_curves, save_figure
@@ -22,8 +22,8 @@ class Session:
     training: Training
     run: RunFolder
     data: TrainingData
-    train_loader: Loader
-    val_loader: Loader
+    train_loader: BatchLoader
+    val_loader: BatchLoader
     stop: Callable[[], int | None]
     """Returns the signal by which the process was asked to stop, or None."""
     rows: list[Row] = field(default_factory=list)

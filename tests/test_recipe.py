@@ -111,6 +111,7 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["sched.name=cosine", "sched.warmup_epochs=51"], ["sched.warmup_epochs"]),
         (["optim.lr=1e-7"], ["sched.min_lr"]),
         (["data.generate=1", "data.val_fraction=0.2"], ["data.val_fraction"]),
+        (["data.cache=device", "aug.impl=steps"], ["data.cache"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
     ],
 )

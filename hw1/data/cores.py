@@ -1,6 +1,7 @@
 """How many cores this process may use. No torch."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 
@@ -12,22 +13,28 @@ def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path
     return max(cores, 1)
 
 
-def _cpu_quotas(cgroups: Path, membership: Path) -> list[tuple[int, int]]:
-    """(quota, period) in microseconds of every control group that limits this process: its own, and each above it."""
-    found = []
+def control_groups(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:
+    """The folders of all control groups (version 1 or 2) whose limits hold for this process: its own, and each above it."""
     for line in _words(membership, "\n"):
         _, controllers, path = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
+        if controllers and controller not in controllers.split(","):
             continue
-        top = cgroups / "cpu" if controllers else cgroups
+        top = cgroups / controller if controllers else cgroups
         # In a container the path may be the host's, of which nothing is mounted: then only the top exists, and is the container's own.
         inner = top / path.lstrip("/")
         for group in (inner, *inner.parents):
-            words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
-            if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):  # without a limit: "max" or -1
-                found.append((int(words[0]), int(words[1])))
+            yield group
             if group == top:
                 break
+
+
+def _cpu_quotas(cgroups: Path, membership: Path) -> list[tuple[int, int]]:
+    """(quota, period) in microseconds of every control group that limits this process."""
+    found = []
+    for group in control_groups("cpu", cgroups, membership):
+        words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
+        if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):  # without a limit: "max" or -1
+            found.append((int(words[0]), int(words[1])))
     return found
 
 

@@ -7,30 +7,23 @@ import signal
 import threading
 from collections.abc import Iterator
 from multiprocessing import connection
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
 
 from hw1.config import AugConfig, Recipe
+from hw1.data.batch import Batch, BatchLoader
 from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.folders import ImageSet
+from hw1.data.resident import ResidentLoader
 from hw1.data.sampler import EpochBatches
-from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
+from hw1.data.transforms import Transform, build_eval_transform, build_train_transform, draws_nothing
 from hw1.data.workers import default_num_workers, start_worker
 from hw1.errors import RunError
 
 MORE_ROOM = "run Docker with --ipc=host or --shm-size=8g (it gives /dev/shm 64 MB), or lower data.num_workers (0 needs no shared memory)"
-
-
-class Batch(NamedTuple):
-    image: torch.Tensor
-    """float32 [B, 3, S, S] on the device, normalised: (x / 255 - mean) / std."""
-    label: torch.Tensor
-    """int64 [B] on the device; -1 where the set has no labels."""
-    index: torch.Tensor  # type: ignore[assignment]  # hides tuple.index
-    """int64 [B] on the CPU: positions in the ImageSet."""
 
 
 class Loader:
@@ -238,17 +231,30 @@ def _cause_of_death(exitcode: int) -> str:
     return f"killed by {signal.Signals(-exitcode).name}" if exitcode < 0 else f"exit code {exitcode}"
 
 
-def build_train_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> Loader:
+def build_train_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> BatchLoader:
     """Shuffled, augmented batches of `data.batch_size`."""
     return _build_loader(images, build_train_transform(recipe.aug), recipe.data.batch_size, True, recipe, device)
 
 
-def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> Loader:
+def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> BatchLoader:
     """Batches of `data.eval_batch_size` in the set's order, resized only: the same for every epoch."""
     return _build_loader(images, build_eval_transform(recipe.aug), recipe.data.eval_batch_size, False, recipe, device)
 
 
-def _build_loader(images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device) -> Loader:
+def _build_loader(
+    images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device
+) -> BatchLoader:
+    if recipe.data.cache == "device":
+        return ResidentLoader(
+            images,
+            recipe.aug,
+            augmented=shuffle and not draws_nothing(recipe.aug),
+            batch_size=batch_size,
+            shuffle=shuffle,
+            seed=recipe.seed,
+            device=device,
+            channels_last=recipe.train.channels_last,
+        )
     workers = recipe.data.num_workers
     return Loader(
         images,

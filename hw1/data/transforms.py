@@ -86,7 +86,7 @@ class SeededPipeline:
 
 def build_train_transform(aug: AugConfig) -> Transform:
     """The report's policy; with all its amounts at zero, the validation resize."""
-    if aug.model_copy(update=_amounts(NOTHING_DRAWN)) == aug:
+    if draws_nothing(aug):
         return build_eval_transform(aug)
     return SeededPipeline([ReportPolicy(aug)], smallest_side(aug) if aug.impl == "fused" else None)
 
@@ -94,6 +94,11 @@ def build_train_transform(aug: AugConfig) -> Transform:
 def build_eval_transform(aug: AugConfig) -> Transform:
     """Validation and prediction: resize to [size, size] without keeping the aspect; the seed words change nothing."""
     return SeededPipeline([PillowResize(aug.size)])
+
+
+def draws_nothing(aug: AugConfig) -> bool:
+    """Whether all amounts of the policy are zero."""
+    return aug.model_copy(update=_amounts(NOTHING_DRAWN)) == aug
 
 
 def _amounts(aug: AugConfig) -> dict[str, Any]:
