@@ -24,10 +24,11 @@ CPU = torch.device("cpu")
 
 
 def make(**sections: dict[str, object]) -> Training:
-    """A tiny training without Mixup or dropout, unless the sections say otherwise."""
+    """A tiny training in FP32 without Mixup or dropout, unless the sections say otherwise."""
     model = {"name": "resnet18_half_cbam", "pretrained": False, "drop_layer3": 0.0, "drop_rate": 0.0}
     defaults = {"model": model, "mixup": {"prob": 0.0}, "freeze": {"stages": ()}, "aug": {"size": 32}, "optim": {"lr": 1e-3}}
-    recipe = Recipe.model_validate({**defaults, **sections})
+    train = {"amp": "off", **sections.pop("train", {})}
+    recipe = Recipe.model_validate({**defaults, **sections, "train": train})
     return build_training(recipe, CPU, CLASSES, "fingerprint", steps_per_epoch=4, load_weights=True)
 
 

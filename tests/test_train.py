@@ -212,6 +212,7 @@ def test_debug_recipe_trains_its_golden_curve(tmp_path: Path) -> None:
         f"run.dir={tmp_path / 'runs'}",
         f"data.root={tmp_path / 'data'}",
         "train.epochs=4",
+        "train.amp=off",
         "optim.lr=3e-3",
         "mixup.alpha=1",
         "mixup.prob=1",
@@ -222,4 +223,4 @@ def test_debug_recipe_trains_its_golden_curve(tmp_path: Path) -> None:
     assert losses == pytest.approx(GOLDEN, rel=1e-3), losses
 
 
-GOLDEN = [4.64096, 4.61280, 4.57936, 4.55114]
+GOLDEN = [4.64851, 4.59395, 4.57424, 4.57983]
