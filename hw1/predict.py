@@ -40,8 +40,12 @@ class Predictor:
     """Which checkpoint this is, and the epoch that it holds."""
 
     def predict(self, images: ImageSet, desc: str | None = None) -> Predictions:
-        """Logits of every image once, in the order of `images`; the same arithmetic as validation during training."""
-        loader = build_eval_loader(images, self.recipe, self.device)
+        """Logits of every image once, in the order of `images`; the same arithmetic as validation during training.
+
+        The files are read themselves: to read them once, a cache of them would be made in vain.
+        """
+        data = self.recipe.data.model_copy(update={"cache": "none"})
+        loader = build_eval_loader(images, self.recipe.model_copy(update={"data": data}), self.device)
         autocast = autocast_of(self.device, amp_dtype(self.recipe.train, self.device))
         try:
             return evaluate(self.model, loader, autocast=autocast, desc=desc)

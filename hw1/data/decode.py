@@ -84,6 +84,18 @@ def decode_image(data: bytes, smallest_side: int | None = None) -> np.ndarray:
     return _decode_with_pillow(data) if image is None else image
 
 
+def read_size(path: Path) -> tuple[int, int]:
+    """(height, width) as the file stores them, before it is turned upright: its head is read, and all of it only where Pillow does
+    not know that. Raises BadImage, which names path and reason.
+    """
+    try:
+        with Image.open(path, formats=_pillow_formats()) as image:
+            return image.height, image.width
+    except Exception:  # whatever it is: decoding decides
+        height, width, _ = read_image(path).shape
+        return height, width
+
+
 def find_bad_images(images: ImageSet) -> dict[int, str]:
     """Index -> reason, of every file that cannot be decoded. Decodes each file once, on all cores.
 

@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 
 from hw1.config import AugConfig, Recipe
 from hw1.data.dataset import PictureDataset, PictureSource
+from hw1.data.diskcache import open_disk_source
 from hw1.data.folders import ImageSet
 from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
@@ -250,6 +251,7 @@ def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) ->
 
 def _build_loader(images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device) -> Loader:
     workers = recipe.data.num_workers
+    is_cached = recipe.data.cache == "disk"
     return Loader(
         images,
         transform,
@@ -260,4 +262,5 @@ def _build_loader(images: ImageSet, transform: Transform, batch_size: int, shuff
         device=device,
         aug=recipe.aug,
         channels_last=recipe.train.channels_last,
+        source=open_disk_source(images, recipe.data, recipe.aug, transform, training=shuffle) if is_cached else None,
     )
