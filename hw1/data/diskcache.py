@@ -114,15 +114,13 @@ def _open_if_whole(path: Path) -> PictureFile | None:
     """The cache, or None if it is not there; a damaged one is deleted, with a line on stderr."""
     if not path.exists():
         return None
-    cached = PictureFile(path)
     try:
-        len(cached)
+        return PictureFile(path)
     except DamagedFile as error:
         print(f"data.cache: {error}; it is made anew", file=sys.stderr)
         with contextlib.suppress(OSError):
             path.unlink(missing_ok=True)
         return None
-    return cached
 
 
 @contextlib.contextmanager

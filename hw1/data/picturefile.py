@@ -37,15 +37,16 @@ class _Mapped(NamedTuple):
 
 
 class PictureFile:
-    """A `PictureSource` over a file that `PictureWriter` made.
+    """A `PictureSource` over a file that `PictureWriter` made. Raises DamagedFile, here and wherever it is opened.
 
-    The file is mapped for reading at the first use in each process; pickling carries its path alone. The memory behind the map is the
-    kernel's page cache, shared by all processes and given up when memory is short: no process holds more than the pages it is reading.
+    The file is mapped for reading. A forked process has the same map; pickling carries the path alone, and the first use maps it again.
+    The memory behind it is the kernel's page cache, shared by all processes and given up when memory is short.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._mapped: _Mapped | None = None
+        self._map()
 
     def __getstate__(self) -> dict[str, object]:
         return {"path": self.path, "_mapped": None}
