@@ -11,7 +11,7 @@ from hw1.data.folders import ImageSet
 from hw1.data.picturefile import PictureFile
 from hw1.data.transforms import build_eval_transform, build_train_transform
 
-LOCK = ".lock.pictures"
+LOCK = ".pictures.lock"
 
 
 def open_cache(images: ImageSet, folder: Path, aug: AugConfig = AUG, *, training: bool = True) -> PictureFile:

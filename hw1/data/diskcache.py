@@ -128,7 +128,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
     """One process at a time makes caches in a folder; first it removes what killed ones have left."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with open(folder / f".lock{SUFFIX}", "w") as lock:
+        with open(folder / f"{SUFFIX}.lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system however the process ends
             except BlockingIOError:
