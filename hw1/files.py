@@ -2,8 +2,10 @@
 
 import os
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from hw1.errors import RunError
 
@@ -20,7 +22,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
     process is killed meanwhile (`remove_leftovers`). Raises `RunError` where the disk is full or the folder cannot be written to.
     """
     try:
-        _write(path, data)
+        with atomic_file(path) as file:
+            file.write(data)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -31,11 +34,16 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write(path: Path, data: bytes | memoryview) -> None:
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to be written, under a temporary name beside `path`; at the end it is synced to disk and renamed into place.
+
+    After an error it is removed. Errors of the system are raised as they come.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # so that two writers do not share one
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

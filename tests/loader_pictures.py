@@ -25,7 +25,7 @@ def write_pictures(root: Path, count: int = SIZE) -> ImageSet:
         coarse = np.random.default_rng(index).integers(0, 256, (4, 5, 3), dtype=np.uint8)
         picture = cv2.resize(coarse, (30 + 3 * index, 70 - 2 * index), interpolation=cv2.INTER_CUBIC)
         files.append(f"{index % 3}/{index}.jpg")
-        (root / files[-1]).parent.mkdir(exist_ok=True)
+        (root / files[-1]).parent.mkdir(parents=True, exist_ok=True)
         assert cv2.imwrite(str(root / files[-1]), picture)
     return ImageSet(root, tuple(files), np.arange(count, dtype=np.int64) % 3, 0)
 

@@ -1,8 +1,16 @@
-"""How many cores this process may use. No torch."""
+"""How many cores this process may use, and work on all of them. No torch."""
 
+import itertools
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import TypeVar
+
+from tqdm import tqdm
+
+CHUNK = 16  # items that a thread does between two looks at the progress bar
+Result = TypeVar("Result")
 
 
 def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
@@ -11,6 +19,16 @@ def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path
     for quota, period in _cpu_quotas(cgroups, membership):
         cores = min(cores, -(-quota // period))
     return max(cores, 1)
+
+
+def map_on_cores(work: Callable[[int], Result], count: int, desc: str) -> list[Result]:
+    """[work(0), ..., work(count - 1)], by threads: image libraries release the interpreter. Returns or raises when all have ended."""
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
+        parts = pool.map(lambda part: [work(index) for index in part], (range(count)[i : i + CHUNK] for i in range(0, count, CHUNK)))
+        return list(tqdm(itertools.chain.from_iterable(parts), desc=desc, total=count, unit=" images", delay=1.0, disable=None))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def control_groups(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:

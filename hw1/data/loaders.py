@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_in
 from hw1.config import AugConfig, Recipe
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.dataset import PictureDataset, PictureSource
+from hw1.data.diskcache import open_disk_source
 from hw1.data.folders import ImageSet
 from hw1.data.resident import ResidentLoader
 from hw1.data.sampler import EpochBatches
@@ -256,6 +257,7 @@ def _build_loader(
             channels_last=recipe.train.channels_last,
         )
     workers = recipe.data.num_workers
+    is_cached = recipe.data.cache == "disk"
     return Loader(
         images,
         transform,
@@ -266,4 +268,5 @@ def _build_loader(
         device=device,
         aug=recipe.aug,
         channels_last=recipe.train.channels_last,
+        source=open_disk_source(images, recipe.data, recipe.aug, transform, training=shuffle) if is_cached else None,
     )

@@ -32,7 +32,8 @@ def resize_crop(image: np.ndarray, box: Box, size: int) -> np.ndarray:
     """
     left, top, width, height = box
     # The batch axis comes first so that torch sees NHWC memory and answers in it: no transposing copy before or after.
-    crop = torch.from_numpy(np.ascontiguousarray(image[top : top + height, left : left + width]))[None].permute(0, 3, 1, 2)
+    pixels = np.require(image[top : top + height, left : left + width], requirements=["C", "W"])  # torch warns of read-only memory
+    crop = torch.from_numpy(pixels)[None].permute(0, 3, 1, 2)
     resized = torch.nn.functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)
     return resized[0].permute(1, 2, 0).numpy()
 

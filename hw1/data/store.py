@@ -2,16 +2,13 @@
 
 import itertools
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TypeVar
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from hw1.config import AugConfig
-from hw1.data.cores import usable_cores
+from hw1.data.cores import map_on_cores
 from hw1.data.dataset import FileSource
 from hw1.data.decode import BadImage, read_size
 from hw1.data.folders import ImageSet
@@ -23,9 +20,6 @@ from hw1.data.shrink import shrink, shrunk_size
 from hw1.data.steps import resize_crop
 from hw1.data.transforms import PillowResize
 from hw1.errors import RunError
-
-CHUNK = 16  # pictures that a thread does between two looks at the progress bar
-Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -69,7 +63,7 @@ def load_for_crops(images: ImageSet, aug: AugConfig, device: torch.device) -> St
         pixels = min(height, width) * longer
         return max(pixels, aug.size**2) if is_one_large_crop(longer, longer) else pixels
 
-    return _load(images, read, _on_all_cores(room, len(images), "reading image sizes"), device)
+    return _load(images, read, map_on_cores(room, len(images), "reading image sizes"), device)
 
 
 def _load(images: ImageSet, read: Callable[[int], np.ndarray], rooms: list[int], device: torch.device) -> Store:
@@ -86,15 +80,5 @@ def _load(images: ImageSet, read: Callable[[int], np.ndarray], rooms: list[int],
         pixels[starts[index] : starts[index] + height * width] = torch.from_numpy(picture).reshape(-1, 3)
         return height, width
 
-    sizes = _on_all_cores(put, len(images), "loading images")
+    sizes = map_on_cores(put, len(images), "loading images")
     return Store(pixels, starts, [height for height, _ in sizes], [width for _, width in sizes])
-
-
-def _on_all_cores(work: Callable[[int], Result], count: int, desc: str) -> list[Result]:
-    """[work(0), ..., work(count - 1)], by threads: image libraries release the interpreter. Returns or raises when all have ended."""
-    pool = ThreadPoolExecutor(usable_cores())
-    try:
-        parts = pool.map(lambda part: [work(index) for index in part], (range(count)[i : i + CHUNK] for i in range(0, count, CHUNK)))
-        return list(tqdm(itertools.chain.from_iterable(parts), desc=desc, total=count, unit=" images", delay=1.0, disable=None))
-    finally:
-        pool.shutdown(cancel_futures=True)
