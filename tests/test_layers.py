@@ -9,8 +9,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-# From bottom to top. A module imports from lower rows only, a package (data, models, plots, html, report, audit) also from itself. A new module must be
-# given its row here.
+# From bottom to top. A module imports from lower rows only, a package (data, models, plots, html, report, audit) also from itself. A new
+# module must be given its row here.
 LAYERS = [
     {"hw1", "hw1.errors", "hw1.config", "hw1.plainyaml", "hw1.interrupt", "hw1.pairs", "hw1.child"},
     {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device", "hw1.html"},

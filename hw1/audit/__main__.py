@@ -69,6 +69,7 @@ def _as_json(contents: Contents, findings: Sequence[Finding], facts: dict[str, A
         and {
             "run": suspects.run,
             "num_pictures": suspects.num_pictures,
+            "accuracy": suspects.accuracy,
             "labels": [suspect._asdict() for suspect in suspects.labels],
             "outliers": [suspect._asdict() for suspect in suspects.outliers],
         },

@@ -28,6 +28,8 @@ class Suspects(NamedTuple):
     run: str
     num_pictures: int
     """Pictures that both the run and the data have."""
+    accuracy: float
+    """The model's top-1 on them, 0-1: a weak model doubts much that is right."""
     labels: list[Suspect]
     outliers: list[Suspect]
 
@@ -50,23 +52,23 @@ def find_suspects(run: RunFolder, contents: Contents) -> Suspects:
         chances = float(probabilities[row, own]), float(probabilities[row, other])
         return Suspect(files[rows[row]], names[own] or str(own), names[other] or str(other), *chances)
 
-    confident = confident_class(probabilities, labels)
-    doubted = np.flatnonzero((confident >= 0) & (confident != labels))
+    doubted = np.flatnonzero(doubts_label(probabilities, labels))
     margin = probabilities[np.arange(len(rows)), labels] - probabilities.max(axis=1)
-    wrong = [suspect(int(row), int(confident[row])) for row in doubted[np.argsort(margin[doubted], kind="stable")]]
+    order = doubted[np.argsort(margin[doubted], kind="stable")]
     unsure = np.argsort(probabilities.max(axis=1), kind="stable")[:NUM_OUTLIERS]
-    return Suspects(str(run.path), len(rows), wrong, [suspect(int(row), int(best[row])) for row in unsure])
+    wrong, outliers = ([suspect(int(row), int(best[row])) for row in rows_of] for rows_of in (order, unsure))
+    return Suspects(str(run.path), len(rows), float((best == labels).mean()), wrong, outliers)
 
 
-def confident_class(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """[N, C] and [N] -> [N]: the class that each sample confidently belongs to, or -1; where it is not the label, the label is suspected.
+def doubts_label(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """[N, C] and [N] -> [N]: whether the label is suspected.
 
-    Confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021, the confident joint): a sample belongs to class j if its probability
-    of j is at least the mean that samples labelled j have; of several such classes to the likeliest. A class without samples has none.
+    After confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021, the confident joint): a sample belongs to class j if its
+    probability of j is at least the mean that samples labelled j have. Stricter than there, j must also be the likeliest class. A class
+    that is no sample's label has no members.
     """
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     sums = np.bincount(labels, weights=probabilities[np.arange(len(labels)), labels], minlength=probabilities.shape[1])
     threshold = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
-    is_member = probabilities >= threshold
-    chosen = np.where(is_member, probabilities, -1.0).argmax(axis=1)
-    return np.where(is_member.any(axis=1), chosen, -1)
+    best = probabilities.argmax(axis=1)
+    return (best != labels) & (probabilities.max(axis=1) >= threshold[best])
