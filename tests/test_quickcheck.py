@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from audit_pictures import clean_root, photo, save
+from train_commands import run, write_recipe
 
 from hw1.config import DataConfig
 from hw1.data import quickcheck
 from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.quickcheck import describe_faults, find_equal_files
+from hw1.errors import RunError
 
 
 def opened(root: Path) -> TrainingData:
@@ -92,3 +94,17 @@ def test_each_validation_file_is_named_once(tmp_path, num):
         shutil.copy(root / "train/a/0.jpg", root / f"train/b/copy{number}.jpg")
     shutil.copy(root / "train/a/0.jpg", root / "val/a/copy.jpg")
     assert copy(opened(root)) == [("train/a/0.jpg", "val/a/copy.jpg")]
+
+
+def test_training_warns_in_one_line_and_goes_on(tmp_path, monkeypatch):
+    def went_on(*args):
+        raise RunError("went on to the loaders")
+
+    root = clean_root(tmp_path / "data")
+    shutil.copy(root / "train/b/3.jpg", root / "val/a/x.jpg")
+    monkeypatch.setattr("hw1.engine.build_train_loader", went_on)
+    result = run("train.py", write_recipe(tmp_path, root))
+    assert result.stderr.splitlines()[-2:] == [
+        f"warning: 1 of 9 validation images are in training too (val/a/x.jpg is train/b/3.jpg); python -m hw1.audit {root} shows all",
+        "went on to the loaders",
+    ]
