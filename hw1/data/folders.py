@@ -72,12 +72,18 @@ class TrainingData:
         digest = hashlib.sha256()
         for name in self.classes.names:
             digest.update(_name_bytes(name) + b"\0")
-        for images in (self.train, self.val):
+        for images, sizes in zip((self.train, self.val), self.sizes, strict=True):
             assert images.labels is not None
             digest.update(b"\0%d\0" % len(images))
-            for index, file in enumerate(images.files):
-                digest.update(b"%s\0%d\0%d\0" % (_name_bytes(file), _size(images.path(index)), images.labels[index]))
+            for file, size, label in zip(images.files, sizes, images.labels, strict=True):
+                digest.update(b"%s\0%d\0%d\0" % (_name_bytes(file), size, label))
         return digest.hexdigest()
+
+    @cached_property
+    def sizes(self) -> tuple[list[int], list[int]]:
+        """Bytes of every training and every validation file; -1 of one that is not there."""
+        train, val = ([_size(images.path(index)) for index in range(len(images))] for images in (self.train, self.val))
+        return train, val
 
 
 def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -> TrainingData:

@@ -1,0 +1,1 @@
+"""What is wrong with a folder of pictures: leaks between its splits, copies, contradicting labels, files that cannot be read."""

@@ -1,0 +1,162 @@
+"""From what was read to findings: what should be mended before training. Counts and sizes are statistics, and no findings."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hw1.audit.contents import WHOLE, Contents
+from hw1.audit.pairs import Groups, Link
+from hw1.audit.scan import Look, Scan
+
+KINDS = {
+    "leak": "the same photograph in two splits",
+    "conflict": "the same photograph under two labels",
+    "duplicate": "the same photograph twice in one split and class",
+    "unreadable": "files that cannot be read",
+    "missing class": "classes without a picture in a split",
+}
+TINY = 10  # training pictures of a class below which it is named
+EXAMPLES = 5
+
+
+@dataclass(frozen=True)
+class Finding:
+    kind: str
+    """One of KINDS."""
+    text: str
+    files: list[str]
+    """Relative to the root; the class folder, of a missing class."""
+    links: tuple[Link, ...] = ()
+    """Of copies: a tree that holds the files together."""
+    members: tuple[int, ...] = ()
+    """Of copies: positions in the contents, as `files`."""
+
+
+def find_all(contents: Contents, found: Scan, groups: Groups) -> list[Finding]:
+    """Every finding, in the order of KINDS, and there in the order of the files. Copies in two splits and two classes are found twice."""
+    findings = [*_copies(contents, groups), *_unreadable(contents, found), *_missing(contents)]
+    return sorted(findings, key=lambda finding: list(KINDS).index(finding.kind))
+
+
+def leaked(contents: Contents, groups: Groups) -> dict[str, dict[str, int]]:
+    """Split -> earlier split -> how many pictures of the first are also in the second, where there are any."""
+    counts: dict[str, dict[str, int]] = defaultdict(dict)
+    order = list(contents.splits)
+    for members in groups.copies():
+        splits = Counter(contents.pictures[index].split for index in members)
+        for split, count in splits.items():
+            for earlier in order[: order.index(split)]:
+                if earlier in splits:
+                    counts[split][earlier] = counts[split].get(earlier, 0) + count
+    return {split: dict(counts[split]) for split in order if split in counts}
+
+
+def statistics(contents: Contents, found: Scan) -> dict[str, Any]:
+    """Counts, sizes, kinds of pictures; shares and ratios as numbers."""
+    train = next(iter(contents.classes.values()), {})
+    sizes = [count for count in train.values() if count]
+    return {
+        "splits": {split: _split_facts(contents, found, split) for split in contents.splits},
+        "classes": {name: {split: counts.get(name, 0) for split, counts in contents.classes.items()} for name in _all_classes(contents)},
+        "imbalance": max(sizes) / min(sizes) if sizes else None,
+        "tiny_classes": {name: count for name, count in train.items() if 0 < count < TINY},
+        "traits": _traits(contents, found),
+        "strays": contents.num_stray,
+    }
+
+
+def headlines(contents: Contents, leaks: dict[str, dict[str, int]], findings: Sequence[Finding]) -> list[str]:
+    """The audit in a few lines, what spoils an evaluation first."""
+    sizes = contents.splits
+    lines = [
+        f"leak: {count} of {sizes[split]} {split} pictures ({count / sizes[split]:.1%}) are also in {earlier}"
+        for split, counts in leaks.items()
+        for earlier, count in counts.items()
+    ]
+    counted = Counter(finding.kind for finding in findings)
+    found = ", ".join(f"{counted[kind]} x {kind}" for kind in KINDS if counted[kind])
+    lines.append(f"{sum(counted.values())} findings: {found}" if found else "clean: no finding")
+    if WHOLE in sizes and counted["duplicate"]:
+        lines.append("without a val/ of its own, data.val_fraction may draw one copy for validation and leave the other for training")
+    lines.append(f"{sum(sizes.values())} pictures: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
+    return lines
+
+
+def _all_classes(contents: Contents) -> dict[str, None]:
+    """Names of the classes of all splits, each split in natural order."""
+    return dict.fromkeys(name for counts in contents.classes.values() for name in counts)
+
+
+def _split_facts(contents: Contents, found: Scan, split: str) -> dict[str, Any]:
+    looks = [look for look, picture in zip(found.looks, contents.pictures, strict=True) if picture.split == split]
+    readable = [look for look in looks if look.width]
+    facts: dict[str, Any] = {"pictures": len(looks), "classes": sum(map(bool, contents.classes.get(split, {}).values())) or None}
+    facts["bytes"] = sum(look.num_bytes for look in looks)
+    for side, values in (("width", [look.width for look in readable]), ("height", [look.height for look in readable])):
+        facts[side] = {"min": min(values), "median": float(np.median(values)), "max": max(values)} if values else None
+    return facts
+
+
+def _traits(contents: Contents, found: Scan) -> dict[str, dict[str, Any]]:
+    """Trait -> how many pictures have it, and the first few of them."""
+    files = defaultdict(list)
+    for index, look in enumerate(found.looks):
+        for trait in (*look.traits, *_blank(look, bool(found.has_detail[index]))):
+            files[trait].append(contents.pictures[index].file)
+    return {trait: {"pictures": len(files[trait]), "examples": files[trait][:EXAMPLES]} for trait in sorted(files)}
+
+
+def _blank(look: Look, has_detail: bool) -> tuple[str, ...]:
+    return () if has_detail or look.reason else ("blank or smooth",)
+
+
+def _copies(contents: Contents, groups: Groups) -> Iterator[Finding]:
+    links = defaultdict(list)
+    for link in groups.links:
+        links[int(groups.of[link.first])].append(link)
+    for members in groups.copies():
+        pictures = [contents.pictures[index] for index in members]
+        files, tree = [picture.file for picture in pictures], tuple(links[int(groups.of[members[0]])])
+        splits = list(dict.fromkeys(picture.split for picture in pictures))
+        labels = list(dict.fromkeys(picture.label for picture in pictures if picture.label is not None))
+        how = describe(tree)
+        if len(splits) > 1:
+            yield Finding("leak", f"in {_and(splits)}: {how}", files, tree, tuple(members))
+        if len(labels) > 1:
+            yield Finding("conflict", f"labelled {_and(labels)}: {how}", files, tree, tuple(members))
+        if len(splits) == 1 and len(labels) <= 1:
+            yield Finding("duplicate", f"{len(files)} times in {splits[0]}: {how}", files, tree, tuple(members))
+
+
+def describe(links: tuple[Link, ...]) -> str:
+    """What the copies of a group are: same file, near copy (mirrored, resized), ..."""
+    kinds = Counter(_how(link) for link in links)
+    return ", ".join(f"{count} x {how}" if count > 1 else how for how, count in kinds.items())
+
+
+def _how(link: Link) -> str:
+    changes = [word for word, is_so in (("mirrored", link.match.mirrored), ("resized", link.match.resized)) if is_so]
+    return link.match.how + (f" ({', '.join(changes)})" if changes else "")
+
+
+def _unreadable(contents: Contents, found: Scan) -> Iterator[Finding]:
+    for look, picture in zip(found.looks, contents.pictures, strict=True):
+        if look.reason:
+            yield Finding("unreadable", look.reason, [picture.file])
+
+
+def _missing(contents: Contents) -> Iterator[Finding]:
+    for split, counts in contents.classes.items():
+        for name in _all_classes(contents):
+            if not counts.get(name):
+                others = [f"{other} has {found[name]}" for other, found in contents.classes.items() if found.get(name)]
+                there = f" ({', '.join(others)})" if others else ""
+                folder = name if split == WHOLE else f"{split}/{name}"
+                yield Finding("missing class", f"{split} has no picture of class {name}{there}", [folder])
+
+
+def _and(words: list[str]) -> str:
+    return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)
