@@ -12,9 +12,9 @@ import pytest
 from report_runs import ACCURACIES, write_ablation, write_run
 from scipy import stats
 
+from hw1.html.table import Column, Table, number, to_csv, to_markdown
 from hw1.report.analyse import analyse
 from hw1.report.collect import collect
-from hw1.report.formats import Column, Table, number, to_csv, to_markdown
 from hw1.report.tables import all_tables, possible_tables
 
 

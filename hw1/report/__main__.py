@@ -7,12 +7,12 @@ from pathlib import Path
 
 from hw1.errors import UserError, run_command
 from hw1.files import write_atomic
+from hw1.html.table import Table, to_csv, to_markdown
 from hw1.logs import log_report, say
 from hw1.report.analyse import PairResult, analyse
 from hw1.report.collect import Collection, collect
 from hw1.report.figures import NAMES, DrawnFigure, draw_all
-from hw1.report.formats import Table, to_csv, to_markdown
-from hw1.report.page import TITLE, render_page
+from hw1.report.page import TITLE, render_report
 from hw1.report.tables import absent_table, all_tables, possible_tables
 
 EXIT_CODES = "exit codes: 0 done, 2 no finished run or a mistake in the command, 3 the report could not be written"
@@ -51,7 +51,7 @@ def write_report(
     files = {f"{figure.name}.{kind}": data for figure in figures for kind, data in (("png", figure.png), ("svg", figure.svg)) if data}
     files |= {f"{table.name}.csv": to_csv(table).encode() for table in tables}
     files["tables.md"] = _markdown(tables).encode()
-    files["report.html"] = render_page(collection, results, tables, figures).encode()
+    files["report.html"] = render_report(collection, results, tables, figures).encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

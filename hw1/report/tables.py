@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
+from hw1.html.table import Column, Table
 from hw1.pairs import PAIRS, VARIANTS, Published
 from hw1.report.analyse import PairResult
 from hw1.report.collect import Collection, RunRecord
-from hw1.report.formats import Column, Table
 from hw1.report.match import other_circumstances, other_material, other_recipes
 
 Cells = dict[str, Any]

@@ -1,0 +1,1 @@
+"""What all HTML pages share: one file that needs nothing beside it, its style, its tables. No torch."""
