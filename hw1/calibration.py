@@ -130,7 +130,7 @@ def scale(logits: NDArray[Any], temperature: float) -> NDArray[np.float64]:
 def fit_temperature(logits: NDArray[Any], labels: NDArray[Any]) -> float:
     """The temperature, 0.05 to 20, with the smallest cross-entropy (Guo et al. 2017, section 4.2).
 
-    Cross-entropy is convex in 1/T, so that there is one minimum; where all guesses are right it lies at the lower end.
+    Cross-entropy is convex in 1/T, so that there is one minimum; where all guesses are right it is near the lower end.
     """
     from scipy.optimize import minimize_scalar  # half a second to import
 

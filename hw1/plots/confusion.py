@@ -1,6 +1,7 @@
 """Which class is taken for which, readable for three classes and for a hundred."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -52,11 +53,13 @@ def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], order: ND
         points = 9.0 if len(shown) <= COUNTED_CLASSES else 6.0
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks(range(len(shown)), labels, fontsize=points, parse_math=False)
-            axis.set_ticks(np.arange(len(shown) + 1) - 0.5, minor=True)
         axes.tick_params(axis="x", rotation=90)
-        axes.tick_params(which="both", length=0)
-        axes.grid(visible=False, which="major")
-        axes.grid(which="minor", linewidth=0.4)
+        axes.tick_params(length=0)
+        axes.grid(visible=False)
+        lines: Any = {"color": "#E3E5E8", "linewidth": 0.4}  # minor grid lines would take ten times as long
+        between = np.arange(len(shown) + 1) - 0.5
+        axes.hlines(between, between[0], between[-1], **lines)
+        axes.vlines(between, between[0], between[-1], **lines)
         axes.set_xlabel("guess")
         axes.set_ylabel("label")
         if len(shown) < len(names):

@@ -6,7 +6,6 @@ from typing import Any
 
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Table
-from hw1.plots import Figure, plot_curves, render_figure
 from hw1.review.findings import Findings, calibration_table, class_table, pair_table
 from hw1.review.pictures import Photos, guess_line
 from hw1.review.sentences import accuracy_sentence, binning_note, calibration_sentences, mistakes_sentence
@@ -17,17 +16,16 @@ SHOWN_PAIRS = 300
 """Rows of the page's table of pairs; `confused.csv` has all."""
 
 
-def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, figures: Mapping[str, Figure]) -> str:
-    """The page. `figures`: confusion and calibration; the curves are drawn from the run's own metrics."""
-    recipe, rows, calibration = run.read_recipe(), run.read_metrics(), found.calibration
-    drawn = {name: data_link(render_figure(figure, "svg"), "image/svg+xml") for name, figure in figures.items()}
-    if rows:
-        drawn["curves"] = data_link(render_figure(plot_curves(rows), "svg"), "image/svg+xml")
+def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, figures: Mapping[str, bytes]) -> str:
+    """The page. `figures`: confusion and calibration as PNG files; the curves are the run's own."""
+    recipe, calibration = run.read_recipe(), found.calibration
+    if run.curves.is_file():
+        figures = {**figures, "curves": run.curves.read_bytes()}
     name = f"{recipe.run.name}, seed {recipe.seed}"
     values = {
         "title": f"{name}: {split}",
         "sections": SECTIONS.items(),
-        "figures": drawn,
+        "figures": {name: data_link(png, "image/png") for name, png in figures.items()},
         "sentence": accuracy_sentence(found),
         "tiles": _tiles(found),
         "facts": _facts(run, split, found),

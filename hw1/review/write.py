@@ -24,13 +24,13 @@ def write_review(folder: Path, run: RunFolder, split: str, images: ImageSet, log
     """
     photos = choose_photos(found, images)
     figures = {"confusion": draw_confusion(found), "calibration": draw_reliability(found, logits)}
-    pictures = dict(figures)
     if photos.worst:
-        pictures |= {"confused": draw_pairs(found, photos), "worst": draw_worst(found, photos)}
+        figures |= {"confused": draw_pairs(found, photos), "worst": draw_worst(found, photos)}
+    pictures = {name: render_figure(figure, "png") for name, figure in figures.items()}
+    page = render_review(run, split, found, photos, {name: pictures[name] for name in ("confusion", "calibration")})
     files = {f"{table.name}.csv": to_csv(table).encode() for table in (class_table(found), pair_table(found), worst_table(found))}
-    files |= {f"{name}.png": render_figure(figure, "png") for name, figure in pictures.items()}
-    files |= {"metrics.json": _json(found.metrics), "calibration.json": _json(calibration_json(found))}
-    files["index.html"] = render_review(run, split, found, photos, figures).encode()
+    files |= {f"{name}.png": picture for name, picture in pictures.items()}
+    files |= {"metrics.json": _json(found.metrics), "calibration.json": _json(calibration_json(found)), "index.html": page.encode()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomic(folder / name, content)
