@@ -5,6 +5,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Literal
 
 from hw1.errors import UserError, run_command
 from hw1.recipe import differences, load_recipe
@@ -19,6 +20,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         "--split", default="val", metavar="val|test|DIR", help="folder in the run's data.root, or any folder (default: val)"
     )
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
+    parser.add_argument(
+        "--temperature",
+        type=parse_temperature,
+        default=1.0,
+        metavar="fitted|NUMBER",
+        help="divide the logits by the one that an earlier evaluation of val fitted, or by a number above 0 (default: 1)",
+    )
     parser.add_argument("--full-names", action="store_true", help="unlabelled images: keep the extension in image_name")
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
     return parser.parse_intermixed_args(argv)
@@ -34,9 +42,16 @@ def main(argv: Sequence[str]) -> None:
 
     from hw1.data.decode import check_images  # torch and OpenCV take seconds to import: only once the arguments are right
     from hw1.data.folders import open_split, open_unlabelled
-    from hw1.predict import check_names, load_predictor, save_metrics, save_submission
+    from hw1.predict import check_names, load_predictor, load_temperature, save_submission
+    from hw1.review.findings import find
+    from hw1.review.write import write_review
 
     predictor = load_predictor(run, recipe, args.checkpoint)
+    fitted = load_temperature(run, predictor.facts)
+    temperature = fitted if args.temperature == "fitted" else args.temperature
+    if temperature is None:
+        command = f"python validate.py {run.path} --checkpoint {args.checkpoint}"
+        raise UserError(f"--temperature fitted: none was fitted for these weights of the run; `{command}` does")
     root, split = locate_split(args.split, recipe.data.root)
     labelled = split in ("train", "val") or has_class_folders(root / split)
     if labelled:
@@ -48,15 +63,42 @@ def main(argv: Sequence[str]) -> None:
     names = [] if labelled else check_names(images, full_names=args.full_names)
     predictions = predictor.predict(images, desc=args.split)
     if labelled:
-        metrics = save_metrics(out, images, predictions, predictor)
-        print(
-            f"{args.split}: top-1 {metrics['top1']:.4f}  top-5 {metrics['top5']:.4f}  loss {metrics['loss']:.4f}  on {len(images)} images,"
-            f" {args.checkpoint} checkpoint (epoch {metrics['epoch']})"
+        found = find(
+            predictions.logits,
+            predictions.labels,
+            images.files,
+            predictor.classes.names,
+            predictor.facts,
+            temperature=temperature,
+            fitted=fitted,
+            fits=out == run.eval_dir("val"),
         )
-        print(f"{out}: metrics.json, per_class.csv, predictions.npz")
+        write_review(out, run, args.split, images, predictions.logits, found)
+        predictions.save(out / "predictions.npz", files=images.files, class_names=predictor.classes.names)
+        print(f"{args.split}: {describe(found.metrics)}")
+        print(f"{out / 'index.html'}: mistakes, calibration and classes with pictures; metrics.json, *.csv, *.png beside it")
     else:
-        save_submission(out, names, predictions, predictor.classes)
-        print(f"{out}: prediction.csv with {len(images)} rows, submission.zip")
+        save_submission(out, names, predictions, predictor.classes, temperature)
+        print(f"{out}: prediction.csv with {len(images)} rows, submission.zip, confidence.csv")
+
+
+def describe(metrics: dict[str, Any]) -> str:
+    """The numbers that matter most, in one line."""
+    low, high = metrics["top1_interval"]
+    return (
+        f"top-1 {metrics['top1']:.4f} (95% {low:.4f} to {high:.4f})  top-5 {metrics['top5']:.4f}  loss {metrics['loss']:.4f}"
+        f"  ECE {metrics['ece']:.4f}  on {metrics['num_images']} images, {metrics['checkpoint']} checkpoint (epoch {metrics['epoch']})"
+    )
+
+
+def parse_temperature(text: str) -> float | Literal["fitted"]:
+    """`--temperature`: raises `ValueError` unless it is "fitted" or a finite number above 0."""
+    if text == "fitted":
+        return "fitted"
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise ValueError(text)
+    return value
 
 
 def locate_split(text: str, root: str | None) -> tuple[Path, str]:

@@ -1,4 +1,4 @@
-"""Arrays to numbers: exact means over samples, in float64. NumPy only.
+"""Arrays to numbers: exact means over samples, in float64. NumPy alone while a model trains; what is about classes takes scikit-learn.
 
 Everywhere `logits` is float [N, C] and `labels` int [N] with values in 0 ... C-1, N >= 1; anything else raises `ValueError`.
 """
@@ -52,20 +52,36 @@ def per_class(logits: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) 
 
     A quotient 0/0 is 0: recall of a class without samples, precision of one that is never guessed, f1 of one without either.
     """
+    from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
+
     _check(logits, labels)
-    num_classes = logits.shape[1]
-    if len(names) != num_classes:
-        raise ValueError(f"{len(names)} class names for {num_classes} classes")
-    guesses = logits.argmax(axis=1)
-    support = np.bincount(labels, minlength=num_classes)
-    guessed = np.bincount(guesses, minlength=num_classes)
-    right = np.bincount(labels[guesses == labels], minlength=num_classes)
-    precision, recall = right / np.maximum(guessed, 1), right / np.maximum(support, 1)
-    f1 = 2 * right / np.maximum(guessed + support, 1)  # = 2PR / (P + R)
+    if len(names) != logits.shape[1]:
+        raise ValueError(f"{len(names)} class names for {logits.shape[1]} classes")
+    found = precision_recall_fscore_support(labels, logits.argmax(axis=1), labels=range(len(names)), zero_division=0.0)
+    precision, recall, f1, support = (column.tolist() for column in found)
     return [
-        {"class": name, "support": int(support[c]), "precision": float(precision[c]), "recall": float(recall[c]), "f1": float(f1[c])}
-        for c, name in enumerate(names)
+        {"class": name, "support": support[c], "precision": precision[c], "recall": recall[c], "f1": f1[c]} for c, name in enumerate(names)
     ]
+
+
+def class_averages(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
+    """`macro_f1`, the mean over classes that are a label or a guess; `balanced_accuracy`, the mean recall of those that are a label."""
+    from sklearn.metrics import f1_score, recall_score
+
+    _check(logits, labels)
+    guesses = logits.argmax(axis=1)
+    return {
+        "macro_f1": float(f1_score(labels, guesses, average="macro", zero_division=0.0)),
+        "balanced_accuracy": float(recall_score(labels, guesses, labels=np.unique(labels), average="macro")),
+    }
+
+
+def confusion_matrix(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
+    """Counts [C, C]: samples of class `row` whose top-1 guess is class `column`."""
+    from sklearn.metrics import confusion_matrix as count
+
+    _check(logits, labels)
+    return np.asarray(count(labels, logits.argmax(axis=1), labels=range(logits.shape[1])), dtype=np.int64)
 
 
 def _check(logits: NDArray[Any], labels: NDArray[Any]) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from hw1.calibration import confidences, scale
 from hw1.checkpoint import load_state, load_weights
 from hw1.config import Recipe
 from hw1.data.folders import ClassMap, ImageSet
@@ -21,7 +22,6 @@ from hw1.device import amp_dtype, autocast_of, pick_device
 from hw1.errors import UserError
 from hw1.evaluate import Predictions, evaluate
 from hw1.files import write_atomic
-from hw1.metrics import per_class, summarize
 from hw1.models.build import build_model
 from hw1.runs import RunFolder
 
@@ -82,15 +82,14 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     return Predictor(recipe, model, ClassMap(tuple(classes)), device, {"checkpoint": checkpoint, **facts})
 
 
-def save_metrics(folder: Path, images: ImageSet, predictions: Predictions, predictor: Predictor) -> dict[str, Any]:
-    """Writes `metrics.json`, `per_class.csv` and `predictions.npz` of a labelled split; returns the metrics."""
-    folder.mkdir(parents=True, exist_ok=True)
-    metrics = {**predictor.facts, **summarize(predictions.logits, predictions.labels)}
-    write_atomic(folder / "metrics.json", (json.dumps(metrics, indent=2) + "\n").encode())
-    rows = per_class(predictions.logits, predictions.labels, predictor.classes.names)
-    write_atomic(folder / "per_class.csv", _csv(list(rows[0]), [list(row.values()) for row in rows]))
-    predictions.save(folder / "predictions.npz", files=images.files, class_names=predictor.classes.names)
-    return metrics
+def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
+    """The temperature that an evaluation of the validation split fitted for the weights of `facts`; None where there is none (any more)."""
+    try:
+        saved = json.loads(run.calibration.read_bytes())
+        is_same = all(saved[key] == facts.get(key, 0) for key in ("checkpoint", "epoch", "step"))
+        return float(saved["temperature"]) if is_same else None
+    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+        return None
 
 
 def check_names(images: ImageSet, *, full_names: bool) -> list[str]:
@@ -109,13 +108,17 @@ def check_names(images: ImageSet, *, full_names: bool) -> list[str]:
     return names
 
 
-def save_submission(folder: Path, names: Sequence[str], predictions: Predictions, classes: ClassMap) -> None:
-    """Writes `prediction.csv` (header `image_name,pred_label`, a row per image) and `submission.zip`, which holds it.
+def save_submission(folder: Path, names: Sequence[str], predictions: Predictions, classes: ClassMap, temperature: float) -> None:
+    """Writes `prediction.csv` (header `image_name,pred_label`, a row per image), `submission.zip`, which holds it, and `confidence.csv`,
+    the same rows with the confidence (0-1) at this temperature.
 
     The label is the class folder's own name, never its position in a listing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels = [classes.names[label] or str(label) for label in predictions.logits.argmax(1)]
+    confidence = confidences(scale(predictions.logits, temperature)).tolist()
+    rows = list(zip(names, labels, confidence, strict=True))
+    write_atomic(folder / "confidence.csv", _csv(["image_name", "pred_label", "confidence"], rows))
     content = _csv(["image_name", "pred_label"], list(zip(names, labels, strict=True)))
     write_atomic(folder / "prediction.csv", content)
     packed = io.BytesIO()

@@ -83,6 +83,11 @@ class RunFolder:
     def eval_dir(self, split: str) -> Path:
         return self.path / "eval" / split
 
+    @property
+    def calibration(self) -> Path:
+        """The temperature that was fitted on the validation split, and what it does."""
+        return self.eval_dir("val") / "calibration.json"
+
     def read_recipe(self) -> Recipe:
         return load_recipe(self.config)
 

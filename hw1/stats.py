@@ -76,6 +76,14 @@ class PublishedRange:
     smallest_independent: float | None
 
 
+def proportion_interval(count: int, total: int) -> tuple[float, float]:
+    """Wilson's score interval for a share of `count` in `total` >= 1 samples (Wilson 1927, "Probable inference, the law of succession,
+    and statistical inference"). It covers which images were drawn, for this one trained model.
+    """
+    interval = stats.binomtest(count, total).proportion_ci(1 - ALPHA, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
 def paired_t(differences: Sequence[float] | NDArray[Any]) -> TInterval:
     """Mean difference over seeds, its t interval and paired t test (Student 1908, "The probable error of a mean").
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hw1.metrics import log_softmax, nll, per_class, summarize, top_k_accuracy
+from hw1.metrics import class_averages, confusion_matrix, log_softmax, nll, per_class, summarize, top_k_accuracy
 
 
 def sample(num: int = 301, classes: int = 12, scale: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
@@ -120,6 +120,26 @@ def test_per_class_is_the_formula():
     assert weighted == pytest.approx(top_k_accuracy(logits, labels, 1))
 
 
+def test_averages_and_confusion_are_the_formulas():
+    logits, labels = sample(scale=1.0)
+    labels[labels == 3] = 4  # a class that is guessed, but never a label
+    guesses = logits.argmax(1)
+    counts = confusion_matrix(logits, labels)
+    assert counts.tolist() == [[np.sum((labels == a) & (guesses == b)) for b in range(12)] for a in range(12)]
+    f1 = [2 * counts[c, c] / (counts[c].sum() + counts[:, c].sum()) for c in range(12)]
+    assert f1[3] == 0.0
+    recall = [counts[c, c] / counts[c].sum() for c in range(12) if c != 3]
+    averages = class_averages(logits, labels)
+    assert averages == {"macro_f1": pytest.approx(np.mean(f1)), "balanced_accuracy": pytest.approx(np.mean(recall))}
+
+
+def test_classes_that_never_occur_are_in_no_average():
+    assert class_averages(np.eye(5)[[0, 1, 1]], np.array([0, 1, 0])) == {
+        "macro_f1": pytest.approx(2 / 3),
+        "balanced_accuracy": pytest.approx(0.75),
+    }
+
+
 @pytest.mark.parametrize(
     ("logits", "labels"),
     [
@@ -132,7 +152,14 @@ def test_per_class_is_the_formula():
     ],
 )
 def test_wrong_arrays_are_refused(logits, labels):
-    for measure in (nll, summarize, lambda a, b: top_k_accuracy(a, b, 1), lambda a, b: per_class(a, b, ["a", "b", "c"])):
+    for measure in (
+        nll,
+        summarize,
+        class_averages,
+        confusion_matrix,
+        lambda a, b: top_k_accuracy(a, b, 1),
+        lambda a, b: per_class(a, b, ["a", "b", "c"]),
+    ):
         with pytest.raises(ValueError, match=r"samples|labels"):
             measure(logits, labels)
 
@@ -145,5 +172,5 @@ def test_wrong_counts_are_refused():
 
 
 def test_needs_numpy_alone():
-    code = "import hw1.metrics, sys; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'matplotlib')))"
+    code = "import hw1.metrics, sys; sys.exit(any(m in sys.modules for m in ('torch', 'scipy', 'sklearn', 'matplotlib')))"
     assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0

@@ -14,8 +14,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from hw1.calibration import equal_width
 from hw1.errors import RunError
-from hw1.plots import plot_curves, plot_samples, save_figure
+from hw1.plots import plot_confusion, plot_curves, plot_reliability, plot_samples, save_figure
 from hw1.plots.curves import best_epoch
 from hw1.plots.figure import house_style
 
@@ -60,7 +61,8 @@ def assert_no_overlap(figure: Figure) -> None:
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
             low, high = sorted(axis.get_view_interval())
-            labels = [t.label1.get_window_extent(renderer) for t in axis.get_major_ticks() if low <= t.get_loc() <= high and axes.axison]
+            shown = [t for t in axis.get_major_ticks() if low <= t.get_loc() <= high and t.label1.get_visible() and axes.axison]
+            labels = [tick.label1.get_window_extent(renderer) for tick in shown]
             for a, b in itertools.combinations(labels, 2):
                 assert not a.overlaps(b)
 
@@ -234,3 +236,64 @@ def test_failed_write_keeps_the_old_picture(tmp_path, monkeypatch):
         save_figure(plot_samples(pictures(2), ["a", "b"]), path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["curves.png"]
+
+
+def test_cells_may_be_empty_and_titles_have_two_lines():
+    figure = plot_samples([*pictures(2), None, *pictures(1)], ["a\nb", "$x\n" + "W" * 60, "", "c"], columns=3)
+    shown = [len(axes.get_images()) for axes in figure.axes]
+    assert shown == [1, 1, 0, 1, 0, 0]
+    first, second = figure.axes[1].get_title().split("\n")
+    assert (first, second[-1]) == ("$x", "…")
+    assert_no_overlap(figure)
+
+
+def cells(figure: Figure) -> np.ndarray:
+    """Both layers of a confusion matrix as one array of shares, 0 where nothing is drawn."""
+    right, wrong = (np.ma.filled(image.get_array(), 0.0) for image in figure.axes[0].get_images())
+    assert not np.diag(wrong).any()
+    assert not (right - np.diag(np.diag(right))).any()
+    return right + wrong
+
+
+@pytest.mark.parametrize("num", [2, 3, 20, 100])
+def test_the_confusion_matrix_shows_shares_of_each_class(num):
+    rng = np.random.default_rng(0)
+    counts = rng.poisson(0.2, (num, num)) + np.diag(rng.integers(0, 9, num))
+    order = rng.permutation(num)
+    figure = plot_confusion(counts, [f"class {c}" for c in range(num)], order)
+    expected = np.array([[counts[a, b] / max(counts[a].sum(), 1) for b in order] for a in order])
+    np.testing.assert_allclose(cells(figure), expected)
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"class {c}" for c in order]
+    assert [text.get_text() for text in figure.axes[0].texts] == (
+        [str(n) for n in counts[np.ix_(order, order)].flat if n] if num <= 20 else []
+    )
+    assert_no_overlap(figure)
+
+
+def test_of_very_many_classes_those_with_most_mistakes_are_drawn():
+    counts = np.diag(np.full(1000, 5))
+    counts[7, 900] = counts[900, 8] = 3
+    figure = plot_confusion(counts, ["x" * 80] * 1000, np.arange(1000)[::-1])
+    assert cells(figure).shape == (120, 120)
+    assert 3 / 8 in cells(figure)
+    assert "120 of 1000 classes" in figure.get_suptitle()
+    assert_no_overlap(figure)
+
+
+def test_reliability_shows_accuracy_confidence_and_counts():
+    rng = np.random.default_rng(0)
+    panels = {}
+    for title, power in (("before", 0.5), ("after", 1.0)):
+        confidence = rng.random(500)
+        panels[title] = equal_width(confidence, rng.random(500) < confidence**power)
+    figure = plot_reliability(panels)
+    above, below = figure.axes[:2], figure.axes[2:]
+    for axes, histogram, bins in zip(above, below, panels.values(), strict=True):
+        np.testing.assert_allclose([bar.get_height() for bar in axes.patches], bins.accuracy)
+        assert [bar.get_height() for bar in histogram.patches] == bins.counts.tolist()
+    assert [axes.get_title(loc="left") for axes in above] == ["before", "after"]
+    assert_no_overlap(figure)
+    one = equal_width(np.array([0.99]), np.array([True]))  # empty bins are left out, not drawn as 0
+    assert len(plot_reliability({"one": one}).axes[0].patches) == 1
+    with pytest.raises(ValueError, match="nothing to plot"):
+        plot_reliability({})

@@ -57,7 +57,7 @@ def test_a_report_that_cannot_be_written_is_said(tmp_path: Path, capsys):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize("package", ["html", "report", "audit"])
+@pytest.mark.parametrize("package", ["html", "report", "audit", "review"])
 def test_what_a_page_is_made_of_is_installed_with_the_package(package):
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][f"hw1.{package}"]
     others = [path.name for path in (ROOT / "hw1" / package).iterdir() if path.is_file() and path.suffix != ".py"]

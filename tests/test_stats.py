@@ -12,6 +12,7 @@ from hw1.stats import (
     holm,
     mcnemar_exact,
     paired_t,
+    proportion_interval,
 )
 
 
@@ -23,6 +24,20 @@ def answers(num_images: int, only_without: int, only_with: int, both: int = 0) -
     shared = slice(only_without + only_with, only_without + only_with + both)
     without[shared] = with_[shared] = True
     return without, with_
+
+
+# One share
+
+
+@pytest.mark.parametrize(("count", "total"), [(0, 5), (3, 7), (477, 651), (10, 10)])
+def test_the_interval_of_a_share_solves_wilsons_equation(count, total):
+    """Its ends are the shares p for which the observed one lies 1.96 standard errors (of p) away."""
+    z = stats.norm.isf(ALPHA / 2)
+    for end in proportion_interval(count, total):
+        assert abs(count / total - end) == pytest.approx(z * math.sqrt(end * (1 - end) / total), abs=1e-9)
+    low, high = proportion_interval(count, total)
+    assert 0 <= low <= count / total <= high <= 1
+    assert low < high
 
 
 # Paired t test

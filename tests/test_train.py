@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import shutil
 import signal
 import subprocess
 import zipfile
@@ -16,6 +17,7 @@ from conftest import ROOT
 from safetensors.torch import load_file
 from train_commands import command, rows_without_times, run, wait_until, write_recipe
 
+import validate
 from hw1.data.demo import draw_shapes
 
 
@@ -158,6 +160,38 @@ def test_validate_equals_the_logged_numbers(finished: Path) -> None:
         table = list(csv.DictReader(file))
     assert len(table) == 100
     assert sum(int(line["support"]) for line in table) == 100
+    written = {path.name for path in (finished / "eval" / "val").iterdir()}
+    tables = {"per_class.csv", "confused.csv", "worst.csv", "metrics.json", "calibration.json", "predictions.npz"}
+    assert written == tables | {"confusion.png", "calibration.png", "confused.png", "worst.png", "index.html"}
+
+
+def test_the_fitted_temperature_is_used_for_its_own_weights_only(finished: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "seed5"
+    shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("eval"))
+    result = run("validate.py", copy, "--temperature", "fitted")
+    assert result.returncode == 2
+    assert f"none was fitted for these weights of the run; `python validate.py {copy} --checkpoint best` does" in result.stderr
+    assert run("validate.py", copy).returncode == 0
+    before = json.loads((copy / "eval/val/calibration.json").read_text())
+    assert run("validate.py", copy, "--temperature", "fitted").returncode == 0
+    metrics = json.loads((copy / "eval/val/metrics.json").read_text())
+    assert (metrics["temperature"], metrics["loss"]) == (before["temperature"], before["in_sample"]["nll"])
+    assert json.loads((copy / "eval/val/calibration.json").read_text()) == before
+    result = run("validate.py", copy, "--temperature", "fitted", "--checkpoint", "last")
+    assert result.returncode == 2
+    assert "--checkpoint last` does" in result.stderr
+    (copy / "eval/val/calibration.json").write_text("{")
+    result = run("validate.py", copy)
+    assert result.returncode == 0, "what it is about to write anew must not stop it"
+
+
+def test_temperature_must_be_a_number_above_0(finished: Path, capsys) -> None:
+    for text in ("0", "-1", "nan", "inf", "hot"):
+        with pytest.raises(SystemExit) as caught:
+            validate.parse([str(finished), f"--temperature={text}"])
+        assert caught.value.code == 2
+        assert "--temperature" in capsys.readouterr().err
+    assert validate.parse([str(finished), "--temperature", "1.5"]).temperature == 1.5
 
 
 def test_last_and_average_are_other_weights(finished: Path) -> None:
@@ -182,6 +216,16 @@ def test_submission_has_every_image_once_in_natural_order(finished: Path, data: 
     with zipfile.ZipFile(folder / "submission.zip") as archive:
         assert archive.namelist() == ["prediction.csv"]
         assert archive.read("prediction.csv") == (folder / "prediction.csv").read_bytes()
+    sure = confidence_by_name(folder)
+    assert list(sure) == names
+    run("validate.py", finished, "--split", "test", "--temperature", "5")
+    assert (folder / "prediction.csv").read_text().splitlines() == lines
+    assert all(0.01 <= calmer < sure[name] <= 1 for name, calmer in confidence_by_name(folder).items())
+
+
+def confidence_by_name(folder: Path) -> dict[str, float]:
+    with open(folder / "confidence.csv") as file:
+        return {line["image_name"]: float(line["confidence"]) for line in csv.DictReader(file)}
 
 
 def test_folder_of_pictures_is_predicted_with_checks(finished: Path, data: Path, tmp_path: Path) -> None:

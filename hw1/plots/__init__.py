@@ -1,6 +1,8 @@
 """Data to matplotlib figures. No torch, no pyplot; only `save_figure` touches the disk."""
 
 from hw1.plots.attention import Attention, plot_attention
+from hw1.plots.calibration import plot_reliability
+from hw1.plots.confusion import plot_confusion
 from hw1.plots.curves import plot_curves
 from hw1.plots.figure import Figure, render_figure, save_figure
 from hw1.plots.pairs import Difference, plot_differences, plot_seeds, plot_training_curve
@@ -11,8 +13,10 @@ __all__ = [
     "Difference",
     "Figure",
     "plot_attention",
+    "plot_confusion",
     "plot_curves",
     "plot_differences",
+    "plot_reliability",
     "plot_samples",
     "plot_seeds",
     "plot_training_curve",

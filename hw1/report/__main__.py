@@ -51,7 +51,7 @@ def write_report(
     files = {f"{figure.name}.{kind}": data for figure in figures for kind, data in (("png", figure.png), ("svg", figure.svg)) if data}
     files |= {f"{table.name}.csv": to_csv(table).encode() for table in tables}
     files["tables.md"] = _markdown(tables).encode()
-    files["report.html"] = render_report(collection, results, tables, figures).encode()
+    files["report.html"] = render_report(out, collection, results, tables, figures).encode()
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

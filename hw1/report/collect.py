@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from hw1.calibration import Calibration, calibrate
 from hw1.config import Recipe
 from hw1.errors import UserError
 from hw1.metrics import nll
@@ -48,6 +49,10 @@ class RunRecord:
     correct: NDArray[np.bool_]
     """Whether the top-1 guess is right, [N]."""
     class_names: tuple[str, ...]
+    calibration: Calibration | None
+    """Of the last epoch's validation; None where a logit is not finite."""
+    evaluations: tuple[str, ...]
+    """Splits of which `eval/<split>/index.html` shows an evaluation."""
 
     @property
     def last(self) -> Row:
@@ -187,8 +192,21 @@ def _read_run(run: RunFolder, path: str) -> RunRecord:
     correct = (logits.argmax(axis=1) == labels) & ~np.isnan(logits).any(axis=1)
     if abs(correct.mean() - rows[-1]["val_top1"]) > 1e-9 or not math.isclose(nll(logits, labels), rows[-1]["val_loss"], rel_tol=1e-4):
         raise _Unusable("damaged", "val_predictions.npz are not those of the last epoch: their accuracy or loss is another")
-    config = run.config.read_text()
-    return RunRecord(path, variant, seed, recipe, config, env, rows, files, labels, correct, class_names)
+    return RunRecord(
+        path=path,
+        variant=variant,
+        seed=seed,
+        recipe=recipe,
+        config=run.config.read_text(),
+        env=env,
+        rows=rows,
+        files=files,
+        labels=labels,
+        correct=correct,
+        class_names=class_names,
+        calibration=calibrate(logits, labels) if np.isfinite(logits).all() else None,
+        evaluations=tuple(sorted(page.parent.name for page in run.path.glob("eval/*/index.html"))),
+    )
 
 
 def _checked_rows(rows: Sequence[Row]) -> list[Row]:

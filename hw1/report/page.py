@@ -1,7 +1,10 @@
 """All of the report as one HTML file that needs nothing beside it: no server, no internet, no other file."""
 
+import os
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from hw1.html.page import render_page
 from hw1.html.table import Table
@@ -16,8 +19,10 @@ TITLE = "Ablation report"
 SECTIONS = {"verdicts": "Verdicts", "figures": "Figures", "tables": "Tables", "published": "Published", "runs": "Runs"}
 
 
-def render_report(collection: Collection, results: Sequence[PairResult], tables: Sequence[Table], figures: Sequence[DrawnFigure]) -> str:
-    """The page; `hw1.html.page.render_page` says what it may do."""
+def render_report(
+    out: Path, collection: Collection, results: Sequence[PairResult], tables: Sequence[Table], figures: Sequence[DrawnFigure]
+) -> str:
+    """The page; `hw1.html.page.render_page` says what it may do. `out`: the folder that it is for, from which evaluations are linked."""
     by_name = {table.name: table for table in tables}
     values = {
         "title": TITLE,
@@ -33,7 +38,7 @@ def render_report(collection: Collection, results: Sequence[PairResult], tables:
         "run_table": by_name.get("runs"),
         "absent_table": by_name.get("absent"),
         "notices": by_name["runs"].notices,
-        "runs": [(run, dump_yaml(run.env)) for run in collection.runs],
+        "runs": [(run, dump_yaml(run.env), _evaluations(out, collection.root, run)) for run in collection.runs],
         "run_ids": {run.path: f"run-{number}" for number, run in enumerate(collection.runs)},
     }
     return render_page("hw1.report", values)
@@ -56,6 +61,12 @@ def _facts(collection: Collection) -> list[tuple[str, str]]:
 
 def _data(run: RunRecord) -> str:
     return f"{run.env.get('num_train')} training and {len(run.files)} validation images of {len(run.class_names)} classes ({run.data[:8]})"
+
+
+def _evaluations(out: Path, root: Path, run: RunRecord) -> dict[str, str]:
+    """Split -> link to the page that `validate.py` made of the run, where it lies now."""
+    pages = {split: root / run.path / "eval" / split / "index.html" for split in run.evaluations}
+    return {split: quote(os.path.relpath(page, out)) for split, page in pages.items()}
 
 
 def _several(values: Iterable[str]) -> str:

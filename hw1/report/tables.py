@@ -1,19 +1,19 @@
 """Runs and verdicts to tables. Accuracies are shares (0-1), differences are points (hundredths of accuracy)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from hw1.html.table import Column, Table
 from hw1.pairs import PAIRS, VARIANTS, Published
 from hw1.report.analyse import PairResult
 from hw1.report.collect import Collection, RunRecord
 from hw1.report.match import other_circumstances, other_material, other_recipes
+from hw1.report.measured import Measures, measured
+from hw1.report.trust import calibration_pair_table, calibration_table
 
 Cells = dict[str, Any]
 
-MEASURES: dict[str, Callable[[RunRecord], float]] = {
+MEASURES: Measures = {
     "accuracy": lambda run: run.last["val_top1"],
     "best_accuracy": lambda run: run.best["val_top1"],
     "loss": lambda run: run.last["val_loss"],
@@ -40,6 +40,8 @@ def all_tables(collection: Collection, results: Sequence[PairResult]) -> list[Ta
         *(pair_table(result) for result in results if result.matched.runs),
         seed_table(results),
         variant_table(collection),
+        calibration_table(collection),
+        calibration_pair_table(results),
         published_table(results),
         run_table(collection),
         absent_table(collection),
@@ -49,7 +51,17 @@ def all_tables(collection: Collection, results: Sequence[PairResult]) -> list[Ta
 
 def possible_tables() -> list[str]:
     """The names of all tables that there can be."""
-    return ["verdicts", *(f"pair_{pair.name}" for pair in PAIRS), "seeds", "variants", "published", "runs", "absent"]
+    return [
+        "verdicts",
+        *(f"pair_{pair.name}" for pair in PAIRS),
+        "seeds",
+        "variants",
+        "calibration",
+        "calibration_pairs",
+        "published",
+        "runs",
+        "absent",
+    ]
 
 
 def verdict_table(results: Sequence[PairResult]) -> Table:
@@ -111,7 +123,7 @@ def pair_table(result: PairResult) -> Table:
     pair, matched = result.pair, result.matched
     sides = ((pair.without, matched.without, pair.published_without), (pair.with_, matched.with_, pair.published_with))
     rows = [
-        {"variant": name, "title": _title(name), **measured(runs), **_published(published), "runs": " ".join(_paths(runs))}
+        {"variant": name, "title": _title(name), **measured(runs, MEASURES), **_published(published), "runs": " ".join(_paths(runs))}
         for name, runs, published in sides
     ]
     columns = [Column("variant", "variant"), Column("title", "what it is"), *MEASURE_COLUMNS]
@@ -165,7 +177,8 @@ def variant_table(collection: Collection) -> Table:
         published = VARIANTS[name].published if name in VARIANTS else ()
         rows.append({
             "variant": name, "title": _title(name), "pairs": " ".join(p.name for p in PAIRS if name in (p.without, p.with_)),
-            **measured(runs), "published": " / ".join(f"{item.accuracy:.4f}" for item in published), "runs": " ".join(_paths(runs)),
+            **measured(runs, MEASURES), "published": " / ".join(f"{item.accuracy:.4f}" for item in published),
+            "runs": " ".join(_paths(runs)),
         })  # fmt: skip
     columns = (Column("variant", "variant"), Column("title", "what it is"), *MEASURE_COLUMNS, Column("published", "published accuracy"))
     note = f"{SPREAD} Several published values: the report ran this configuration more than once, with different results."
@@ -243,17 +256,6 @@ def absent_table(collection: Collection) -> Table:
         rows.append({"run": variant, "status": "missing", "reason": absent})
     columns = (Column("run", "run"), Column("status", "status"), Column("reason", "why it is in no number above"))
     return Table("absent", "Left out and missing", columns, rows)
-
-
-def measured(runs: Sequence[RunRecord]) -> Cells:
-    """`num_seeds`, and mean and standard deviation (n - 1; None for one run) of each of `MEASURES`."""
-    cells: Cells = {"num_seeds": len(runs)}
-    for name, measure in MEASURES.items():
-        values = np.array([measure(run) for run in runs], dtype=np.float64)
-        with np.errstate(invalid="ignore"):  # a loss may be infinite
-            std = float(values.std(ddof=1)) if len(values) > 1 else None
-        cells |= {name: float(values.mean()) if len(values) else None, f"{name}_std": std}
-    return cells
 
 
 def _published(published: Published | None) -> Cells:
