@@ -17,6 +17,7 @@ from torch import Tensor
 
 from hw1.errors import UserError
 from hw1.files import keep_as, replacing, sync, write_atomic
+from hw1.limits import check_torch_file
 
 FORMAT = 1
 DIGEST_BYTES = 64  # SHA-256 in hexadecimal
@@ -113,6 +114,7 @@ def load_state(path: Path) -> dict[str, Any]:
             if file.read() != digest:
                 raise ValueError("checksum does not match")
             file.seek(0)
+            check_torch_file(path)
             state = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # there is no end to what torch raises
         raise UserError(f"{path}: damaged, or no checkpoint of this program ({_first_line(error)})") from None
