@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from hw1.checkpoint import load_state
 from hw1.config import Recipe
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.decode import check_images
@@ -19,6 +18,7 @@ from hw1.device import amp_dtype, device_name, pick_device, precision_name, set_
 from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.evaluate import Predictions, evaluate
+from hw1.finite import average_unless, step_unless
 from hw1.interrupt import StopRequest
 from hw1.logs import Row, WandbRun, format_row, say
 from hw1.losses import dominant_label
@@ -27,7 +27,7 @@ from hw1.models.build import check_model
 from hw1.models.freeze import set_train_mode
 from hw1.plots import plot_samples, save_figure
 from hw1.runs import RunFolder, Status, start_folder
-from hw1.session import Session
+from hw1.session import Session, continue_training
 from hw1.training import Training, build_training
 
 
@@ -78,14 +78,10 @@ def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequ
     train_loader = build_train_loader(data.train, recipe, device)
     steps = train_loader.num_batches
     training = build_training(recipe, device, data.classes, data.fingerprint, steps, load_weights=status == "new")
+    damaged: list[str] = []
     if status != "new":
-        state = load_state(run.last)
-        if tuple(state["classes"]) != data.classes.names:
-            raise UserError(f"{run.path}: trained on other classes than those in {recipe.data.root}; run.name=NAME starts another run")
-        if state["fingerprint"] != data.fingerprint:
-            raise UserError(f"{run.path}: the images in {recipe.data.root} have changed since; run.name=NAME starts another run")
-        training.load_state_dict(state)
-    return Session(training, run, data, train_loader, build_eval_loader(data.val, recipe, device), stop)
+        damaged = continue_training(training, run, data)
+    return Session(training, run, data, train_loader, build_eval_loader(data.val, recipe, device), stop, damaged=damaged)
 
 
 def _start(session: Session, *, fresh: bool) -> None:
@@ -93,7 +89,10 @@ def _start(session: Session, *, fresh: bool) -> None:
     run, training, data = session.run, session.training, session.data
     recipe, progress = training.recipe, training.progress
     start_folder(run, recipe, fresh=fresh)
-    session.rows = [row for row in run.read_metrics() if row["epoch"] <= progress.epoch]
+    rows = run.read_metrics()
+    session.rows = [row for row in rows if row["epoch"] <= progress.epoch]
+    if len(session.rows) < len(rows):
+        run.write_metrics(session.rows)
     if recipe.log.wandb != "off":
         session.wandb = WandbRun(recipe, run, training.wandb_id, progress.epoch)
         training.wandb_id = session.wandb.id
@@ -114,8 +113,8 @@ def _start(session: Session, *, fresh: bool) -> None:
         images, labels = session.train_loader.preview(24)
         save_figure(plot_samples(images, [data.classes.names[label] for label in labels]), run.samples)
         torch.manual_seed(recipe.seed)  # dropout's draws must not depend on what was drawn to build the model
-    elif session.is_best:
-        session.save_best()  # the process may have been killed between the two files of the best epoch
+    else:
+        session.repair()
     say(
         f"{run.path}: {recipe.model.name}, {trained / 1e6:.1f} of {parameters / 1e6:.1f} M parameters trained, on "
         f"{device_name(training.device)}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
@@ -135,6 +134,7 @@ def _train(session: Session) -> Row:
         finish_epoch(session, predictions, time.perf_counter() - started)
         stopped_early = config.early_stop is not None and progress.epoch - progress.best_epoch >= config.early_stop
     session.save()
+    session.writer.wait()
     session.draw_curves(force=True)
     summary: Row = {
         "epochs": progress.epoch,
@@ -145,6 +145,7 @@ def _train(session: Session) -> Row:
         "last_top1": session.rows[-1]["val_top1"],
         "last_loss": session.rows[-1]["val_loss"],
         "seconds": progress.seconds,
+        "saving_seconds": session.saving_seconds,
     }
     if session.wandb:
         session.wandb.finish(summary, {"curves": session.run.curves, "samples": session.run.samples})
@@ -178,6 +179,7 @@ def train_epoch(session: Session) -> None:
             if is_update:
                 session.stop_if_asked()
                 session.save_if_due()
+        session.look()
     except RunError:
         if is_update:  # a signal to the whole process group ends the loader's workers too
             session.stop_if_asked()
@@ -193,6 +195,8 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     """
     progress, accum = training.progress, training.recipe.train.grad_accum
     first = progress.step - progress.step % accum
+    if progress.step == first:
+        training.guard.begin(training.mark())
     window = range(first, min(first + accum, loader.num_batches))
     share = len(batch.label) / sum(loader.batch_size_of(step) for step in window)
     images, targets = batch.image, batch.label
@@ -201,7 +205,7 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     with training.autocast():
         logits = training.forward(images)
     loss = training.loss(logits.float(), targets)
-    training.scaler.scale(loss * share).backward()
+    training.scaler.scale(training.guard.weigh(loss, batch.index, share)).backward()
     _add_to_sums(training.sums, loss.detach(), logits.detach(), targets)
     progress.step += 1
     is_update = progress.step == window.stop
@@ -211,18 +215,25 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
 
 
 def update(training: Training) -> None:
-    """One optimizer step from the gradients at hand, at the schedule's learning rate."""
+    """One optimizer step from the gradients at hand, at the schedule's learning rate; none where they or the loss are not finite."""
     training.schedule.before_step(training.progress.updates)
-    clip = training.recipe.optim.clip_grad
+    clip, scaler = training.recipe.optim.clip_grad, training.scaler
+    norm: Tensor | None = None
     if clip is not None:
-        training.scaler.unscale_(training.optimizer)
-        nn.utils.clip_grad_norm_(training.model.parameters(), clip)
-    training.scaler.step(training.optimizer)
-    training.scaler.update()
+        scaler.unscale_(training.optimizer)
+        norm = nn.utils.clip_grad_norm_(training.model.parameters(), clip)
+    elif not scaler.is_enabled():
+        norm = nn.utils.get_total_norm([p.grad for p in training.model.parameters() if p.grad is not None])
+    training.guard.judge(None if scaler.is_enabled() else norm)
+    if scaler.is_enabled():
+        scaler.step(training.optimizer)
+        scaler.update()
+    else:
+        step_unless(training.guard.bad, training.optimizer)
     training.optimizer.zero_grad(set_to_none=True)
     training.progress.updates += 1
     if training.ema:
-        training.ema.update(training.model, step=training.progress.updates)
+        average_unless(training.guard.bad, training.ema.module, training.model, training.ema.get_decay(training.progress.updates))
 
 
 def _add_to_sums(sums: Tensor, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
@@ -269,6 +280,7 @@ def finish_epoch(session: Session, predictions: Predictions, val_seconds: float)
     progress.seconds += row["seconds"]
     progress.epoch_seconds = 0.0
     training.sums.zero_()
+    training.guard.keep()
     if improved:
         progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, val["top1"], val["loss"]
     if improved or row["seconds"] >= recipe.checkpoint.every_minutes * 60 / 5:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from hw1.device import Autocast
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import write_atomic
+from hw1.limits import check_npz
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +75,7 @@ class SavedPredictions(NamedTuple):
 def load_predictions(path: Path) -> SavedPredictions:
     """Reads what `Predictions.save` wrote. Raises `UserError` for a file that is missing, damaged or something else."""
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as saved:
             predictions = Predictions(saved["index"], saved["logits"], saved["labels"])
             files, class_names = saved["files"].tolist(), saved["class_names"].tolist()

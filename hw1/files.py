@@ -1,5 +1,6 @@
 """Writing files so that a reader, or a crash, never meets half of one."""
 
+import errno
 import os
 import secrets
 from collections.abc import Iterator
@@ -9,6 +10,14 @@ from typing import BinaryIO
 
 from hw1.errors import RunError
 
+ADVICE = {
+    errno.ENOSPC: "free some space there, then the same command continues",
+    errno.EDQUOT: "free some of your quota there, then the same command continues",
+    errno.EROFS: "make it writable, then the same command continues",
+    errno.EACCES: "make it writable, then the same command continues",
+    errno.EPERM: "make it writable, then the same command continues",
+}
+
 
 def cache_folder() -> Path:
     """Where what can be made again is kept, for this user: by the XDG base directory specification; it need not exist."""
@@ -16,44 +25,87 @@ def cache_folder() -> Path:
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Writes `data` to a temporary file beside `path`, syncs it to disk and renames it into place.
+    """Writes `data` as the whole content of `path`; see `replacing`."""
+    with replacing(path) as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A temporary file beside `path`, open for writing and reading, that is synced to disk and renamed into place after the block.
 
     Whatever happens on the way, `path` holds either its old content or the new. A temporary file stays behind only where the
-    process is killed meanwhile (`remove_leftovers`). Raises `RunError` where the disk is full or the folder cannot be written to.
+    process is killed meanwhile (`remove_leftovers`). Raises `RunError`, with what to do, where the disk is full or the folder cannot be
+    written to.
     """
     try:
         with atomic_file(path) as file:
-            file.write(data)
+            yield file
     except OSError as error:
-        raise RunError(f"{path}: cannot be written: {error.strerror}") from None
+        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+        raise RunError(f"{path}: cannot be written: {error.strerror}{advice}") from None
+
+
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """`replacing` for those who have more to say of an error: those of the system are raised as they come."""
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # so that two writers do not share one
+    try:
+        with open(temporary, "x+b") as file:
+            yield file
+            sync(file)
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def replace_file(source: Path, target: Path) -> None:
+    """Gives a file the place of another, at once and lastingly. Raises `RunError`."""
+    try:
+        os.replace(source, target)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror}") from None
+    sync_folder(target.parent)
+
+
+def sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Makes renames in it last; some network file systems cannot, and their files are complete without."""
+    with suppress(OSError):
+        folder = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def keep_as(path: Path, previous: Path) -> None:
+    """Gives the file at `path`, if there is one, the name `previous` too, in place of what was there.
+
+    One of the two names it at every instant; both, but for file systems without hard links. Raises `OSError`.
+    """
+    link = previous.with_name(f".{previous.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        try:
+            os.link(path, link)
+        except FileNotFoundError:
+            return
+        except OSError:  # no hard links here, as on FAT
+            os.replace(path, previous)
+            return
+        os.replace(link, previous)
+    finally:
+        link.unlink(missing_ok=True)  # renaming does nothing where both names are the same file already
 
 
 def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files of writers that were killed; only where no other process is writing."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
-
-
-@contextmanager
-def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """A new file to be written, under a temporary name beside `path`; at the end it is synced to disk and renamed into place.
-
-    After an error it is removed. Errors of the system are raised as they come.
-    """
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # so that two writers do not share one
-    try:
-        with open(temporary, "xb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
-        raise
-    with suppress(OSError):  # some network file systems cannot sync a folder; the file itself is complete
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)

@@ -4,6 +4,7 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
+import torch
 from timm.optim import param_groups_weight_decay
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
@@ -37,7 +38,10 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
     if config.name == "adamw":
         return AdamW(groups, lr=config.lr, betas=config.betas, **kernel)
     momentum = config.betas[0]
-    return SGD(groups, lr=config.lr, momentum=momentum, nesterov=momentum > 0, **kernel)
+    optimizer = SGD(groups, lr=config.lr, momentum=momentum, nesterov=momentum > 0, **kernel)
+    if momentum:  # torch's fused kernel would leave its own memory unset where the first step is left out
+        optimizer.state.update({parameter: {"momentum_buffer": torch.zeros_like(parameter)} for parameter in trained})
+    return optimizer
 
 
 def learning_rate(step: int, config: SchedConfig, *, base_lr: float, num_steps: int, warmup_steps: float) -> float:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from hw1.calibration import confidences, scale
-from hw1.checkpoint import load_state, load_weights
+from hw1.checkpoint import load_newest, load_weights
 from hw1.config import Recipe
 from hw1.data.folders import ClassMap, ImageSet
 from hw1.data.loaders import build_eval_loader
@@ -22,6 +22,7 @@ from hw1.device import amp_dtype, autocast_of, pick_device
 from hw1.errors import UserError
 from hw1.evaluate import Predictions, evaluate
 from hw1.files import write_atomic
+from hw1.logs import say
 from hw1.models.build import build_model
 from hw1.runs import RunFolder
 
@@ -61,13 +62,18 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     """
     device = pick_device(recipe.train)
     path = run.best if checkpoint == "best" else run.last
-    if not path.is_file():
+    if not path.is_file() and not (checkpoint != "best" and run.previous.is_file()):
         raise UserError(f"{path}: no such checkpoint; the run has not finished an epoch or saved its state yet")
     if checkpoint == "best":
-        weights, meta = load_weights(path)
+        try:
+            weights, meta = load_weights(path)
+        except UserError as error:
+            raise UserError(f"{error}; --checkpoint last evaluates the last state instead") from None
         classes, facts = meta["classes"], {"epoch": meta["epoch"]}
     else:
-        state = load_state(path)
+        state, damaged = load_newest(run.last, run.previous)
+        for problem in damaged:
+            say(f"{problem}; {run.previous} is used instead")
         weights, classes = state["model" if checkpoint == "last" else "ema"], state["classes"]
         facts = {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
         if weights is None:

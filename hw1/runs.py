@@ -77,6 +77,11 @@ class RunFolder:
         return self.path / "checkpoints" / "last.pt"
 
     @property
+    def previous(self) -> Path:
+        """The state that `last` had before: what there is to continue from should `last` be damaged."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
     def best(self) -> Path:
         return self.path / "checkpoints" / "best.safetensors"
 
@@ -161,7 +166,7 @@ def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> S
         )
     if run.summary.is_file() and _has_all_epochs(run, recipe):
         return "finished"
-    if run.last.is_file():
+    if run.last.is_file() or run.previous.is_file():
         return "interrupted"
     if run.best.is_file():
         raise UserError(f"{run.path}: has a best checkpoint, but no {run.last.name} to continue from; --overwrite starts over")
@@ -186,6 +191,7 @@ def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
         # A run with fewer epochs than asked for is not finished any more; one that is overwritten must not be continued.
         run.summary.unlink(missing_ok=True)
         if fresh:
+            run.previous.unlink(missing_ok=True)
             run.last.unlink(missing_ok=True)
             for item in run.path.iterdir():
                 if item not in (run.path / ".lock", run.config):  # without config.yaml it would be no run folder

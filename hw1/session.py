@@ -1,20 +1,28 @@
 """One process at work on a run: what it trains, where it reports to, and when and how it saves."""
 
-import math
+import json
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
-from hw1.checkpoint import save_state, save_weights
+import torch
+
+from hw1.background import Background
+from hw1.checkpoint import load_newest, load_weights, save_state, save_weights
 from hw1.data.batch import BatchLoader
 from hw1.data.folders import TrainingData
-from hw1.errors import Interrupted, RunError
-from hw1.logs import Row, WandbRun
+from hw1.errors import Interrupted, RunError, UserError
+from hw1.files import replace_file
+from hw1.logs import Row, WandbRun, say
 from hw1.plots import plot_curves, save_figure
 from hw1.runs import RunFolder
-from hw1.training import Training
+from hw1.training import Progress, Training
 
 CURVES_EVERY_SECONDS = 30.0  # a picture takes a third of a second: too much after each epoch of a few seconds
+NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
 @dataclass
@@ -29,38 +37,69 @@ class Session:
     rows: list[Row] = field(default_factory=list)
     """One record per finished epoch."""
     wandb: WandbRun | None = None
+    damaged: list[str] = field(default_factory=list)
+    """What was wrong with checkpoints newer than the one that the run is continued from, a line each."""
+    writer: Background = field(default_factory=lambda: Background("checkpoint"))
+    saved: Progress | None = None
+    """What was last given to the writer."""
     saved_at: float = field(default_factory=time.monotonic)
+    saving_seconds: float = 0.0
+    """How long this process has waited for checkpoints."""
+    fault: str | None = None
+    """Why training cannot go on."""
     drawn_at: float = 0.0
 
     def close(self) -> None:
-        """Ends loader processes and the wandb client."""
+        """Waits for the checkpoint that is being written; ends loader processes and the wandb client."""
+        self.writer.close()
         self.train_loader.close()
         self.val_loader.close()
         if self.wandb:
             self.wandb.stop()
             self.wandb = None
 
-    def running_means(self) -> tuple[float, float]:
-        """Mean loss and accuracy of the epoch so far; waits for the device. `RunError` if the loss is not finite."""
-        loss, correct, count = self.training.sums.tolist()
-        if not math.isfinite(loss):
+    def look(self) -> None:
+        """Waits for the device and raises `RunError` if a loss or a gradient was not finite; the state before that step is saved."""
+        if self.fault is None and (found := self.training.guard.find()):
+            self.training.roll_back(*found)
             progress = self.training.progress
-            raise RunError(
-                f"{self.run.path}: the training loss is not finite in epoch {progress.epoch + 1}, at or before step "
-                f"{progress.step}; nothing was saved since. Try a lower optim.lr, optim.clip_grad=1.0 or train.amp=off"
+            files = [self.data.train.files[index] for samples in found[0].samples for index in samples.tolist()]
+            more = f" and {len(files) - NUM_NAMED} more" if len(files) > NUM_NAMED else ""
+            self.fault = (
+                f"{self.run.path}: the loss or the gradient is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}; saved "
+                f"as it was before. Try a lower optim.lr, optim.clip_grad=1.0 or train.amp=off, with run.name=NAME\n"
+                f"{self.run.path}: the images of this step: {', '.join(files[:NUM_NAMED])}{more}"
             )
+            self._save()
+            self.writer.wait()
+        if self.fault is not None:
+            raise RunError(self.fault)
+
+    def running_means(self) -> tuple[float, float]:
+        """Mean loss and accuracy of the epoch so far; looks first."""
+        self.look()
+        loss, correct, count = self.training.sums.tolist()
         return loss / max(count, 1), correct / max(count, 1)
 
     def save(self) -> None:
-        """Saves `last`, and `best` where this very state is the best one.
+        """Looks, then copies the state to host memory, where it takes its size once, and writes it beside the training.
 
-        `last` comes first: a process killed between the two finds on resume that `best` is owed.
+        Waits for the checkpoint before it, and raises the `RunError` that this one met. Does nothing where this very state was saved.
+        Call only between optimizer steps.
         """
-        self.running_means()  # never a broken state over a good one
-        save_state(self.run.last, self.training.state_dict())
-        if self.is_best:
-            self.save_best()
-        self.saved_at = time.monotonic()
+        self.look()
+        self._save()
+
+    def _save(self) -> None:
+        if self.training.progress == self.saved:
+            return
+        started = time.monotonic()
+        self.writer.wait()
+        state = self.training.copy_state()
+        meta = self.best_meta() if self.is_best else None
+        self.writer.start(partial(write_checkpoints, self.run, state, meta))
+        self.saved, self.saved_at = replace(self.training.progress), time.monotonic()
+        self.saving_seconds += self.saved_at - started
 
     @property
     def is_best(self) -> bool:
@@ -68,29 +107,44 @@ class Session:
         progress = self.training.progress
         return progress.step == 0 and 0 < progress.epoch == progress.best_epoch
 
-    def save_best(self) -> None:
-        """Saves the validated weights with what is needed to use them: class names, and the result they had."""
+    def best_meta(self) -> dict[str, Any]:
+        """What is needed to use the best weights: class names, and the result they had."""
         progress = self.training.progress
-        meta = {
+        return {
             "classes": list(self.training.classes.names),
             "epoch": progress.best_epoch,
             "val_top1": progress.best_top1,
             "val_loss": progress.best_loss,
         }
-        save_weights(self.run.best, self.training.evaluated.state_dict(), meta)
+
+    def repair(self) -> None:
+        """Makes the checkpoints of a run that is continued whole again, as far as that can be; says what was not."""
+        for problem in self.damaged:
+            say(f"{problem}; {self.run.previous} is used instead, and what came after it is done again")
+        if self.damaged:
+            replace_file(self.run.previous, self.run.last)
+        if self.is_best:  # the process may have been killed between the two files of the best epoch
+            save_weights(self.run.best, self.training.evaluated.state_dict(), self.best_meta())
+        elif self.training.progress.best_epoch:
+            try:
+                load_weights(self.run.best)
+            except UserError as error:
+                say(f"{error}; the next better epoch replaces it")
 
     def save_if_due(self) -> None:
-        """Saves by the recipe's clock and step count; call only between optimizer steps."""
+        """Saves by the recipe's clock and step count; call only between optimizer steps. `RunError` if the last checkpoint failed."""
+        self.writer.check()
         config = self.training.recipe.checkpoint
         by_steps = config.every_steps is not None and self.training.progress.updates % config.every_steps == 0
         if by_steps or time.monotonic() - self.saved_at >= config.every_minutes * 60:
             self.save()
 
     def stop_if_asked(self) -> None:
-        """After a signal: saves and raises `Interrupted`; call only between optimizer steps."""
+        """After a signal: saves, waits until that is on disk, and raises `Interrupted`; call only between optimizer steps."""
         signum = self.stop()
         if signum is not None:
             self.save()
+            self.writer.wait()
             progress = self.training.progress
             at = f"epoch {progress.epoch + 1}, step {progress.step}"
             raise Interrupted(signum, f"{self.run.path}: interrupted, saved at {at}; the same command continues it")
@@ -100,3 +154,50 @@ class Session:
         if force or time.monotonic() - self.drawn_at > CURVES_EVERY_SECONDS:
             save_figure(plot_curves(self.rows), self.run.curves)
             self.drawn_at = time.monotonic()
+
+
+def write_checkpoints(run: RunFolder, state: Mapping[str, Any], best_meta: Mapping[str, Any] | None) -> None:
+    """Writes `last` from a copied state, and `best` from it where there is something to say of it.
+
+    `last` comes first: a process killed between the two finds on resume that `best` is owed. Raises `RunError`, and leaves both as they
+    are, where a weight is not finite: a broken state never takes the place of a good one.
+    """
+    for name, tensor in state["model"].items():
+        if not torch.isfinite(tensor).all():
+            raise RunError(
+                f"{run.last}: not saved, as {name} is not finite; try a lower optim.lr or optim.clip_grad=1.0, with run.name=NAME"
+            )
+    save_state(run.last, state, run.previous)
+    if best_meta is not None:
+        save_weights(run.best, state["model"] if state["ema"] is None else state["ema"], best_meta)
+
+
+def continue_training(training: Training, run: RunFolder, data: TrainingData) -> list[str]:
+    """Fills in the newest whole checkpoint; returns what is wrong with newer ones, a line each.
+
+    Raises `UserError` if none is whole, or the data are not those of the run, with the difference.
+    """
+    root = training.recipe.data.root
+    try:
+        state, damaged = load_newest(run.last, run.previous)
+    except UserError as error:
+        raise UserError(*error.problems, f"{run.path}: no whole checkpoint to continue from; --overwrite starts over") from None
+    former, current = tuple(state["classes"]), data.classes.names
+    if former != current:
+        gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))
+        difference = (
+            f"{len(former)} then, {len(current)} now" + (f"; gone {_some(gone)}" if gone else "") + (f"; new {_some(new)}" if new else "")
+        )
+        raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); run.name=NAME starts another run")
+    if state["fingerprint"] != data.fingerprint:
+        counts = f"{len(data.train)} + {len(data.val)} now"
+        with suppress(OSError, ValueError, KeyError):
+            env = json.loads(run.env.read_bytes())
+            counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
+        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}); run.name=NAME starts another run")
+    training.load_state_dict(state)
+    return damaged
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(map(repr, names[:5])) + (" ..." if len(names) > 5 else "")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from hw1.config import Recipe
 from hw1.data.folders import ClassMap
 from hw1.device import Autocast, amp_dtype, autocast_of, get_rng_state, set_rng_state
+from hw1.finite import Guard, Mark
 from hw1.losses import SeededMixup, build_mixup, build_train_loss
 from hw1.models.build import build_model
 from hw1.models.freeze import freeze_stages
@@ -59,12 +60,16 @@ class Training:
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
 
+    def __post_init__(self) -> None:
+        self.guard = Guard([self.sums, *self.model.buffers()], self.device)
+
     @property
     def evaluated(self) -> nn.Module:
         """The model that is validated and kept as the best: the average of the weights where there is one."""
         return self.ema.module if self.ema else self.model
 
     def state_dict(self) -> dict[str, Any]:
+        """All of it; the tensors are those at work, which the next step changes."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -79,6 +84,10 @@ class Training:
             "wandb_id": self.wandb_id,
         }
 
+    def copy_state(self) -> dict[str, Any]:
+        """`state_dict` as a copy in host memory, which takes its size there once."""
+        return _to_host(self.state_dict())
+
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -90,6 +99,34 @@ class Training:
         self.sums.copy_(state["sums"])
         self.progress = Progress(**state["progress"])
         self.wandb_id = state["wandb_id"]
+        self.guard.keep()
+
+    def mark(self) -> Mark:
+        """This moment, for `roll_back`; call only between optimizer steps."""
+        return Mark(dataclasses.replace(self.progress), get_rng_state())
+
+    def roll_back(self, mark: Mark, num_steps: int) -> None:
+        """Makes the state that of `mark` after the guard let `num_steps` steps change nothing on the device: counters, random state, rate.
+
+        Of an fp16 scaler the scale is set back too, not how many steps ago it changed.
+        """
+        vars(self.progress).update(vars(mark.progress))
+        set_rng_state(mark.rng)
+        if self.progress.updates:
+            self.schedule.before_step(self.progress.updates - 1)
+        if self.scaler.is_enabled():
+            state = self.scaler.state_dict()
+            self.scaler.load_state_dict({**state, "scale": state["scale"] / state["backoff_factor"] ** num_steps})
+
+
+def _to_host(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.detach().to("cpu", copy=True)
+    if isinstance(value, dict):
+        return {key: _to_host(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(_to_host(item) for item in value)
+    return value
 
 
 def build_training(
@@ -119,6 +156,6 @@ def build_training(
         autocast=autocast_of(device, dtype),
         mixup=mixup,
         loss=build_train_loss(mixup is not None, recipe.loss),
-        ema=ModelEmaV3(model, decay=decay, use_warmup=True) if decay else None,
+        ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
     )

@@ -1,52 +1,16 @@
 """The training step against what it stands for: windows of batches, frozen stages, sums, broken losses."""
 
 import copy
-from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from tiny_training import loader_of, make, make_batches, session_of, steps
 
-from hw1.config import Recipe
-from hw1.data.folders import ClassMap
-from hw1.data.loaders import Batch
 from hw1.engine import train_step
-from hw1.errors import Interrupted, RunError
+from hw1.errors import Interrupted
 from hw1.models.freeze import set_train_mode
-from hw1.session import Session
-from hw1.training import Training, build_training
-
-CLASSES = ClassMap(tuple("abcde"))
-CPU = torch.device("cpu")
-
-
-def make(**sections: dict[str, object]) -> Training:
-    """A tiny training in FP32 without Mixup or dropout, unless the sections say otherwise."""
-    model = {"name": "resnet18_half_cbam", "pretrained": False, "drop_layer3": 0.0, "drop_rate": 0.0}
-    defaults = {"model": model, "mixup": {"prob": 0.0}, "freeze": {"stages": ()}, "aug": {"size": 32}, "optim": {"lr": 1e-3}}
-    train = {"amp": "off", **sections.pop("train", {})}
-    recipe = Recipe.model_validate({**defaults, **sections, "train": train})
-    return build_training(recipe, CPU, CLASSES, "fingerprint", steps_per_epoch=4, load_weights=True)
-
-
-def make_batches(*sizes: int) -> list[Batch]:
-    rng = torch.Generator().manual_seed(0)
-    images = torch.randn(sum(sizes), 3, 32, 32, generator=rng)
-    labels = torch.randint(5, (sum(sizes),), generator=rng)
-    parts = zip(images.split(list(sizes)), labels.split(list(sizes)), strict=True)
-    return [Batch(image, label, torch.arange(len(label))) for image, label in parts]
-
-
-def loader_of(*sizes: int) -> SimpleNamespace:
-    """The part of a Loader that a step asks: how many batches there are, and how large."""
-    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step])
-
-
-def steps(training: Training, *sizes: int) -> list[bool]:
-    return [train_step(training, batch, loader_of(*sizes)) for batch in make_batches(*sizes)]
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -122,24 +86,6 @@ def test_state_survives_a_round_trip() -> None:
         assert torch.equal(value, other.model.state_dict()[name]), name
     for name, value in training.evaluated.state_dict().items():
         assert torch.equal(value, other.evaluated.state_dict()[name]), name
-
-
-def session_of(training: Training, folder: Path, stop: Callable[[], int | None]) -> Session:
-    run = SimpleNamespace(path=folder, last=folder / "last.pt", best=folder / "best.safetensors")
-    return Session(training, run, *[SimpleNamespace()] * 3, stop)  # type: ignore[arg-type]
-
-
-def test_a_broken_loss_is_never_saved_over_a_good_state(tmp_path: Path) -> None:
-    training = make()
-    session = session_of(training, tmp_path, lambda: None)
-    steps(training, 8)
-    session.save()
-    good = (tmp_path / "last.pt").read_bytes()
-    nn.init.constant_(training.model.get_parameter("fc.weight"), float("nan"))
-    train_step(training, make_batches(8)[0], loader_of(8, 8))
-    with pytest.raises(RunError, match=r"not finite in epoch 1, at or before step 2"):
-        session.save()
-    assert (tmp_path / "last.pt").read_bytes() == good
 
 
 def test_a_signal_saves_first(tmp_path: Path) -> None:

@@ -12,7 +12,18 @@ ROOT = Path(__file__).parents[1]
 # From bottom to top. A module imports from lower rows only, a package (data, models, plots, html, report, audit, review) also from
 # itself. A new module must be given its row here.
 LAYERS = [
-    {"hw1", "hw1.errors", "hw1.config", "hw1.plainyaml", "hw1.interrupt", "hw1.pairs", "hw1.child"},
+    {
+        "hw1",
+        "hw1.errors",
+        "hw1.config",
+        "hw1.plainyaml",
+        "hw1.interrupt",
+        "hw1.pairs",
+        "hw1.child",
+        "hw1.background",
+        "hw1.finite",
+        "hw1.limits",
+    },
     {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device", "hw1.html"},
     {"hw1.runs"},
     {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.stats", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
@@ -43,6 +54,8 @@ WITHOUT_TORCH = [
     "plots",
     "pairs",
     "child",
+    "background",
+    "limits",
     "stats",
     "calibration",
     "mistakes",

@@ -10,6 +10,8 @@ import torch
 from conftest import ROOT
 from train_commands import command, rows_without_times, run, wait_until, write_recipe
 
+from hw1 import engine
+from hw1.checkpoint import load_state
 from hw1.data.demo import draw_shapes
 
 
@@ -80,3 +82,24 @@ def test_wrong_argument_is_no_traceback(tmp_path: Path) -> None:
     assert result.returncode == 2
     assert "no run folder" in result.stderr
     assert os.listdir(tmp_path) == []
+
+
+def test_out_of_memory_is_one_line_of_advice_and_a_checkpoint_stays(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = (recipe, f"run.dir={tmp_path}", "checkpoint.every_steps=1", "train.epochs=1")
+    step, calls = engine.train_step, 0
+
+    def fails_late(*arguments: object) -> bool:
+        nonlocal calls
+        calls += 1
+        if calls > 4:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+        return step(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(engine, "train_step", fails_late)
+    result = run("train.py", *arguments)
+    assert result.returncode == 3
+    advice = "out of memory on the device; the same updates in less memory: data.batch_size=15 train.grad_accum=4 run.name=NAME"
+    assert result.stderr.splitlines()[-1] == f"{tmp_path / 'tiny' / 'seed5'}: {advice}"
+    checkpoints = tmp_path / "tiny" / "seed5" / "checkpoints"
+    assert load_state(checkpoints / "last.pt")["progress"]["updates"] == 2
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["last.pt", "previous.pt"]

@@ -8,6 +8,7 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
+from hw1.limits import check_torch_file
 from hw1.models.cbam import Cbam
 
 NUM_NAMED = 4  # keys that a message names before it counts the rest
@@ -26,6 +27,8 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError("no such file" if not path.exists() else "not a file")
     try:
+        if path.suffix != ".safetensors":
+            check_torch_file(path)
         state_dict = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # whatever a damaged or foreign file makes the reader stumble over
         raise WeightsError(f"not a .safetensors or .pth file of weights ({one_line(error)})") from error

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hw1.calibration import Calibration, calibrate
 from hw1.config import Recipe
 from hw1.errors import UserError
+from hw1.limits import check_npz
 from hw1.metrics import nll
 from hw1.plots.curves import best_epoch
 from hw1.runs import RunFolder
@@ -234,6 +235,7 @@ def _read_json(path: Path, *keys: str) -> dict[str, Any]:
 def _read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.float32], tuple[str, ...]]:
     """Files, labels, logits and class names; the counterpart of `hw1.evaluate.load_predictions`, which loads torch."""
     try:
+        check_npz(path)
         with np.load(path, allow_pickle=False) as saved:
             logits, labels = saved["logits"], saved["labels"]
             files, class_names = saved["files"], saved["class_names"]

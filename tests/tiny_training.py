@@ -1,0 +1,49 @@
+"""A training of a tiny model, batches for it and a session without a data set, for the tests of steps and of saving."""
+
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+
+from hw1.config import Recipe
+from hw1.data.batch import Batch
+from hw1.data.folders import ClassMap
+from hw1.engine import train_step
+from hw1.session import Session
+from hw1.training import Training, build_training
+
+CLASSES = ClassMap(tuple("abcde"))
+CPU = torch.device("cpu")
+
+
+def make(**sections: dict[str, object]) -> Training:
+    """A tiny training in FP32 without Mixup or dropout, unless the sections say otherwise."""
+    model = {"name": "resnet18_half_cbam", "pretrained": False, "drop_layer3": 0.0, "drop_rate": 0.0}
+    defaults = {"model": model, "mixup": {"prob": 0.0}, "freeze": {"stages": ()}, "aug": {"size": 32}, "optim": {"lr": 1e-3}}
+    train = {"amp": "off", **sections.pop("train", {})}
+    recipe = Recipe.model_validate({**defaults, **sections, "train": train})
+    return build_training(recipe, CPU, CLASSES, "fingerprint", steps_per_epoch=4, load_weights=True)
+
+
+def make_batches(*sizes: int) -> list[Batch]:
+    rng = torch.Generator().manual_seed(0)
+    images = torch.randn(sum(sizes), 3, 32, 32, generator=rng)
+    labels = torch.randint(5, (sum(sizes),), generator=rng)
+    parts = zip(images.split(list(sizes)), labels.split(list(sizes)), strict=True)
+    return [Batch(image, label, torch.arange(len(label))) for image, label in parts]
+
+
+def loader_of(*sizes: int) -> SimpleNamespace:
+    """The part of a Loader that a step asks: how many batches there are, and how large."""
+    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step])
+
+
+def steps(training: Training, *sizes: int) -> list[bool]:
+    return [train_step(training, batch, loader_of(*sizes)) for batch in make_batches(*sizes)]
+
+
+def session_of(training: Training, folder: Path, stop: Callable[[], int | None] = lambda: None) -> Session:
+    run = SimpleNamespace(path=folder, last=folder / "last.pt", previous=folder / "previous.pt", best=folder / "best.safetensors")
+    data = SimpleNamespace(train=SimpleNamespace(files=[f"{n}.jpg" for n in range(100)]))
+    return Session(training, run, data, SimpleNamespace(), SimpleNamespace(), stop)  # type: ignore[arg-type]
