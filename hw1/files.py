@@ -2,8 +2,11 @@
 
 import os
 import secrets
-from contextlib import suppress
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from hw1.errors import RunError
 
@@ -20,7 +23,8 @@ def write_atomic(path: Path, data: bytes | memoryview) -> None:
     process is killed meanwhile (`remove_leftovers`). Raises `RunError` where the disk is full or the folder cannot be written to.
     """
     try:
-        _write(path, data)
+        with atomic_file(path) as file:
+            file.write(data)
     except OSError as error:
         raise RunError(f"{path}: cannot be written: {error.strerror}") from None
 
@@ -31,11 +35,16 @@ def remove_leftovers(folder: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _write(path: Path, data: bytes | memoryview) -> None:
+@contextmanager
+def atomic_file(path: Path) -> Iterator[BinaryIO]:
+    """A new file to be written, under a temporary name beside `path`; at the end it is synced to disk and renamed into place.
+
+    After an error it is removed. Errors of the system are raised as they come.
+    """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # so that two writers do not share one
     try:
         with open(temporary, "xb") as file:
-            file.write(data)
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -49,3 +58,24 @@ def _write(path: Path, data: bytes | memoryview) -> None:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder to be filled, under a hidden name beside `path`; at the end it takes the place of `path`, which may be there already.
+
+    After an error it is removed and `path` is as it was. A process killed meanwhile leaves the hidden folder. Errors of the system are
+    raised as they come.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    former = temporary.with_name(f"{temporary.name}-former")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            os.rename(path, former)  # no call exchanges two folders at once everywhere
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(former, ignore_errors=True)

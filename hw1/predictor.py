@@ -89,6 +89,21 @@ def save_metrics(folder: Path, images: ImageSet, predictions: Predictions, predi
     return metrics
 
 
+def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
+    """The temperature that `validate.py` fitted on the validation split; None where it did so for other weights than those of `facts`, or
+    for none. Raises `UserError` for a damaged file.
+    """
+    path = run.eval_dir("val") / "calibration.json"
+    try:
+        saved = json.loads(path.read_bytes())
+        is_same = all(saved.get(key, value) == value for key, value in facts.items())
+        return float(saved["temperature"]) if is_same else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise UserError(f"{path}: damaged; python validate.py {run.path} writes it anew") from None
+
+
 def check_names(images: ImageSet, *, full_names: bool) -> list[str]:
     """The `image_name` of each image: its stem, or with `full_names` the whole file name.
 
