@@ -34,9 +34,8 @@ print(model.pretrained_cfg["label_names"][probabilities.argmax()])
 
 Or without writing any code: `python -m hw1.predict {folder} photo.jpg`.
 """
-OPEN_ONNX = """
-The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping the aspect;
-normalisation is inside. Outputs: `logits`, and `probabilities`{note}. The metadata hold the class names.
+OPEN_ONNX = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
+the aspect; normalisation is inside. Outputs: `logits`, and `probabilities`{note}. The metadata hold the class names.
 
 ```python
 import json, numpy, onnxruntime
@@ -53,7 +52,7 @@ MEASURES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "loss": "cross-e
 
 def model_card(run: RunFolder, predictor: Predictor, words: dict[str, str], temperature: float | None, onnx: Sequence[str]) -> str:
     """README.md of the exported folder; `onnx` are the lines of its comparison with torch, empty where there are no ONNX files."""
-    recipe, env = predictor.recipe, _read(run.env)
+    recipe, env = run.read_recipe(), _read(run.env)
     names = [words.get(name, name) for name in predictor.classes.names if name]
     shown = ", ".join(names[:10]) + f", ... ({len(names)} in all; `label_names` in config.json)" * (len(names) > 10)
     facts = predictor.facts
@@ -70,9 +69,7 @@ def model_card(run: RunFolder, predictor: Predictor, words: dict[str, str], temp
         note = "" if temperature is None else f", at temperature {temperature:.4f}"
         parts += [OPEN_ONNX.format(size=recipe.aug.size, note=note), "\n".join(onnx) + "\n"]
     if temperature is not None:
-        parts.append(
-            f"## Confidence\n\nLogits are to be divided by {temperature:.4f}, fitted on the validation split, before the softmax.\n"
-        )
+        parts.append(f"## Confidence\n\nBefore the softmax logits are divided by {temperature:.4f}, fitted on the validation split.\n")
     parts += [_made_from(recipe, env), _recipe(recipe), _licence(recipe)]
     return "\n".join(parts)
 
@@ -141,7 +138,7 @@ def _licence(recipe: Recipe) -> str:
         start = f"timm's published weights of {recipe.model.name}"
     else:
         start = ""
-    from_what = f"They started from {start} and were trained" if start else "They were trained from scratch"
+    from_what = f"they started from {start} and were trained" if start else "they were trained from scratch"
     return (
         "## Licence\n\nThe code, hw1, is under Apache-2.0. The weights are another matter, which this program cannot judge:"
         f" {from_what} on the data above. Whoever hands them on states their licence here and in the head of this file.\n"

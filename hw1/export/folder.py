@@ -38,3 +38,4 @@ def save_timm_folder(predictor: Predictor, words: dict[str, str], temperature: f
         "std": aug.std,
     }
     save_for_hf(predictor.model, str(folder), model_config=config, safe_serialization=True, data_config=data)
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors writes files for their owner alone
