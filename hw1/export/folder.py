@@ -19,15 +19,19 @@ def save_timm_folder(predictor: Predictor, words: dict[str, str], temperature: f
 
     config.json holds the class names (`label_names`, by output; `label_descriptions` where there are words), the model's arguments, CBAM's
     among them, and in `pretrained_cfg` the preprocessing, from which timm builds the same resize as validation. Below `hw1` is what timm
-    has no place for: which checkpoint it is, the fitted temperature or null.
+    has no place for: which checkpoint it is, the fitted temperature or null, the
+    precision to compute in (`train.amp`).
     """
     aug = predictor.recipe.aug
+    amp = predictor.recipe.train.amp
+    if amp == "fp16":  # no CPU computes in it
+        amp = "auto"
     predictor.model.cpu().to(memory_format=torch.contiguous_format)
     config: dict[str, Any] = {
         "label_names": class_names(predictor),
         "label_descriptions": words,
         "pretrained_cfg": dict.fromkeys(ORIGIN),
-        "hw1": {"version": __version__, **predictor.facts, "temperature": temperature},
+        "hw1": {"version": __version__, **predictor.facts, "temperature": temperature, "amp": amp},
     }
     data = {
         "input_size": (3, aug.size, aug.size),

@@ -94,19 +94,19 @@ def read_words(root: str | None, names: Sequence[str]) -> dict[str, str]:
 
 
 def _open_export(folder: Path, train: TrainConfig) -> Classifier:
-    device = pick_device(train)
     try:
         config = json.loads((folder / "config.json").read_bytes())
         names, words = tuple(config["label_names"]), dict(config.get("label_descriptions", {}))
         temperature = config["hw1"]["temperature"]
+        train = TrainConfig(device=train.device, amp=config["hw1"]["amp"])
         model = timm.create_model(f"local-dir:{folder}", pretrained=True)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder / 'config.json'}: not written by hw1.export, or damaged ({one_line(error)})") from None
     except Exception as error:  # timm, torch and safetensors have many errors, without a common base
         raise UserError(f"{folder}: cannot be opened: {one_line(error)}") from None
+    device = pick_device(train)
     data = timm.data.resolve_model_data_config(model)
-    dtype = torch.channels_last if train.channels_last else torch.contiguous_format
-    pixels = FromPixels(model.to(memory_format=dtype), data["mean"], data["std"], channels_last=train.channels_last)
+    pixels = FromPixels(model.to(memory_format=torch.channels_last), data["mean"], data["std"])
     logits = logits_of(pixels, device, autocast_of(device, amp_dtype(train, device)))
     return Classifier(names, words, data["input_size"][1], logits, temperature)
 
