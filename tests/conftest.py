@@ -18,7 +18,15 @@ ROOT = Path(__file__).parents[1]
 
 # What the tests share, so that its assertions too show their values.
 pytest.register_assert_rewrite(
-    "folder_trees", "image_files", "loader_pictures", "recipe_texts", "report_runs", "run_folders", "train_commands", "transform_pictures"
+    "folder_trees",
+    "image_files",
+    "loader_pictures",
+    "model_runs",
+    "recipe_texts",
+    "report_runs",
+    "run_folders",
+    "train_commands",
+    "transform_pictures",
 )
 
 

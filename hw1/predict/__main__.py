@@ -3,6 +3,7 @@
 import argparse
 import os
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -117,6 +118,7 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
             raise UserError(f"{error}; --skip-bad leaves out what cannot be read")
         bad.append(str(error))
 
+    start = time.monotonic()
     with ExitStack() as stack:
         sinks: list[Sink] = [stack.enter_context(table_file(args.out, top))] if args.out else [print_row]
         if args.draw:
@@ -131,9 +133,9 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
             raise UserError(*bad[:10], f"none of {len(paths)} pictures can be read")
     if bad:
         say(f"skipped: {len(bad)} of {len(paths)} pictures cannot be read: {'; '.join(bad[:3])}{'; ...' * (len(bad) > 3)}")
-    for what in (args.out, args.draw):
-        if what:
-            print(f"{what}: {len(paths) - len(bad)} pictures")
+    rate = len(paths) / (time.monotonic() - start)
+    for what in filter(None, (args.out, args.draw)):
+        print(f"{what}: {len(paths) - len(bad)} pictures, {rate:.0f} images/s")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,6 @@ from hw1.predict.rows import Row
 
 DRAWN_LINES = 3  # classes named on a drawn picture
 
-
 Sink = Callable[[Row], None]
 
 
