@@ -141,8 +141,7 @@ def test_an_unreadable_picture_stops_or_is_left_out(run, data, tmp_path):
     assert (stopped.returncode, stopped.stdout) == (2, "")
     assert stopped.stderr == f"{tmp_path / 'in' / '11.jpg'}: truncated; --skip-bad leaves out what cannot be read\n"
     assert not (tmp_path / "p.json").exists()
-    assert not list(tmp_path.glob("drawn/*"))
-    assert not list(tmp_path.glob(".*"))
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
     skipped = call(main, *options, "--skip-bad")
     assert skipped.returncode == 0
     assert "1 of 20 pictures" in skipped.stderr
@@ -197,7 +196,9 @@ def write_copy(source: Path, target: Path) -> Path:
         (["a.jpg", "--top", "0"], "--top: must be at least 1"),
         (["a.jpg", "--temperature", "0"], "--temperature: must be fitted or a number above 0"),
         (["a.jpg", "--out", "p.txt"], "--out p.txt: the name must end in .csv or .json"),
-        (["a.jpg", "--out", "no/p.csv"], "--out no/p.csv: its folder does not exist"),
+        (["a.jpg", "--out", "no/p.csv"], "--out no/p.csv: the folder that it would be in does not exist"),
+        (["a.jpg", "--draw", "no/d"], "--draw no/d: the folder that it would be in does not exist"),
+        (["a.jpg", "--draw", "a.jpg"], "--draw a.jpg: is no folder"),
         (["a.jpg", "--checkpoint", "ema"], "last.pt: no such checkpoint"),
     ],
 )

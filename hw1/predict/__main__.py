@@ -44,8 +44,13 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     args.temperature = parse_temperature(args.temperature)
     if args.out and args.out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {printable(args.out)}: the name must end in .csv or .json")
-    if args.out and (args.out.is_dir() or not args.out.absolute().parent.is_dir()):
-        raise UserError(f"--out {printable(args.out)}: {'is a folder' if args.out.is_dir() else 'its folder does not exist'}")
+    if args.out and args.out.is_dir():
+        raise UserError(f"--out {printable(args.out)}: is a folder")
+    if args.draw and args.draw.exists() and not args.draw.is_dir():
+        raise UserError(f"--draw {printable(args.draw)}: is no folder")
+    for option, path in (("--out", args.out), ("--draw", args.draw)):
+        if path and not path.absolute().parent.is_dir():
+            raise UserError(f"{option} {printable(path)}: the folder that it would be in does not exist")
     return args
 
 

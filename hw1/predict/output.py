@@ -87,8 +87,7 @@ def drawings(folder: Path, targets: Sequence[Path]) -> Iterator[Sink]:
     """Draws each row's picture with its likeliest classes, by threads; all of them are moved to their `targets` at the end, or none."""
     waiting: deque[Future[None]] = deque()
     with _errors_named(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        hidden = Path(tempfile.mkdtemp(prefix=".drawing-", dir=folder))
+        hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
     pool = ThreadPoolExecutor(usable_cores())
 
     drawn: list[int] = []
@@ -106,7 +105,7 @@ def drawings(folder: Path, targets: Sequence[Path]) -> Iterator[Sink]:
                 waiting.popleft().result()
             for position in drawn:
                 targets[position].parent.mkdir(parents=True, exist_ok=True)
-                os.replace(hidden / str(position), targets[position])
+                shutil.move(hidden / str(position), targets[position])
     finally:
         pool.shutdown(cancel_futures=True)
         shutil.rmtree(hidden, ignore_errors=True)
