@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+FILES := requirements.txt requirements-dev.txt requirements-onnx.txt
+WANTED := $(FILES:%=-r %)
 
 .PHONY: help install run test format lock
 
@@ -13,13 +15,13 @@ help:
 
 install: $(INSTALLED)
 
-$(INSTALLED): requirements.txt requirements-dev.txt requirements.lock
+$(INSTALLED): $(FILES) requirements.lock
 	@if command -v uv >/dev/null; then \
 		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; \
-		uv pip install --compile-bytecode --python $(BIN)/python -r requirements.txt -r requirements-dev.txt -c requirements.lock; \
+		uv pip install --compile-bytecode --python $(BIN)/python $(WANTED) -c requirements.lock; \
 	else \
 		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
-		$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt -r requirements-dev.txt -c requirements.lock; \
+		$(BIN)/python -m pip install --disable-pip-version-check $(WANTED) -c requirements.lock; \
 	fi
 	@touch $@
 
@@ -36,4 +38,4 @@ format: $(INSTALLED)
 	$(BIN)/python -m hw1.schema > recipes/schema.json
 
 lock:
-	uv pip compile --universal --python-version 3.11 --no-header --no-annotate requirements.txt requirements-dev.txt -o requirements.lock
+	uv pip compile --universal --python-version 3.11 --no-header --no-annotate $(FILES) -o requirements.lock

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -109,3 +110,24 @@ def remove_leftovers(folder: Path) -> None:
     """Removes the temporary files of writers that were killed; only where no other process is writing."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """A new folder to be filled, under a hidden name beside `path`; at the end it takes the place of `path`, which may be there already.
+
+    After an error it is removed and `path` is as it was. A process killed meanwhile leaves the hidden folder. Errors of the system are
+    raised as they come.
+    """
+    temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
+    former = temporary.with_name(f"{temporary.name}-former")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            os.rename(path, former)  # no call exchanges two folders at once everywhere
+        os.rename(temporary, path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    shutil.rmtree(former, ignore_errors=True)

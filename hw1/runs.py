@@ -93,8 +93,13 @@ class RunFolder:
         """The temperature that was fitted on the validation split, and what it does."""
         return self.eval_dir("val") / "calibration.json"
 
-    def read_recipe(self) -> Recipe:
-        return load_recipe(self.config)
+    def read_recipe(self, overrides: Sequence[str] = ()) -> Recipe:
+        """The run's recipe; `overrides` (`section.key=value`) may change where and how loudly it runs, else `UserError`."""
+        recipe = load_recipe(self.config, overrides)
+        refused, _ = differences(load_recipe(self.config), recipe) if overrides else ([], [])
+        if refused:
+            raise UserError(*(f"command line: {line}: cannot change after training" for line in refused))
+        return recipe
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """One record per finished epoch, in order. `UserError` for a line that this program did not write."""

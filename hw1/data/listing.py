@@ -70,6 +70,17 @@ def list_flat_images(folder: Path) -> tuple[list[str], int]:
     return files, len(entries) - len(files)
 
 
+def list_images(folder: Path) -> list[str]:
+    """Image files at any depth below `folder`, as posix paths relative to it, in natural order."""
+    files, _ = _list_images(folder, ".", frozenset())
+    return [file.removeprefix("./") for file in files]
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file of this name is looked at as an image; hidden ones are not."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+
+
 def list_class_folders(root: Path, inside: str) -> ClassFolders:
     """The class folders of `root/inside`. Raises UserError for a folder that is missing or cannot be read."""
     folder = root / inside
@@ -136,6 +147,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
     """By name. A dangling link counts, so that it is reported instead of passed over; folders, pipes and devices do not."""
-    if entry.name.startswith(".") or os.path.splitext(entry.name)[1].lower() not in IMAGE_SUFFIXES:
+    if not has_image_suffix(entry.name):
         return False
     return entry.is_file() if not entry.is_symlink() else os.path.isfile(entry.path) or not os.path.exists(entry.path)

@@ -1,0 +1,131 @@
+"""Hands a run on: timm's folder format, a model card, ONNX: python -m hw1.export RUN_DIR [--onnx] [section.key=value ...]
+
+Writes RUN_DIR/export/, which an earlier export makes room for once the new one is complete.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hw1.errors import RunError, UserError, run_command
+from hw1.files import atomic_folder
+from hw1.logs import say
+from hw1.runs import RunFolder
+
+if TYPE_CHECKING:
+    from hw1.predictor import Predictor
+
+EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or the run folder, 3 failed, 130 interrupted; nothing is written unless all is"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hw1.export", description=__doc__, epilog=EXIT_CODES)
+    parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where the data is: data.root=FOLDER")
+    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
+    parser.add_argument("--onnx", action="store_true", help="also model.onnx, checked against torch (needs requirements-onnx.txt)")
+    parser.add_argument("--fp16", action="store_true", help="also model_fp16.onnx: half the size; implies --onnx")
+    parser.add_argument("--int8", action="store_true", help="also model_int8.onnx, quantized on training pictures; implies --onnx")
+    parser.add_argument("--push-to-hub", metavar="NAME", help="upload it to the Hugging Face hub as a private repository (untested)")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    run = RunFolder.existing(args.run)
+    recipe = run.read_recipe([*args.overrides, "train.device=cpu"])
+    target = run.path / "export"
+    if target.exists() and not (target / "config.json").is_file():
+        raise UserError(f"{target}: is no export of a model; move it away")
+    has_data = recipe.data.root is not None and Path(recipe.data.root).is_dir()
+    if args.int8 and not has_data:
+        raise UserError(f"--int8: takes ranges from training pictures, and data.root is {recipe.data.root}; add data.root=FOLDER")
+    formats = [name for name, wanted in (("fp16", args.fp16), ("int8", args.int8)) if wanted]
+
+    from hw1.predictor import load_predictor  # torch takes seconds to import: only once the arguments are right
+
+    if args.onnx or formats:
+        from hw1.export.graph import require_packages
+
+        require_packages()
+        formats.insert(0, "fp32")
+    predictor = load_predictor(run, recipe, args.checkpoint)
+    try:
+        with atomic_folder(target) as folder:
+            fill(folder, run, predictor, formats, has_data)
+    except OSError as error:
+        raise RunError(f"{target}: cannot be written: {error.strerror or error}") from None
+    files = ", ".join(sorted(path.name for path in target.iterdir()))
+    print(f"{target}: {files}\nopen it: python -m hw1.predict {target} PHOTO")
+    if args.push_to_hub:
+        push(target, args.push_to_hub)
+
+
+def fill(folder: Path, run: RunFolder, predictor: "Predictor", formats: Sequence[str], has_data: bool) -> None:
+    from hw1.export.card import model_card
+    from hw1.export.folder import save_timm_folder
+    from hw1.predict.classifier import class_names, read_words
+    from hw1.predictor import load_temperature
+
+    temperature = load_temperature(run, predictor.facts)
+    words = read_words(predictor.recipe.data.root, class_names(predictor))
+    save_timm_folder(predictor, words, temperature, folder)
+    lines: Sequence[str] = ()
+    if formats:
+        lines = add_onnx(folder, predictor, words, temperature, formats, has_data)
+        print("\n".join(lines))
+    card = model_card(run, predictor, words, temperature, lines)
+    (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
+
+
+def add_onnx(
+    folder: Path, predictor: "Predictor", words: dict[str, str], temperature: float | None, formats: Sequence[str], has_data: bool
+) -> Sequence[str]:
+    """Writes the ONNX files of `formats`, the first of which is fp32, and `onnx_check.json`; returns the lines of their comparison."""
+    import torch
+
+    from hw1.export import check, graph
+    from hw1.models.pixels import FromPixels
+    from hw1.predict.classifier import class_names, logits_of
+
+    aug = predictor.recipe.aug
+    pixels = FromPixels(predictor.model, aug.mean, aug.std)
+    if not has_data:
+        say(f"data.root {predictor.recipe.data.root}: no such folder; ONNX is checked on generated pictures (data.root=FOLDER)")
+    pictures = check.load_split(predictor, "val", check.MAX_PICTURES) if has_data else check.generated(aug.size)
+    meta = graph.metadata(class_names(predictor), words, aug.size, temperature)
+    engines: dict[str, check.Engine] = {"torch, FP32": logits_of(pixels, torch.device("cpu"))}
+    paths = {"fp32": folder / "model.onnx", "fp16": folder / "model_fp16.onnx", "int8": folder / "model_int8.onnx"}
+    for name in formats:
+        say(f"writing {paths[name].name}")
+        if name == "int8":
+            graph.quantize(paths["fp32"], paths[name], check.load_split(predictor, "train", check.NUM_CALIBRATION).pixels)
+        else:
+            graph.save_onnx(paths[name], pixels, aug.size, temperature, meta, half=name == "fp16")
+        engines[paths[name].name] = check.onnx_engine(paths[name])
+    rows = check.compare(engines, pictures)
+    check.require_equal("model.onnx", rows["model.onnx"])
+    sizes = {path.name: path.stat().st_size for path in paths.values() if path.is_file()}
+    content: dict[str, Any] = {"pictures": pictures.source, "threads": torch.get_num_threads(), "batch_size": check.BATCH_SIZE}
+    content["files"] = {name: row | ({"bytes": sizes[name]} if name in sizes else {}) for name, row in rows.items()}
+    (folder / "onnx_check.json").write_text(json.dumps(content, indent=2) + "\n")
+    return check.report_lines(pictures, rows, sizes)
+
+
+def push(folder: Path, name: str) -> None:
+    """Uploads the folder to the Hugging Face hub, with the token that `hf auth login` stored. Untested: it needs the network."""
+    import huggingface_hub
+
+    try:
+        huggingface_hub.create_repo(name, private=True, exist_ok=True)
+        huggingface_hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of hw1")
+    except Exception as error:  # the hub's client and what it stands on have many errors, without a common base
+        raise RunError(f"--push-to-hub {name}: {' '.join(str(error).split())[:300]}; the export itself is complete") from error
+    print(f"pushed to https://huggingface.co/{name} (private)")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

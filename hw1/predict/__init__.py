@@ -1,0 +1,1 @@
+"""Class names and probabilities of any pictures: `python -m hw1.predict`."""

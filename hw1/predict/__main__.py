@@ -1,0 +1,147 @@
+"""Class names and probabilities of pictures: python -m hw1.predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]"""
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from hw1.config import TrainConfig
+from hw1.data.listing import printable
+from hw1.errors import UserError, run_command
+from hw1.logs import say
+from hw1.predict.inputs import find_pictures, split_paths
+
+if TYPE_CHECKING:
+    from hw1.data.decode import BadImage
+    from hw1.predict.classifier import Classifier
+
+EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or an unreadable picture (no file was written), 3 failed, 130 interrupted"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hw1.predict", description=__doc__, epilog=EXIT_CODES)
+    parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1.export wrote, or .onnx file")
+    parser.add_argument("pictures", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
+    parser.add_argument("-0", "--null", action="store_true", help="read paths from stdin, each ended by a NUL byte (find -print0)")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each picture (default: 5)")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write a .csv or .json file instead of lines to stdout")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write each picture there with its three likeliest classes above it")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be read instead of stopping")
+    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="weights of a run folder (default: best)")
+    parser.add_argument(
+        "--temperature",
+        metavar="fitted|NUMBER",
+        help="divide the logits by the one that validate.py fitted, or by a number above 0 (default: the fitted one, else 1)",
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    args = parser.parse_args(argv)
+    if args.top < 1:
+        raise UserError(f"--top: must be at least 1, got {args.top}")
+    args.temperature = parse_temperature(args.temperature)
+    if args.out and args.out.suffix not in (".csv", ".json"):
+        raise UserError(f"--out {printable(args.out)}: the name must end in .csv or .json")
+    if args.out and args.out.is_dir():
+        raise UserError(f"--out {printable(args.out)}: is a folder")
+    if args.draw and args.draw.exists() and not args.draw.is_dir():
+        raise UserError(f"--draw {printable(args.draw)}: is no folder")
+    for option, path in (("--out", args.out), ("--draw", args.draw)):
+        if path and not path.absolute().parent.is_dir():
+            raise UserError(f"{option} {printable(path)}: the folder that it would be in does not exist")
+    return args
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    paths = find_named(args.pictures, null=args.null)
+    for text in args.pictures:
+        if args.draw and Path(text).is_dir() and args.draw.resolve().is_relative_to(Path(text).resolve()):
+            raise UserError(f"--draw {printable(args.draw)}: lies in {text}, whose pictures are read; choose a folder elsewhere")
+
+    from hw1.predict.output import plan_drawings  # OpenCV and torch take seconds to import: only once the arguments are right
+
+    targets = plan_drawings(args.draw, paths) if args.draw else []
+
+    from hw1.predict.classifier import open_classifier
+
+    classifier = open_classifier(args.model, args.checkpoint, TrainConfig(device=args.device))
+    temperature = choose_temperature(args.temperature, classifier.temperature)
+    try:
+        predict(args, classifier, temperature, paths, targets)
+    except BrokenPipeError:  # the reader has seen enough (`| head`)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def parse_temperature(text: str | None) -> float | Literal["fitted"] | None:
+    if text is None:
+        return None
+    if text == "fitted":
+        return "fitted"
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise UserError(f"--temperature: must be fitted or a number above 0, got {text}")
+    return value
+
+
+def choose_temperature(asked: float | Literal["fitted"] | None, fitted: float | None) -> float:
+    """A fitted temperature is used unless another is asked for, and said."""
+    if asked == "fitted" and fitted is None:
+        raise UserError("--temperature fitted: none was fitted for these weights; validate.py does, on the validation split")
+    if isinstance(asked, float) or fitted is None:
+        return asked if isinstance(asked, float) else 1.0
+    say(f"probabilities at the fitted temperature {fitted:.3f}; --temperature 1 gives the model's own")
+    return fitted
+
+
+def find_named(pictures: Sequence[str], *, null: bool) -> list[Path]:
+    """The pictures of the arguments and of stdin. Raises `UserError` if there are none."""
+    arguments = [text for text in pictures if text != "-"]
+    listed = split_paths(sys.stdin.buffer.read(), b"\0" if null else b"\n") if null or "-" in pictures else []
+    if not pictures and not null:
+        raise UserError("no picture given: name files, folders or patterns, or - for paths from stdin")
+    return find_pictures(arguments, listed)
+
+
+def predict(args: argparse.Namespace, classifier: "Classifier", temperature: float, paths: Sequence[Path], targets: Sequence[Path]) -> None:
+    """Reads, classifies and hands on batch by batch, so that memory does not grow with the number of pictures."""
+    from tqdm import tqdm
+
+    from hw1.predict.output import Sink, drawings, print_row, table_file
+    from hw1.predict.rows import classify
+
+    bad: list[str] = []
+    top = min(args.top, len(classifier.names))
+
+    def on_bad(error: "BadImage") -> None:
+        if not args.skip_bad:
+            raise UserError(f"{error}; --skip-bad leaves out what cannot be read")
+        bad.append(str(error))
+
+    start = time.monotonic()
+    with ExitStack() as stack:
+        sinks: list[Sink] = [stack.enter_context(table_file(args.out, top))] if args.out else [print_row]
+        if args.draw:
+            sinks.append(stack.enter_context(drawings(args.draw, targets)))
+        is_mixed = not args.out and sys.stdout.isatty()  # a bar between the lines would be in their way
+        bar = stack.enter_context(tqdm(total=len(paths), unit=" images", disable=True if is_mixed else None, leave=False))
+        for row in classify(classifier, paths, temperature, top, on_bad):
+            for sink in sinks:
+                sink(row)
+            bar.update()
+        if len(bad) == len(paths):
+            raise UserError(*bad[:10], f"none of {len(paths)} pictures can be read")
+    if bad:
+        say(f"skipped: {len(bad)} of {len(paths)} pictures cannot be read: {'; '.join(bad[:3])}{'; ...' * (len(bad) > 3)}")
+    rate = len(paths) / (time.monotonic() - start)
+    for what in filter(None, (args.out, args.draw)):
+        print(f"{what}: {len(paths) - len(bad)} pictures, {rate:.0f} images/s")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
