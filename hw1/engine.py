@@ -162,9 +162,10 @@ def train_epoch(session: Session) -> None:
     )  # fmt: skip
     is_update = True
     try:
-        for batch in loader.epoch(progress.epoch, progress.step):
+        for batch in session.wait.over(loader.epoch(progress.epoch, progress.step)):
             is_update = train_step(training, batch, loader)
             progress.epoch_seconds = time.perf_counter() - started
+            progress.wait_seconds += session.wait.take()
             bar.update()
             if progress.step % recipe.log.every_steps == 0:
                 loss, _ = session.running_means()
@@ -240,6 +241,7 @@ def finish_epoch(session: Session, predictions: Predictions, val_seconds: float)
     training, run = session.training, session.run
     progress, recipe = training.progress, training.recipe
     train_loss, train_acc = session.running_means()
+    progress.wait_seconds += session.wait.take()
     val = summarize(predictions.logits, predictions.labels)
     row: Row = {
         "epoch": progress.epoch + 1,
@@ -250,19 +252,21 @@ def finish_epoch(session: Session, predictions: Predictions, val_seconds: float)
         "val_top5": val["top5"],
         "lr": training.schedule.lr,
         "images_per_second": session.train_loader.num_samples / max(progress.epoch_seconds, 1e-9),
+        "data_wait": min(progress.wait_seconds / max(progress.epoch_seconds, 1e-9), 1.0),
         "seconds": progress.epoch_seconds + val_seconds,
     }
     session.rows.append(row)
     run.write_metrics(session.rows)
     predictions.save(run.val_predictions, files=session.data.val.files, class_names=training.classes.names)
     say(format_row(row, recipe.train.epochs))
+    session.advise()
     if session.wandb:
         session.wandb.log(row)
     training.schedule.after_epoch(val["loss"])
     improved = (val["top1"], -val["loss"]) > (progress.best_top1, -progress.best_loss)
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.seconds += row["seconds"]
-    progress.epoch_seconds = 0.0
+    progress.epoch_seconds = progress.wait_seconds = 0.0
     training.sums.zero_()
     if improved:
         progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, val["top1"], val["loss"]

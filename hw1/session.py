@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from hw1.checkpoint import save_state, save_weights
 from hw1.data.folders import TrainingData
 from hw1.data.loaders import Loader
+from hw1.data.wait import WORTH_ADVICE, DataWait, advice
 from hw1.errors import Interrupted, RunError
-from hw1.logs import Row, WandbRun
+from hw1.logs import Row, WandbRun, say
 from hw1.plots import plot_curves, save_figure
 from hw1.runs import RunFolder
 from hw1.training import Training
@@ -31,6 +32,10 @@ class Session:
     wandb: WandbRun | None = None
     saved_at: float = field(default_factory=time.monotonic)
     drawn_at: float = 0.0
+    wait: DataWait = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wait = DataWait(self.training.device)
 
     def close(self) -> None:
         """Ends loader processes and the wandb client."""
@@ -94,6 +99,14 @@ class Session:
             progress = self.training.progress
             at = f"epoch {progress.epoch + 1}, step {progress.step}"
             raise Interrupted(signum, f"{self.run.path}: interrupted, saved at {at}; the same command continues it")
+
+    def advise(self) -> None:
+        """After an epoch, once a run: says how to shorten the device's waiting for data, if it was long."""
+        *earlier, last = (row.get("data_wait", 0.0) for row in self.rows)  # rows of older versions have none
+        if last > WORTH_ADVICE and max(earlier, default=0.0) <= WORTH_ADVICE:
+            training = self.training
+            if remedies := advice(training.recipe.data, training.device):
+                say(f"{self.run.path}: {last:.0%} of the epoch went by in waiting for images; {remedies} would shorten that")
 
     def draw_curves(self, *, force: bool = False) -> None:
         """Redraws `curves.png`, unless that was done a moment ago."""
