@@ -13,6 +13,7 @@ from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import Batch, Loader, build_eval_loader, build_train_loader
+from hw1.data.workers import limit_threads
 from hw1.device import device_name, pick_device, set_determinism
 from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
@@ -36,6 +37,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
     SIGTERM, with the state saved, `Interrupted`.
     """
     set_determinism(recipe.train.deterministic)
+    limit_threads()
     stop = StopRequest()
     session = _open_session(recipe, run, status, stop)
     try:

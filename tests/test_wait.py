@@ -48,7 +48,7 @@ def test_errors_pass_and_the_time_until_then_counts():
 
 
 class Device:
-    """A stream with a clock of its own: an event happens when the work queued before it is done, a kernel takes the time that it is told."""
+    """A stream with a clock of its own: an event happens when the work queued before it is done, kernels take as long as they are told."""
 
     def __init__(self, monkeypatch) -> None:
         self.host = self.busy_until = 0.0
