@@ -14,6 +14,7 @@ from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.data.quickcheck import describe_faults
+from hw1.data.workers import limit_threads
 from hw1.device import amp_dtype, device_name, pick_device, precision_name, set_determinism
 from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
@@ -38,6 +39,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
     SIGTERM, with the state saved, `Interrupted`.
     """
     set_determinism(recipe.train.deterministic)
+    limit_threads()
     stop = StopRequest()
     session = _open_session(recipe, run, status, stop)
     try:
@@ -168,9 +170,10 @@ def train_epoch(session: Session) -> None:
     )  # fmt: skip
     is_update = True
     try:
-        for batch in loader.epoch(progress.epoch, progress.step):
+        for batch in session.wait.over(loader.epoch(progress.epoch, progress.step)):
             is_update = train_step(training, batch, loader)
             progress.epoch_seconds = time.perf_counter() - started
+            progress.wait_seconds += session.wait.take()
             bar.update()
             if progress.step % recipe.log.every_steps == 0:
                 loss, _ = session.running_means()
@@ -256,6 +259,7 @@ def finish_epoch(session: Session, predictions: Predictions, val_seconds: float)
     training, run = session.training, session.run
     progress, recipe = training.progress, training.recipe
     train_loss, train_acc = session.running_means()
+    progress.wait_seconds += session.wait.take()
     val = summarize(predictions.logits, predictions.labels)
     row: Row = {
         "epoch": progress.epoch + 1,
@@ -266,19 +270,21 @@ def finish_epoch(session: Session, predictions: Predictions, val_seconds: float)
         "val_top5": val["top5"],
         "lr": training.schedule.lr,
         "images_per_second": session.train_loader.num_samples / max(progress.epoch_seconds, 1e-9),
+        "data_wait": min(progress.wait_seconds / max(progress.epoch_seconds, 1e-9), 1.0),
         "seconds": progress.epoch_seconds + val_seconds,
     }
     session.rows.append(row)
     run.write_metrics(session.rows)
     predictions.save(run.val_predictions, files=session.data.val.files, class_names=training.classes.names)
     say(format_row(row, recipe.train.epochs))
+    session.advise()
     if session.wandb:
         session.wandb.log(row)
     training.schedule.after_epoch(val["loss"])
     improved = (val["top1"], -val["loss"]) > (progress.best_top1, -progress.best_loss)
     progress.epoch, progress.step = progress.epoch + 1, 0
     progress.seconds += row["seconds"]
-    progress.epoch_seconds = 0.0
+    progress.epoch_seconds = progress.wait_seconds = 0.0
     training.sums.zero_()
     training.guard.keep()
     if improved:

@@ -18,6 +18,7 @@ from hw1.checkpoint import load_newest, load_weights
 from hw1.config import Recipe
 from hw1.data.folders import ClassMap, ImageSet
 from hw1.data.loaders import build_eval_loader
+from hw1.data.workers import limit_threads
 from hw1.device import amp_dtype, autocast_of, pick_device
 from hw1.errors import UserError
 from hw1.evaluate import Predictions, evaluate
@@ -60,6 +61,7 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     `recipe` is the run's own, where only keys that may change differ. Raises `UserError` if the checkpoint is missing,
     damaged or does not fit the recipe.
     """
+    limit_threads()  # as in training: the same arithmetic
     device = pick_device(recipe.train)
     path = run.best if checkpoint == "best" else run.last
     if not path.is_file() and not (checkpoint != "best" and run.previous.is_file()):

@@ -14,6 +14,7 @@ from hw1.background import Background
 from hw1.checkpoint import load_newest, load_weights, save_state, save_weights
 from hw1.data.batch import BatchLoader
 from hw1.data.folders import TrainingData
+from hw1.data.wait import WORTH_ADVICE, DataWait, advice
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import replace_file
 from hw1.logs import Row, WandbRun, say
@@ -48,6 +49,10 @@ class Session:
     fault: str | None = None
     """Why training cannot go on."""
     drawn_at: float = 0.0
+    wait: DataWait = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.wait = DataWait(self.training.device)
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written; ends loader processes and the wandb client."""
@@ -148,6 +153,14 @@ class Session:
             progress = self.training.progress
             at = f"epoch {progress.epoch + 1}, step {progress.step}"
             raise Interrupted(signum, f"{self.run.path}: interrupted, saved at {at}; the same command continues it")
+
+    def advise(self) -> None:
+        """After an epoch, once a run: says how to shorten the device's waiting for data, if it was long."""
+        *earlier, last = (row.get("data_wait", 0.0) for row in self.rows)  # rows of older versions have none
+        if last > WORTH_ADVICE and max(earlier, default=0.0) <= WORTH_ADVICE:
+            training = self.training
+            if remedies := advice(training.recipe.data, training.device):
+                say(f"{self.run.path}: {last:.0%} of the epoch went by in waiting for images; {remedies} would shorten that")
 
     def draw_curves(self, *, force: bool = False) -> None:
         """Redraws `curves.png`, unless that was done a moment ago."""

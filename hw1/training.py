@@ -31,6 +31,8 @@ class Progress:
     """Optimizer steps in all."""
     epoch_seconds: float = 0.0
     """Training time of the epoch under way."""
+    wait_seconds: float = 0.0
+    """The part of it in which the device waited for data."""
     seconds: float = 0.0
     """Training and validation time of all finished epochs."""
     best_epoch: int = 0

@@ -9,7 +9,7 @@ from loader_pictures import CPU
 
 from hw1.data import workers
 from hw1.data.cores import usable_cores
-from hw1.data.workers import default_num_workers
+from hw1.data.workers import default_num_workers, limit_threads
 
 
 def cgroup(tmp_path: Path, membership: str, **files: str) -> dict[str, Path]:
@@ -56,3 +56,15 @@ def test_default_number_of_processes(monkeypatch, cores, on_cuda):
     monkeypatch.setattr(workers, "usable_cores", lambda: cores)
     assert default_num_workers(torch.device("cuda")) == on_cuda
     assert default_num_workers(CPU) <= 1
+
+
+def test_torch_has_no_more_threads_than_cores_and_no_more_than_it_had(monkeypatch):
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(3)
+        for cores, expected in ((8, 3), (2, 2), (1, 1), (8, 1)):
+            monkeypatch.setattr(workers, "usable_cores", lambda cores=cores: cores)
+            limit_threads()
+            assert torch.get_num_threads() == expected
+    finally:
+        torch.set_num_threads(before)

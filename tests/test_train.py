@@ -62,8 +62,9 @@ def test_run_folder_is_complete(finished: Path, data: Path) -> None:
         assert (finished / name).stat().st_size > 0, name
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
-    keys = {"train_loss", "train_acc", "val_loss", "val_top1", "val_top5", "lr", "images_per_second", "seconds"}
+    keys = {"train_loss", "train_acc", "val_loss", "val_top1", "val_top5", "lr", "images_per_second", "data_wait", "seconds"}
     assert keys < set(rows[0])
+    assert all(0 < row["data_wait"] < 1 for row in rows)
     with open(finished / "metrics.csv") as file:
         table = list(csv.DictReader(file))
     assert [float(line["val_loss"]) for line in table] == [row["val_loss"] for row in rows]
@@ -114,7 +115,7 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
     assert_equal(
         torch.load(last, weights_only=True),
         torch.load(finished / "checkpoints" / "last.pt", weights_only=True),
-        but=("epoch_seconds", "seconds"),
+        but=("epoch_seconds", "wait_seconds", "seconds"),
     )
     assert rows_without_times(folder) == rows_without_times(finished)
     assert (folder / "checkpoints" / "best.safetensors").read_bytes() == (finished / "checkpoints" / "best.safetensors").read_bytes()

@@ -2,7 +2,6 @@
 
 import contextlib
 import multiprocessing
-import re
 import signal
 import threading
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, Dataset, default_collate, get_worker_info
+from torch.utils.data import DataLoader, Dataset
 
 from hw1.config import AugConfig, Recipe
 from hw1.data.batch import Batch, BatchLoader
@@ -19,12 +18,14 @@ from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.diskcache import open_disk_source
 from hw1.data.folders import ImageSet
 from hw1.data.resident import ResidentLoader
+from hw1.data.ring import Ring
 from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import Transform, build_eval_transform, build_train_transform, draws_nothing
 from hw1.data.workers import default_num_workers, start_worker
 from hw1.errors import RunError
 
-MORE_ROOM = "run Docker with --ipc=host or --shm-size=8g (it gives /dev/shm 64 MB), or lower data.num_workers (0 needs no shared memory)"
+Filled = tuple[int, int]
+"""A slot of the ring and the number of samples in it."""
 
 
 class Loader:
@@ -32,7 +33,7 @@ class Loader:
 
     What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `seed`, the epoch and the step: of nothing else,
     and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this one) start with the
-    first epoch and stay until `close`.
+    first epoch and stay until `close`, as does the memory through which batches come from them (at most 1 GiB at usual sizes: `Ring`).
     """
 
     def __init__(
@@ -49,14 +50,16 @@ class Loader:
         channels_last: bool,
         source: PictureSource | None = None,
     ) -> None:
-        self._dataset = _BatchSource(PictureDataset(images, transform, seed, source))
+        self._pictures = PictureDataset(images, transform, seed, source)
         self._batches = EpochBatches(len(images), batch_size, seed, shuffle)
         self._num_workers = num_workers
         self._device = device
         self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(aug.std, device=device).view(1, 3, 1, 1)
+        self._size = aug.size
         self._channels_last = channels_last
         self._turn = 0  # counts epochs begun: one that is not the latest has lost its batches to the latest
+        self._ring: Ring | None = None
         self._source: DataLoader[Any] | None = None
         self._raw: Iterator[Any] | None = None
         self._workers: list[multiprocessing.process.BaseProcess] = []
@@ -84,18 +87,19 @@ class Loader:
         self._batches.seek(epoch, start)
         with self._dead_workers_named():
             self._raw = self._begin()
-        raw = self._raw_batches(self._turn)
-        return self._prefetched(raw) if self._device.type == "cuda" else map(self._to_device, raw)
+        assert self._ring is not None
+        filled = self._filled_slots(self._turn)
+        if self._device.type == "cuda":
+            return self._prefetched(self._ring, filled)
+        return (self._to_device(self._ring, *slot) for slot in filled)
 
     def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
         """The first `num` pictures of epoch 0 as the model will get them, but for normalisation: uint8 [N, S, S, 3] RGB; and their labels.
 
         A small set gives fewer. Raises RunError where a file cannot be read.
         """
-        samples = self._dataset[[(0, index) for index in self._batches.order(0)[:num].tolist()]]
-        if isinstance(samples, RunError):
-            raise samples
-        return samples[0].numpy(), samples[1].tolist()
+        samples = [self._pictures[0, index] for index in self._batches.order(0)[:num].tolist()]
+        return np.stack([image.numpy() for image, _, _ in samples]), [label for _, label, _ in samples]
 
     def close(self) -> None:
         """Ends the loader processes now. Further calls do nothing; a further epoch starts new ones."""
@@ -104,27 +108,36 @@ class Loader:
         self._raw, self._source, self._workers = None, None, []
         if shut_down is not None:  # dropping the reference would do, but the traceback of an error may hold another
             shut_down()
+        if self._ring is not None:
+            self._ring.close()
+            self._ring = None
 
     def _begin(self) -> Iterator[Any]:
         if self._source is not None:
             return iter(self._source)
+        has_workers = self._num_workers > 0
+        if has_workers:  # what a transform's first call compiles or loads, the processes inherit: here it is done once
+            self._pictures.transform(np.zeros((self._size, self._size, 3), np.uint8), (0, 0, 0))
+        self._ring = ring = Ring(self._num_workers, self._batches.batch_size_of(0), self._size)
         self._source = DataLoader(
-            self._dataset,
+            _SlotFiller(self._pictures, ring),
             batch_size=None,  # the dataset's items are batches
-            sampler=self._batches,
+            sampler=_SlottedBatches(self._batches, ring),  # type: ignore[arg-type]  # any iterable of keys
             num_workers=self._num_workers,
-            pin_memory=self._device.type == "cuda",
+            prefetch_factor=ring.prefetch if has_workers else None,
             worker_init_fn=start_worker,
-            persistent_workers=self._num_workers > 0,
+            persistent_workers=has_workers,
             generator=torch.Generator(),  # else each epoch would draw a number from the global one
         )
         with _workers_starting():
             others = set(multiprocessing.active_children())
             raw = iter(self._source)
             self._workers = [child for child in multiprocessing.active_children() if child not in others]
+        if self._device.type == "cuda":
+            ring.pin(self._device)
         return raw
 
-    def _raw_batches(self, turn: int) -> Iterator[list[torch.Tensor]]:
+    def _filled_slots(self, turn: int) -> Iterator[Filled]:
         while True:
             if turn != self._turn or self._raw is None:
                 raise RuntimeError("this epoch is over: the loader was closed, or another epoch was begun")
@@ -150,25 +163,28 @@ class Loader:
                 raise
             self.close()
             raise RunError(
-                f"a process that loads images died ({', '.join(sorted(set(dead)))}); if memory or /dev/shm was full, {MORE_ROOM}"
+                f"a process that loads images died ({', '.join(sorted(set(dead)))}); if memory was full, lower data.num_workers"
             ) from error
 
-    def _to_device(self, raw: list[torch.Tensor]) -> Batch:
-        image, label, index = raw
-        # Permuted, [B, S, S, 3] is [B, 3, S, S] in channels_last order already; all that follows keeps the order.
-        image = image.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
+    def _to_device(self, ring: Ring, slot: int, count: int) -> Batch:
+        is_cuda = self._device.type == "cuda"
+        image = ring.image[slot, :count].to(self._device, non_blocking=is_cuda)
+        label = ring.label[slot, :count].to(self._device, non_blocking=is_cuda, copy=True)
+        if is_cuda:
+            ring.copied(slot, torch.cuda.current_stream(self._device).record_event())
+        image = image.permute(0, 3, 1, 2)  # [B, S, S, 3] becomes [B, 3, S, S] in channels_last order; all that follows keeps the order
         if not self._channels_last:
             image = image.contiguous()
         image = image.div(255.0).sub_(self._mean).div_(self._std)
-        return Batch(image, label.to(self._device, non_blocking=True), index)
+        return Batch(image, label, ring.index[slot, :count].clone())
 
-    def _prefetched(self, raws: Iterator[list[torch.Tensor]]) -> Iterator[Batch]:
+    def _prefetched(self, ring: Ring, filled: Iterator[Filled]) -> Iterator[Batch]:
         """CUDA: batch n + 1 is copied and normalised on a stream of its own while the caller works on batch n."""
         side = torch.cuda.Stream(self._device)
         waiting: tuple[Batch, torch.cuda.Event] | None = None
-        for raw in raws:
+        for slot in filled:
             with torch.cuda.stream(side):
-                following = (self._to_device(raw), side.record_event())
+                following = (self._to_device(ring, *slot), side.record_event())
             if waiting is not None:
                 yield _hand_over(*waiting)
             waiting = following
@@ -184,28 +200,36 @@ def _hand_over(batch: Batch, ready: torch.cuda.Event) -> Batch:
     return batch
 
 
-class _BatchSource(Dataset[Any]):
-    """Whole batches, keyed by their list of (epoch, index): (uint8 [B, S, S, 3], int64 [B] labels, int64 [B] indices).
+class _SlottedBatches:
+    """Sampler: each batch of keys with the slot that it is to fill, which is waited for."""
+
+    def __init__(self, batches: EpochBatches, ring: Ring) -> None:
+        self._batches = batches
+        self._ring = ring
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+        return ((self._ring.slot(turn), keys) for turn, keys in enumerate(self._batches))
+
+
+class _SlotFiller(Dataset[Any]):
+    """Whole batches, keyed by a slot and their list of (epoch, index): writes the samples into the slot.
 
     A RunError is returned, not raised: torch would hand it on as a worker's traceback in a new exception.
     """
 
-    def __init__(self, pictures: PictureDataset) -> None:
+    def __init__(self, pictures: PictureDataset, ring: Ring) -> None:
         self._pictures = pictures
+        self._ring = ring
 
-    def __getitem__(self, keys: list[tuple[int, int]]) -> list[torch.Tensor] | RunError:
+    def __getitem__(self, key: tuple[int, list[tuple[int, int]]]) -> Filled | RunError:
+        slot, keys = key
         try:
-            batch = default_collate([self._pictures[key] for key in keys])
-            if get_worker_info() is not None:
-                for tensor in batch:  # here, because a failure on sending is only printed, and the batch waited for for ever
-                    tensor.share_memory_()
+            return slot, self._ring.write(slot, (self._pictures[item] for item in keys))
         except RunError as error:
             return error
-        except RuntimeError as error:
-            if not re.search("shared memory|/torch_", str(error)):
-                raise
-            return RunError(f"no room for a batch of images in /dev/shm: {MORE_ROOM}")
-        return batch
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""The loader's processes: how many, and how one behaves."""
+"""Who uses the cores: how many processes the loader has, how one behaves, and how many threads the model gets."""
 
 import multiprocessing
 import os
@@ -17,12 +17,21 @@ def default_num_workers(device: torch.device) -> int:
     """Loader processes for training on `device`, by the cores that this process may use.
 
     Off the CPU one core is left to the process that feeds the device: cores - 1, at least 1, at most 16. On the CPU every core is the
-    model's.
+    model's: one process loads in the gaps that its threads leave.
     """
     cores = usable_cores()
     if device.type == "cpu":
         return 1 if cores > 1 else 0
     return min(max(cores - 1, 1), MAX_WORKERS)
+
+
+def limit_threads() -> None:
+    """Gives torch no more threads, in this process, than it has cores.
+
+    torch does not see the CPU quota of a container. Threads beyond it are stopped for most of the time, and the others wait for them. The
+    number does not depend on the loader's: other threads add up in another order, and a result must not change with `data.num_workers`.
+    """
+    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
 
 
 def start_worker(worker_id: int) -> None:
