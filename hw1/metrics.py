@@ -60,7 +60,8 @@ def per_class(logits: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) 
     found = precision_recall_fscore_support(labels, logits.argmax(axis=1), labels=range(len(names)), zero_division=0.0)
     precision, recall, f1, support = (column.tolist() for column in found)
     return [
-        {"class": name, "support": support[c], "precision": precision[c], "recall": recall[c], "f1": f1[c]} for c, name in enumerate(names)
+        {"class": name, "support": int(support[c]), "precision": precision[c], "recall": recall[c], "f1": f1[c]}
+        for c, name in enumerate(names)
     ]
 
 

@@ -105,6 +105,11 @@ def test_per_class_by_hand():
     ]
 
 
+def test_support_counts_whole_images_where_labels_are_few():
+    rows = per_class(np.eye(100)[:50], np.arange(50), ["x"] * 100)
+    assert [repr(row["support"]) for row in rows] == ["1"] * 50 + ["0"] * 50
+
+
 def test_per_class_is_the_formula():
     logits, labels = sample(scale=1.0)
     guesses = logits.argmax(1)
