@@ -207,10 +207,12 @@ def test_the_page_shows_headline_photographs_and_figures(open_page, written):
     assert len(sizes) > 24
     assert min(sizes) > 20
     assert page.locator("figure .plot").count() == 3
+    fits = page.evaluate("[...document.querySelectorAll('.plot img')].map(image => getComputedStyle(image).objectFit)")
+    assert fits == ["contain"] * 3, "a high figure is not stretched"
     assert "class 5 taken for class 7" in page.locator(".pair").first.inner_text()
     assert "8 of 10" in page.locator(".pair").first.inner_text()
     worst = read_csv(written / "worst.csv")[0]["file"]
-    assert worst in page.locator(".photos.many figure").first.inner_text()
+    assert worst in page.locator(".thumbs.many figure").first.inner_text()
 
 
 def test_tables_open_sort_and_are_saved(open_page, written):
@@ -239,6 +241,9 @@ def test_a_phone_never_scrolls_sideways_and_photographs_keep_their_colours(open_
     for summary in page.locator("details > summary").all():
         summary.click()
     assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    tops = page.evaluate("[...document.querySelector('.pair .thumbs').children].map(figure => figure.getBoundingClientRect().top)")
+    assert len(tops) == 3
+    assert len(set(tops)) == 1, "three photographs stand side by side"
     filters = page.evaluate("['.photo img', '.plot img'].map(s => getComputedStyle(document.querySelector(s)).filter)")
     assert filters[0] == "none"
     assert (filters[1] == "none") == (scheme == "light")
