@@ -43,11 +43,6 @@ def main(argv: Sequence[str]) -> None:
     from hw1.review.write import write_review
 
     predictor = load_predictor(run, recipe, args.checkpoint)
-    fitted = load_temperature(run, predictor.facts)
-    temperature = fitted if args.temperature == "fitted" else args.temperature
-    if temperature is None:
-        command = f"python validate.py {run.path} --checkpoint {args.checkpoint}"
-        raise UserError(f"--temperature fitted: none was fitted for these weights of the run; `{command}` does")
     root, split = locate_split(args.split, recipe.data.root)
     labelled = split in ("train", "val") or has_class_folders(root / split)
     if labelled:
@@ -55,6 +50,12 @@ def main(argv: Sequence[str]) -> None:
     else:
         images = open_unlabelled(root / split)
     out = run.eval_dir(split if root == Path(recipe.data.root or "") else f"{root.resolve().name}-{split}")
+    fits = labelled and out == run.eval_dir("val")
+    fitted = None if fits and args.temperature != "fitted" else load_temperature(run, predictor.facts)
+    temperature = fitted if args.temperature == "fitted" else args.temperature
+    if temperature is None:
+        command = f"python validate.py {run.path} --checkpoint {args.checkpoint}"
+        raise UserError(f"--temperature fitted: none was fitted for these weights of the run; `{command}` does")
     [images] = check_images([images], "skip" if args.skip_bad else "stop", "--skip-bad")
     names = [] if labelled else check_names(images, full_names=args.full_names)
     predictions = predictor.predict(images, desc=args.split)
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
             predictor.facts,
             temperature=temperature,
             fitted=fitted,
-            fits=out == run.eval_dir("val"),
+            fits=fits,
         )
         write_review(out, run, args.split, images, predictions.logits, found)
         predictions.save(out / "predictions.npz", files=images.files, class_names=predictor.classes.names)

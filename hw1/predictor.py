@@ -91,13 +91,18 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
 
 
 def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
-    """The temperature that an evaluation of the validation split fitted for the weights of `facts`; None where there is none (any more)."""
+    """The temperature that an evaluation of the validation split fitted for the weights of `facts`; None where there is none (any more).
+
+    Raises `UserError` for a damaged file.
+    """
     try:
         saved = json.loads(run.calibration.read_bytes())
         is_same = all(saved[key] == facts.get(key, 0) for key in ("checkpoint", "epoch", "step"))
         return float(saved["temperature"]) if is_same else None
-    except (OSError, ValueError, KeyError, TypeError):  # missing or damaged
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{run.calibration}: damaged; python validate.py {run.path} writes it anew") from None
 
 
 def check_names(images: ImageSet, *, full_names: bool) -> list[str]:

@@ -68,7 +68,7 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
 def calibrate(run: RunFolder, temperature: float, **facts: object) -> None:
     """As `validate.py` leaves the temperature that it fitted."""
     run.eval_dir("val").mkdir(parents=True, exist_ok=True)
-    content = {"checkpoint": "best", "epoch": 3, **facts, "temperature": temperature}
+    content = {"checkpoint": "best", "epoch": 3, "step": 0, **facts, "temperature": temperature}
     run.write_json(run.eval_dir("val") / "calibration.json", content)
 
 
