@@ -36,10 +36,12 @@ def main(argv: Sequence[str]) -> None:
     run = RunFolder.existing(args.run)
     recipe = run.read_recipe(args.overrides)
 
+    from hw1.attention.rows import draw_attended
     from hw1.data.decode import check_images  # torch and OpenCV take seconds to import: only once the arguments are right
     from hw1.data.folders import open_split, open_unlabelled
     from hw1.predictor import check_names, load_predictor, load_temperature, save_submission
     from hw1.review.findings import find
+    from hw1.review.pictures import choose_attended
     from hw1.review.write import write_review
 
     predictor = load_predictor(run, recipe, args.checkpoint)
@@ -69,7 +71,8 @@ def main(argv: Sequence[str]) -> None:
             fitted=fitted,
             fits=out == run.eval_dir("val"),
         )
-        write_review(out, run, args.split, images, predictions.logits, found)
+        attention = draw_attended(predictor, images, choose_attended(found))
+        write_review(out, run, args.split, images, predictions.logits, found, attention)
         predictions.save(out / "predictions.npz", files=images.files, class_names=predictor.classes.names)
         print(f"{args.split}: {describe(found.metrics)}")
         print(f"{out / 'index.html'}: mistakes, calibration and classes with pictures; metrics.json, *.csv, *.png beside it")

@@ -17,7 +17,7 @@ SHOWN_PAIRS = 300
 
 
 def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, figures: Mapping[str, bytes]) -> str:
-    """The page. `figures`: confusion and calibration as PNG files; the curves are the run's own."""
+    """The page. `figures`: confusion, calibration and maybe attention as PNG files; the curves are the run's own."""
     recipe, calibration = run.read_recipe(), found.calibration
     if run.curves.is_file():
         figures = {**figures, "curves": run.curves.read_bytes()}
