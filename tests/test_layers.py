@@ -28,6 +28,7 @@ LAYERS = [
     {"hw1.runs"},
     {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.stats", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
     {"hw1.calibration", "hw1.evaluate", "hw1.mistakes", "hw1.training", "hw1.verdict"},
+    {"hw1.averaging"},
     {"hw1.session", "hw1.predictor"},
     {"hw1.engine", "hw1.review", "hw1.predict"},
     {"hw1.ablate", "hw1.report", "hw1.audit", "hw1.export", "hw1.attention"},
