@@ -30,8 +30,8 @@ MORE_ROOM = "run Docker with --ipc=host or --shm-size=8g (it gives /dev/shm 64 M
 class Loader:
     """Batches of an ImageSet, epoch by epoch.
 
-    What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `seed`, the epoch and the step: of nothing else,
-    and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this one) start with the
+    What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `balanced` (by class), `seed`, the epoch and the
+    step: of nothing else, and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this one) start with the
     first epoch and stay until `close`.
     """
 
@@ -48,9 +48,10 @@ class Loader:
         aug: AugConfig,
         channels_last: bool,
         source: PictureSource | None = None,
+        balanced: bool = False,
     ) -> None:
         self._dataset = _BatchSource(PictureDataset(images, transform, seed, source))
-        self._batches = EpochBatches(len(images), batch_size, seed, shuffle)
+        self._batches = EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None)
         self._num_workers = num_workers
         self._device = device
         self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
@@ -92,7 +93,7 @@ class Loader:
 
         A small set gives fewer. Raises RunError where a file cannot be read.
         """
-        samples = self._dataset[[(0, index) for index in self._batches.order(0)[:num].tolist()]]
+        samples = self._dataset[self._batches.first(num)]
         if isinstance(samples, RunError):
             raise samples
         return samples[0].numpy(), samples[1].tolist()
@@ -245,6 +246,7 @@ def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) ->
 def _build_loader(
     images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device
 ) -> BatchLoader:
+    balanced = shuffle and recipe.data.sampling == "balanced"
     if recipe.data.cache == "device":
         return ResidentLoader(
             images,
@@ -255,6 +257,7 @@ def _build_loader(
             seed=recipe.seed,
             device=device,
             channels_last=recipe.train.channels_last,
+            balanced=balanced,
         )
     workers = recipe.data.num_workers
     is_cached = recipe.data.cache == "disk"
@@ -269,4 +272,5 @@ def _build_loader(
         aug=recipe.aug,
         channels_last=recipe.train.channels_last,
         source=open_disk_source(images, recipe.data, recipe.aug, transform, training=shuffle) if is_cached else None,
+        balanced=balanced,
     )
