@@ -31,8 +31,8 @@ class Loader:
     """Batches of an ImageSet, epoch by epoch.
 
     What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `balanced` (by class), `seed`, the epoch and the
-    step: of nothing else, and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this one) start with the
-    first epoch and stay until `close`.
+    step: of nothing else, and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this
+    one) start with the first epoch and stay until `close`.
     """
 
     def __init__(
