@@ -26,6 +26,19 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         metavar="fitted|NUMBER",
         help="divide the logits by the one that an earlier evaluation of val fitted, or by a number above 0 (default: 1)",
     )
+    parser.add_argument(
+        "--tta",
+        choices=("flip", "crops"),
+        help="mean probability over each image and its mirror image, or its five crops; eval/<split>-<tta>/",
+    )
+    parser.add_argument(
+        "--with",
+        dest="others",
+        nargs="+",
+        default=[],
+        metavar="RUN_DIR",
+        help="mean probability of this run and these, of the same classes; overrides stand before it; eval/<split>-mean<number of runs>/",
+    )
     parser.add_argument("--full-names", action="store_true", help="unlabelled images: keep the extension in image_name")
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
     return parser.parse_intermixed_args(argv)
@@ -33,44 +46,59 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    run = RunFolder.existing(args.run)
+    run, *_ = runs = [RunFolder.existing(path) for path in (args.run, *args.others)]
+    if len({each.path.resolve() for each in runs}) < len(runs):
+        raise UserError("--with: names a run twice")
     recipe = run.read_recipe(args.overrides)
 
-    from hw1.data.decode import check_images  # torch and OpenCV take seconds to import: only once the arguments are right
+    from hw1.attention.rows import draw_attended  # torch and OpenCV take seconds to import: only once the arguments are right
+    from hw1.averaging import mean_predictions
+    from hw1.data.decode import check_images
     from hw1.data.folders import open_split, open_unlabelled
     from hw1.predictor import check_names, load_predictor, load_temperature, save_submission
     from hw1.review.findings import find
+    from hw1.review.pictures import choose_attended
     from hw1.review.write import write_review
 
-    predictor = load_predictor(run, recipe, args.checkpoint)
+    averaged = bool(args.tta or args.others)
+    if averaged and args.temperature == "fitted":
+        raise UserError("--temperature fitted: belongs to one run's own answers; leave it out, or give a number, with --tta and --with")
+    predictor, *others = (load_predictor(each, each.read_recipe(args.overrides), args.checkpoint) for each in runs)
+    for other, each in zip(others, runs[1:], strict=True):
+        if other.classes != predictor.classes:
+            raise UserError(f"--with {each.path}: its classes are not those of {run.path}; only runs on the same classes can be averaged")
     root, split = locate_split(args.split, recipe.data.root)
     labelled = split in ("train", "val") or has_class_folders(root / split)
     if labelled:
         images = open_split(root, split, predictor.classes, recipe.data, recipe.seed)
     else:
         images = open_unlabelled(root / split)
-    out = run.eval_dir(split if root == Path(recipe.data.root or "") else f"{root.resolve().name}-{split}")
+    name = split if root == Path(recipe.data.root or "") else f"{root.resolve().name}-{split}"
+    out = run.eval_dir(name + (f"-mean{len(runs)}" if args.others else "") + (f"-{args.tta}" if args.tta else ""))
     fits = labelled and out == run.eval_dir("val")
-    fitted = None if fits and args.temperature != "fitted" else load_temperature(run, predictor.facts)
+    fitted = None if averaged or (fits and args.temperature != "fitted") else load_temperature(run, predictor.facts)
     temperature = fitted if args.temperature == "fitted" else args.temperature
     if temperature is None:
         command = f"python validate.py {run.path} --checkpoint {args.checkpoint}"
         raise UserError(f"--temperature fitted: none was fitted for these weights of the run; `{command}` does")
     [images] = check_images([images], "skip" if args.skip_bad else "stop", "--skip-bad")
     names = [] if labelled else check_names(images, full_names=args.full_names)
-    predictions = predictor.predict(images, desc=args.split)
+    predictions = predictor.predict(images, desc=args.split, tta=args.tta)
+    if others:
+        predictions = mean_predictions([predictions, *(each.predict(images, desc=args.split, tta=args.tta) for each in others)])
     if labelled:
         found = find(
             predictions.logits,
             predictions.labels,
             images.files,
             predictor.classes.names,
-            predictor.facts,
+            {**predictor.facts, **({"tta": args.tta, "runs": [str(each.path) for each in runs]} if averaged else {})},
             temperature=temperature,
             fitted=fitted,
             fits=fits,
         )
-        write_review(out, run, args.split, images, predictions.logits, found)
+        attention = None if averaged else draw_attended(predictor, images, choose_attended(found))
+        write_review(out, run, args.split, images, predictions.logits, found, attention)
         predictions.save(out / "predictions.npz", files=images.files, class_names=predictor.classes.names)
         print(f"{args.split}: {describe(found.metrics)}")
         print(f"{out / 'index.html'}: mistakes, calibration and classes with pictures; metrics.json, *.csv, *.png beside it")

@@ -38,6 +38,9 @@ class DataConfig(Section):
     """Unreadable or truncated images: `stop` before the first step and list them all, or `skip` and count them."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     """Images in one training batch; the last, smaller batch of an epoch is kept."""
+    sampling: Literal["uniform", "balanced"] = "uniform"
+    """Training: `uniform` = every image once an epoch; `balanced` = every class equally often in an epoch of as many images, those of
+    a small class several times, each time augmented anew."""
     eval_batch_size: Annotated[int, Field(ge=1, le=65536)] = 64
     """Images in one batch of validation and prediction."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
@@ -86,6 +89,8 @@ class MixupConfig(Section):
 class LossConfig(Section):
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Share of the target spread evenly over all classes, in training only."""
+    class_weights: Literal["none", "balanced"] = "none"
+    """Training: `balanced` weights the target of each class by images / (classes x images of the class), 1 on average over images."""
 
 
 class ModelConfig(Section):
@@ -235,6 +240,8 @@ def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
     if recipe.data.generate and recipe.data.val_fraction is not None:
         found.append(("data.val_fraction", "generated data has its own val/; leave it null"))
+    if recipe.data.sampling == "balanced" and recipe.loss.class_weights == "balanced":
+        found.append(("loss.class_weights", "data.sampling=balanced does the same already; use one of them"))
     if recipe.data.cache == "device" and recipe.aug.impl == "steps":
         found.append(("data.cache", "device augments as aug.impl=fused does, not aug.impl=steps; use none or disk"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":

@@ -79,7 +79,9 @@ def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequ
         say(faults)
     train_loader = build_train_loader(data.train, recipe, device)
     steps = train_loader.num_batches
-    training = build_training(recipe, device, data.classes, data.fingerprint, steps, load_weights=status == "new")
+    assert data.train.labels is not None
+    labels = data.train.labels
+    training = build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
     damaged: list[str] = []
     if status != "new":
         damaged = continue_training(training, run, data)

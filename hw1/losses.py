@@ -1,6 +1,8 @@
 """Mixup that can be resumed, and the training losses: timm's, computed in float32."""
 
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from timm.data import Mixup
 from timm.data.mixup import mixup_target
 from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
@@ -66,11 +68,30 @@ def build_mixup(mixup: MixupConfig, loss: LossConfig, num_classes: int, seed: in
     return SeededMixup(mixup.alpha, mixup.prob, label_smoothing=loss.label_smoothing, num_classes=num_classes, seed=seed)
 
 
-def build_train_loss(mixup_on: bool, loss: LossConfig) -> Float32Loss:
+class WeightedCrossEntropy(nn.CrossEntropyLoss):
+    """torch's, the mean over the batch: -sum over classes of weight x target x log p. torch's own mean divides by the batch's weights,
+    so that a rare class would weigh less the more of it a batch happens to hold.
+    """
+
+    def forward(self, input: Tensor, target: Tensor) -> Tensor:
+        """Logits float32 [B, C] and labels int64 [B], or soft targets [B, C]."""
+        return super().forward(input, target).mean()
+
+
+def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.float32]:
+    """n / (C n_c) of each class, [num_classes], for n labels of C different classes; 1 on average over the labels. A class without: 0."""
+    counts = np.bincount(labels, minlength=num_classes)
+    return np.divide(len(labels) / np.count_nonzero(counts), counts, out=np.zeros(num_classes), where=counts > 0).astype(np.float32)
+
+
+def build_train_loss(mixup_on: bool, loss: LossConfig, class_weights: NDArray[np.float32] | None = None) -> Float32Loss:
     """Cross-entropy, mean over the batch: of soft targets float32 [B, C] with Mixup, else of labels int64 [B].
 
-    With Mixup the targets come smoothed already; without, the loss smooths them.
+    With Mixup the targets come smoothed already; without, the loss smooths them. `class_weights` [C] multiply the targets.
     """
+    if class_weights is not None:
+        smoothing = 0.0 if mixup_on else loss.label_smoothing
+        return Float32Loss(WeightedCrossEntropy(torch.from_numpy(class_weights), label_smoothing=smoothing, reduction="none"))
     if mixup_on:
         return Float32Loss(SoftTargetCrossEntropy())
     if loss.label_smoothing:

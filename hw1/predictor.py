@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
+from hw1.averaging import TestTimeViews, Tta
 from hw1.calibration import confidences, scale
 from hw1.checkpoint import load_newest, load_weights
 from hw1.config import Recipe
@@ -41,16 +42,20 @@ class Predictor:
     facts: dict[str, Any]
     """Which checkpoint this is, and the epoch that it holds."""
 
-    def predict(self, images: ImageSet, desc: str | None = None) -> Predictions:
+    def predict(self, images: ImageSet, desc: str | None = None, *, tta: Tta | None = None) -> Predictions:
         """Logits of every image once, in the order of `images`; the same arithmetic as validation during training.
+
+        `tta`: of several views of each image, as `TestTimeViews` has them, instead.
 
         The files are read themselves: to read them once, a cache of them would be made in vain.
         """
+        model = TestTimeViews(self.model, tta, self.recipe.aug.size) if tta else self.model
         data = self.recipe.data.model_copy(update={"cache": "none"})
-        loader = build_eval_loader(images, self.recipe.model_copy(update={"data": data}), self.device)
+        aug = self.recipe.aug.model_copy(update={"size": model.input_size}) if isinstance(model, TestTimeViews) else self.recipe.aug
+        loader = build_eval_loader(images, self.recipe.model_copy(update={"data": data, "aug": aug}), self.device)
         autocast = autocast_of(self.device, amp_dtype(self.recipe.train, self.device))
         try:
-            return evaluate(self.model, loader, autocast=autocast, desc=desc)
+            return evaluate(model, loader, autocast=autocast, desc=desc)
         finally:
             loader.close()
 

@@ -5,7 +5,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
@@ -13,7 +15,7 @@ from hw1.config import Recipe
 from hw1.data.folders import ClassMap
 from hw1.device import Autocast, amp_dtype, autocast_of, get_rng_state, set_rng_state
 from hw1.finite import Guard, Mark
-from hw1.losses import SeededMixup, build_mixup, build_train_loss
+from hw1.losses import SeededMixup, balanced_weights, build_mixup, build_train_loss
 from hw1.models.build import build_model
 from hw1.models.freeze import freeze_stages
 from hw1.optim import Schedule, build_optimizer, build_schedule
@@ -132,9 +134,19 @@ def _to_host(value: Any) -> Any:
 
 
 def build_training(
-    recipe: Recipe, device: torch.device, classes: ClassMap, fingerprint: str, steps_per_epoch: int, *, load_weights: bool
+    recipe: Recipe,
+    device: torch.device,
+    classes: ClassMap,
+    labels: NDArray[np.int64],
+    fingerprint: str,
+    steps_per_epoch: int,
+    *,
+    load_weights: bool,
 ) -> Training:
-    """Builds everything from the recipe; `load_weights=False` where a checkpoint will fill it in. `UserError` for what cannot be."""
+    """Builds everything from the recipe; `labels`: of the training images; `load_weights=False` where a checkpoint will fill it in.
+
+    Raises `UserError` for what cannot be.
+    """
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, classes.num_classes, load_weights=load_weights, image_size=recipe.aug.size)
     freeze_stages(model, recipe.freeze)
@@ -144,6 +156,7 @@ def build_training(
     optimizer = build_optimizer(model, recipe.optim)
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
+    weights = balanced_weights(labels, classes.num_classes) if recipe.loss.class_weights == "balanced" else None
     decay = recipe.train.ema_decay
     return Training(
         recipe=recipe,
@@ -157,7 +170,7 @@ def build_training(
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
         autocast=autocast_of(device, dtype),
         mixup=mixup,
-        loss=build_train_loss(mixup is not None, recipe.loss),
+        loss=build_train_loss(mixup is not None, recipe.loss, weights).to(device),
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
     )

@@ -95,3 +95,15 @@ def test_a_signal_saves_first(tmp_path: Path) -> None:
         session_of(training, tmp_path, lambda: 15).stop_if_asked()
     assert stopped.value.exit_code == 143
     assert torch.load(tmp_path / "last.pt", weights_only=True)["progress"]["step"] == 1
+
+
+def test_class_weights_are_those_of_the_training_images() -> None:
+    plain, weighted = make(), make(loss={"class_weights": "balanced"})
+    (batch,) = make_batches(20)
+    train_step(plain, batch, loader_of(20, 20))
+    train_step(weighted, batch, loader_of(20, 20))
+    logits = make().model.train()(batch.image).detach().double()
+    weights = torch.tensor([12 / 5 / count for count in (6, 3, 1, 1, 1)], dtype=torch.float64)
+    nll = -logits.log_softmax(1)[range(20), batch.label]
+    assert plain.sums[0].item() == pytest.approx(nll.sum().item(), rel=1e-5)
+    assert weighted.sums[0].item() == pytest.approx((weights[batch.label] * nll).sum().item(), rel=1e-5)

@@ -27,10 +27,11 @@ LAYERS = [
     {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device", "hw1.html"},
     {"hw1.runs"},
     {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.stats", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
-    {"hw1.calibration", "hw1.evaluate", "hw1.mistakes", "hw1.training", "hw1.verdict", "hw1.attention"},
+    {"hw1.calibration", "hw1.evaluate", "hw1.mistakes", "hw1.training", "hw1.verdict"},
+    {"hw1.averaging"},
     {"hw1.session", "hw1.predictor"},
     {"hw1.engine", "hw1.review", "hw1.predict"},
-    {"hw1.ablate", "hw1.report", "hw1.audit", "hw1.export"},
+    {"hw1.ablate", "hw1.report", "hw1.audit", "hw1.export", "hw1.attention"},
     {"train", "validate"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
@@ -146,7 +147,7 @@ def test_what_answers_at_once_loads_nothing_heavy(name):
     assert {module: loaded_with(module) & HEAVY for module in inner if loaded_with(module) & HEAVY} == {}
 
 
-@pytest.mark.parametrize("name", ["train", "validate", "hw1.predict.__main__", "hw1.export.__main__"])
+@pytest.mark.parametrize("name", ["train", "validate", "hw1.predict.__main__", "hw1.export.__main__", "hw1.attention.__main__"])
 def test_a_command_loads_nothing_heavy_before_it_has_read_its_arguments(name):
     assert loaded_with(name) & HEAVY == set()
 

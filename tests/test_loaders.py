@@ -2,6 +2,7 @@
 
 import pickle
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,24 @@ def test_any_number_of_processes_gives_the_same_bits_from_any_step_on(make):
         for epoch, start in ((0, 0), (1, 0), (2, 3), (0, 4), (1, 5)):
             assert_same(list(loader.epoch(epoch, start)), expected[epoch][start:])
     assert not torch.equal(expected[0][0].image, expected[1][0].image)
+
+
+@pytest.mark.parametrize("cache", ["none", "device"])
+def test_balanced_training_draws_rare_classes_more_often_and_each_time_anew(images, cache):
+    few = replace(images, labels=np.array([0] * (SIZE - 1) + [1], np.int64))
+    recipe = Recipe(
+        data=DataConfig(batch_size=5, num_workers=0, sampling="balanced", cache=cache), aug=AUG, train=TrainConfig(device="cpu")
+    )
+    train, val = build_train_loader(few, recipe, CPU), build_eval_loader(few, recipe, CPU)
+    batches = list(train.epoch(1))
+    labels = torch.cat([batch.label for batch in batches])
+    assert abs(2 * labels.sum() - SIZE) <= 1
+    rare = torch.cat([batch.image for batch in batches])[labels == 1]
+    assert len({image.numpy().tobytes() for image in rare}) == len(rare)
+    assert torch.cat([batch.index for batch in val.epoch(0)]).tolist() == list(range(SIZE))
+    assert sum(train.preview(SIZE)[1]) == sum(few.labels[index] for batch in train.epoch(0) for index in batch.index)
+    train.close()
+    val.close()
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -8,7 +8,7 @@ import torch
 from timm.data import Mixup
 
 from hw1.config import LossConfig, MixupConfig
-from hw1.losses import SeededMixup, build_mixup, build_train_loss, dominant_label
+from hw1.losses import SeededMixup, balanced_weights, build_mixup, build_train_loss, dominant_label
 
 CLASSES = 7
 
@@ -193,3 +193,30 @@ def test_dominant_label():
     step = next(step for step in range(100) if mixup.draw(0, step) < 0.4)
     images, labels = batch(4)[0], torch.tensor([0, 1, 2, 3])
     assert dominant_label(mixup(images, labels, epoch=0, step=step)[1]).tolist() == [3, 2, 1, 0], "the partner weighs more"
+
+
+def test_balanced_weights_are_one_on_average_over_images():
+    labels = np.repeat([0, 2, 3, 6], [50, 5, 30, 1])
+    weights = balanced_weights(labels, CLASSES)
+    assert weights.tolist() == pytest.approx([86 / (4 * 50), 0, 86 / (4 * 5), 86 / (4 * 30), 0, 0, 86 / 4])
+    assert weights[labels].mean() == pytest.approx(1)
+    totals = np.bincount(labels, weights=weights[labels], minlength=CLASSES)
+    np.testing.assert_allclose(totals[[0, 2, 3, 6]], 86 / 4, rtol=1e-6)  # every class counts the same in an epoch
+    np.testing.assert_array_equal(balanced_weights(np.arange(CLASSES).repeat(3), CLASSES), np.ones(CLASSES))
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_weighted_losses_are_their_formulas(smoothing):
+    logits, labels = torch.randn(21, CLASSES) * 5, batch(21)[1]
+    weights = np.array([0.2, 1.0, 3.0, 0.5, 0.0, 2.0, 7.0], np.float32)
+    log_p = np_log_softmax(logits)
+    smooth = np.eye(CLASSES)[labels.numpy()] * (1 - smoothing) + smoothing / CLASSES
+    config = LossConfig(label_smoothing=smoothing, class_weights="balanced")
+    assert float(build_train_loss(False, config, weights)(logits, labels)) == pytest.approx(
+        -(weights * smooth * log_p).sum(1).mean(), rel=1e-6
+    )
+    _, targets = make(alpha=1.0, smoothing=smoothing)(batch(21)[0], labels, epoch=0, step=0)
+    mixed = float(build_train_loss(True, config, weights)(logits, targets))
+    assert mixed == pytest.approx(-(weights * targets.numpy() * log_p).sum(1).mean(), rel=1e-5)
+    alike = build_train_loss(False, config, np.ones(CLASSES, np.float32))(logits, labels)
+    assert float(alike) == pytest.approx(float(build_train_loss(False, LossConfig(label_smoothing=smoothing))(logits, labels)), rel=1e-6)

@@ -112,6 +112,7 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["optim.lr=1e-7"], ["sched.min_lr"]),
         (["data.generate=1", "data.val_fraction=0.2"], ["data.val_fraction"]),
         (["data.cache=device", "aug.impl=steps"], ["data.cache"]),
+        (["data.sampling=balanced", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
     ],
 )

@@ -64,7 +64,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = photographs(root / "data", labels)
     found = find(logits, labels, images.files, NAMES, FACTS, fits=True)
     out = run.eval_dir("val")
-    write_review(out, run, "val", images, logits, found)
+    write_review(out, run, "val", images, logits, found, plot_curves(run.read_metrics()))
     return out
 
 
@@ -133,7 +133,7 @@ def test_photographs_are_those_of_the_pairs_and_of_the_worst(tmp_path):
 
 
 def test_pictures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
-    for name in ("confusion", "calibration", "confused", "worst"):
+    for name in ("confusion", "calibration", "confused", "worst", "attention"):
         with Image.open(written / f"{name}.png") as image:
             image.verify()
     assert not list(written.glob(".*.tmp"))
@@ -142,10 +142,13 @@ def test_pictures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
     logits = (np.eye(CLASSES)[labels] * 9).astype(np.float32)
     run = RunFolder(write_run(tmp_path / "runs", "plain", 0))
     run.eval_dir("val").mkdir(parents=True)
-    (run.eval_dir("val") / "worst.png").write_bytes(b"of an earlier one")
+    for name in ("worst.png", "attention.png"):
+        (run.eval_dir("val") / name).write_bytes(b"of an earlier one")
     write_review(run.eval_dir("val"), run, "val", photographs(tmp_path, labels), logits, found_in(logits, labels, fits=True))
-    assert not (run.eval_dir("val") / "worst.png").exists()
-    assert "There is no mistake." in (run.eval_dir("val") / "index.html").read_text()
+    assert not {"worst.png", "attention.png"} & {path.name for path in run.eval_dir("val").iterdir()}
+    page = (run.eval_dir("val") / "index.html").read_text()
+    assert "There is no mistake." in page
+    assert "What the model looks at" not in page
 
 
 def test_a_temperature_changes_confidences_but_no_guess_and_not_the_calibration():
@@ -206,9 +209,9 @@ def test_the_page_shows_headline_photographs_and_figures(open_page, written):
     sizes = page.evaluate("Promise.all([...document.querySelectorAll('main img')].map(async i => (await i.decode(), i.naturalWidth)))")
     assert len(sizes) > 24
     assert min(sizes) > 20
-    assert page.locator("figure .plot").count() == 3
+    assert page.locator("figure .plot").count() == 4
     fits = page.evaluate("[...document.querySelectorAll('.plot img')].map(image => getComputedStyle(image).objectFit)")
-    assert fits == ["contain"] * 3, "a high figure is not stretched"
+    assert fits == ["contain"] * 4, "a high figure is not stretched"
     assert "class 5 taken for class 7" in page.locator(".pair").first.inner_text()
     assert "8 of 10" in page.locator(".pair").first.inner_text()
     worst = read_csv(written / "worst.csv")[0]["file"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import DataLoader, Dataset
 
-from hw1.data.sampler import EpochBatches
+from hw1.data.sampler import AGAIN, EpochBatches
 
 SIZES = {"num_samples": st.integers(1, 200), "batch_size": st.integers(1, 70)}
 SEEDS = {"seed": st.integers(0, 2**32 - 1), "epoch": st.integers(0, 100_000)}
@@ -74,7 +74,7 @@ def test_order_stays_what_it_is():
 
 
 def test_another_process_gives_the_same_order():
-    code = "from hw1.data.sampler import EpochBatches; print(EpochBatches(50, 8, 118, True).order(7).tolist())"
+    code = "from hw1.data.sampler import AGAIN, EpochBatches; print(EpochBatches(50, 8, 118, True).order(7).tolist())"
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "3"}, check=True
     )
@@ -124,3 +124,54 @@ def test_a_long_epoch_is_ordered_in_no_time():
     order = EpochBatches(1_281_167, 256, 118, True).order(3)
     assert order.dtype == np.int64
     assert np.array_equal(np.sort(order), np.arange(1_281_167))
+
+
+# ------------------------------------------------------------------------------------------------------------ balanced
+
+
+def labels_of(counts: list[int]) -> np.ndarray:
+    """Labels with a gap after each, in no order."""
+    return np.random.default_rng(0).permutation(np.repeat(2 * np.arange(len(counts)), counts))
+
+
+@given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=9), batch_size=st.integers(1, 70), **SEEDS)
+@settings(deadline=None)
+def test_balanced_classes_come_equally_often_and_their_samples_too(counts, batch_size, seed, epoch):
+    labels = labels_of(counts)
+    found = batches_of(EpochBatches(len(labels), batch_size, seed, True, labels), epoch)
+    keys = [key for batch in found for key in batch]
+    assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
+    assert len(keys) == len(set(keys)) == len(labels), "as many as there are samples, and none augmented as before"
+    samples = Counter(index for _, index in keys)
+    classes = Counter(labels[index] for _, index in keys)
+    drawn = [classes[label] for label in np.unique(labels)]
+    assert max(drawn) - min(drawn) <= 1
+    for label in np.unique(labels):
+        times = [samples[index] for index in np.flatnonzero(labels == label)]
+        assert max(times) - min(times) <= 1
+    for index, times in samples.items():
+        assert [first for first, other in keys if other == index] == [epoch + again * AGAIN for again in range(times)]
+
+
+@given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), batch_size=st.integers(1, 20), data=st.data(), **SEEDS)
+@settings(deadline=None)
+def test_balanced_any_step_on_is_the_rest_of_the_epoch(counts, batch_size, data, seed, epoch):
+    labels = labels_of(counts)
+    whole = batches_of(EpochBatches(len(labels), batch_size, seed, True, labels), epoch)
+    start = data.draw(st.integers(0, len(whole)))
+    other = EpochBatches(len(labels), batch_size, seed, True, labels)
+    batches_of(other, epoch + 1)
+    assert batches_of(other, epoch, start) == whole[start:]
+    num = data.draw(st.integers(0, len(labels) + 3))
+    assert other.first(num) == [key for batch in batches_of(other, 0) for key in batch][:num]
+
+
+def test_balanced_every_sample_of_a_large_class_has_its_turn():
+    labels = np.repeat([0, 1], [90, 10])
+    batches = EpochBatches(100, 32, 118, True, labels)
+    times = Counter(index for epoch in range(400) for batch in batches_of(batches, epoch) for _, index in batch)
+    expected = np.where(labels == 0, 400 * 50 / 90, 400 * 5)
+    assert stats.chisquare([times[index] for index in range(90)], expected[:90]).pvalue > 0.01
+    assert [times[index] for index in range(90, 100)] == [2000] * 10
+    places = [labels[index] for epoch in range(400) for _, index in batches_of(batches, epoch)[0]]
+    assert abs(np.mean(places) - 0.5) < 0.02, "every batch holds both"

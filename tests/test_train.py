@@ -163,7 +163,7 @@ def test_validate_equals_the_logged_numbers(finished: Path) -> None:
     assert sum(int(line["support"]) for line in table) == 100
     written = {path.name for path in (finished / "eval" / "val").iterdir()}
     tables = {"per_class.csv", "confused.csv", "worst.csv", "metrics.json", "calibration.json", "predictions.npz"}
-    assert written == tables | {"confusion.png", "calibration.png", "confused.png", "worst.png", "index.html"}
+    assert written == tables | {"confusion.png", "calibration.png", "confused.png", "worst.png", "attention.png", "index.html"}
 
 
 def test_the_fitted_temperature_is_used_for_its_own_weights_only(finished: Path, tmp_path: Path) -> None:

@@ -31,9 +31,10 @@ Filled = tuple[int, int]
 class Loader:
     """Batches of an ImageSet, epoch by epoch.
 
-    What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `seed`, the epoch and the step: of nothing else,
-    and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this one) start with the
-    first epoch and stay until `close`, as does the memory through which batches come from them (at most 1 GiB at usual sizes: `Ring`).
+    What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `balanced` (by class), `seed`, the epoch and the
+    step: of nothing else, and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this
+    one) start with the first epoch and stay until `close`, as does the memory through which batches come from them (at most 1 GiB at usual
+    sizes: `Ring`).
     """
 
     def __init__(
@@ -49,9 +50,10 @@ class Loader:
         aug: AugConfig,
         channels_last: bool,
         source: PictureSource | None = None,
+        balanced: bool = False,
     ) -> None:
         self._pictures = PictureDataset(images, transform, seed, source)
-        self._batches = EpochBatches(len(images), batch_size, seed, shuffle)
+        self._batches = EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None)
         self._num_workers = num_workers
         self._device = device
         self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
@@ -98,7 +100,7 @@ class Loader:
 
         A small set gives fewer. Raises RunError where a file cannot be read.
         """
-        samples = [self._pictures[0, index] for index in self._batches.order(0)[:num].tolist()]
+        samples = [self._pictures[key] for key in self._batches.first(num)]
         return np.stack([image.numpy() for image, _, _ in samples]), [label for _, label, _ in samples]
 
     def close(self) -> None:
@@ -269,6 +271,7 @@ def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) ->
 def _build_loader(
     images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device
 ) -> BatchLoader:
+    balanced = shuffle and recipe.data.sampling == "balanced"
     if recipe.data.cache == "device":
         return ResidentLoader(
             images,
@@ -279,6 +282,7 @@ def _build_loader(
             seed=recipe.seed,
             device=device,
             channels_last=recipe.train.channels_last,
+            balanced=balanced,
         )
     workers = recipe.data.num_workers
     is_cached = recipe.data.cache == "disk"
@@ -293,4 +297,5 @@ def _build_loader(
         aug=recipe.aug,
         channels_last=recipe.train.channels_last,
         source=open_disk_source(images, recipe.data, recipe.aug, transform, training=shuffle) if is_cached else None,
+        balanced=balanced,
     )

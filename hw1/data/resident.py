@@ -37,10 +37,11 @@ class ResidentLoader:
         seed: int,
         device: torch.device,
         channels_last: bool,
+        balanced: bool = False,
     ) -> None:
         if device.type not in ("cuda", "cpu"):
             raise UserError(f"data.cache: device needs CUDA or the CPU, not {device.type}; use data.cache=disk or data.cache=none")
-        self._batches = EpochBatches(len(images), batch_size, seed, shuffle)
+        self._batches = EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None)
         self._device = device
         self._labels = torch.full((len(images),), -1) if images.labels is None else torch.from_numpy(images.labels)
         self._aug, self._augmented, self._seed = aug, augmented, seed
@@ -75,9 +76,9 @@ class ResidentLoader:
 
     def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
         """The first `num` pictures of epoch 0, or all of a small set, without normalisation: uint8 [N, S, S, 3] RGB; and their labels."""
-        indices = self._batches.order(0)[:num].tolist()
-        pictures = self._make.pictures(self._store.pixels, *self._describe([(0, index) for index in indices]))
-        return pictures.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), self._labels[indices].tolist()
+        keys = self._batches.first(num)
+        pictures = self._make.pictures(self._store.pixels, *self._describe(keys))
+        return pictures.to(torch.uint8).permute(0, 2, 3, 1).cpu().numpy(), self._labels[[index for _, index in keys]].tolist()
 
     def close(self) -> None:
         """Ends the epoch under way. The pictures stay until the loader itself goes."""

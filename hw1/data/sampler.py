@@ -4,24 +4,30 @@ from collections.abc import Iterator
 
 import numpy as np
 
+AGAIN = 2**32  # beyond every epoch; see EpochBatches
 ORDER_STREAM = 2  # last seed word here; augmentation has 1 (hw1.data.transforms)
 
 
 class EpochBatches:
-    """Batch sampler: lists of (epoch, index) that hold every sample once an epoch, the last, smaller batch included.
+    """Batch sampler: lists of (epoch, index), `num_samples` in an epoch, the last, smaller batch included.
 
     The order is a permutation drawn from (seed, epoch), or 0, 1, 2, ... where `shuffle` is false. `seek` says which epoch the next
     iteration goes through and from which batch on; without it that is epoch 0 from the start. The epoch travels with each index, so that
     a loader's processes need no state of their own.
+
+    Every sample comes once an epoch, unless `balanced_by` gives the labels, int [num_samples]: then every class that they hold comes
+    equally often, but for one sample more of some where it does not come out even, and within a class each sample equally often, likewise.
+    The k-th further time that a sample comes in an epoch, (epoch + k AGAIN) stands in place of the epoch, so that it is augmented anew.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, shuffle: bool) -> None:
+    def __init__(self, num_samples: int, batch_size: int, seed: int, shuffle: bool, balanced_by: np.ndarray | None = None) -> None:
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples and batch_size must be at least 1, got {num_samples} and {batch_size}")
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
         self.shuffle = shuffle
+        self._classes = None if balanced_by is None else [np.flatnonzero(balanced_by == label) for label in np.unique(balanced_by)]
         self.num_batches = -(-num_samples // batch_size)
         self._epoch = 0
         self._start = 0
@@ -43,7 +49,31 @@ class EpochBatches:
         """Sample indices in the order of `epoch`; int64 [num_samples]."""
         if not self.shuffle:
             return np.arange(self.num_samples)
-        return np.random.Generator(np.random.PCG64((self.seed, epoch, 0, ORDER_STREAM))).permutation(self.num_samples)
+        rng = np.random.Generator(np.random.PCG64((self.seed, epoch, 0, ORDER_STREAM)))
+        if self._classes is None:
+            return rng.permutation(self.num_samples)
+        shares = np.full(len(self._classes), self.num_samples // len(self._classes))
+        shares[rng.permutation(len(shares))[: self.num_samples % len(shares)]] += 1
+        drawn = [
+            np.concatenate([np.tile(members, share // len(members)), rng.permutation(members)[: share % len(members)]])
+            for members, share in zip(self._classes, shares.tolist(), strict=True)
+        ]
+        return rng.permutation(np.concatenate(drawn))
+
+    def keys(self, epoch: int, steps: range) -> Iterator[list[tuple[int, int]]]:
+        """The batches of `epoch` at these steps."""
+        order = self.order(epoch)
+        epochs = np.full(self.num_samples, epoch)
+        if self._classes is not None:
+            by_sample = np.argsort(order, kind="stable")
+            epochs[by_sample] += (np.arange(self.num_samples) - np.searchsorted(order[by_sample], order[by_sample])) * AGAIN
+        for step in steps:
+            batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
+            yield list(zip(epochs[batch].tolist(), order[batch].tolist(), strict=True))
+
+    def first(self, num: int) -> list[tuple[int, int]]:
+        """The first `num` keys of epoch 0, or all of a small set."""
+        return [key for batch in self.keys(0, range(min(self.num_batches, -(-num // self.batch_size)))) for key in batch][:num]
 
     def __len__(self) -> int:
         """Number of batches that the next iteration gives."""
@@ -51,10 +81,4 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         # No generator function: epoch and start are those of this call, not of the first batch's.
-        return self._batches(self._epoch, range(self._start, self.num_batches))
-
-    def _batches(self, epoch: int, steps: range) -> Iterator[list[tuple[int, int]]]:
-        order = self.order(epoch)
-        for step in steps:
-            first = step * self.batch_size
-            yield [(epoch, index) for index in order[first : first + self.batch_size].tolist()]
+        return self.keys(self._epoch, range(self._start, self.num_batches))

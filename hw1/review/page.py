@@ -17,7 +17,7 @@ SHOWN_PAIRS = 300
 
 
 def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, figures: Mapping[str, bytes]) -> str:
-    """The page. `figures`: confusion and calibration as PNG files; the curves are the run's own."""
+    """The page. `figures`: confusion, calibration and maybe attention as PNG files; the curves are the run's own."""
     recipe, calibration = run.read_recipe(), found.calibration
     if run.curves.is_file():
         figures = {**figures, "curves": run.curves.read_bytes()}
@@ -76,6 +76,9 @@ def _facts(run: RunFolder, split: str, found: Findings) -> list[tuple[str, str]]
         ("Images", f"{len(found.files):,} of split {split}, {len(found.names)} classes"),
         ("Intervals", "Wilson's, 95%: which images were drawn, for this one trained model"),
     ]
+    if "runs" in metrics:
+        views = {"flip": ", each image and its mirror image", "crops": ", five crops of each image"}.get(metrics["tta"], "")
+        facts.append(("Averaged", f"probabilities of {', '.join(metrics['runs'])}{views}"))
     if metrics["temperature"] != 1:
         facts.append(("Temperature", f"{metrics['temperature']:.4f}, in loss, ECE and all confidences but those under Confidence"))
     return facts

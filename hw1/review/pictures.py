@@ -19,6 +19,7 @@ from hw1.review.findings import Findings
 NUM_PAIRS = 8
 NUM_EXAMPLES = 3
 NUM_WORST = 24
+NUM_ATTENDED = 4
 SIDE = 160
 """Longer side of a photograph, pixels."""
 NATURAL_ORDER = 20
@@ -51,6 +52,15 @@ def choose_photos(found: Findings, images: ImageSet) -> Photos:
     worst = _by_loss(found, found.labels != found.guesses)[::-1][:NUM_WORST]
     wanted = {i for _, wrong, right in pairs for i in (*wrong, *right)} | set(worst)
     return Photos(_shrunk(images, wanted), pairs, worst)
+
+
+def choose_attended(found: Findings) -> list[int]:
+    """Images to look into: the worst mistakes, then the right answers that are surest, each of another class."""
+    worst = _by_loss(found, found.labels != found.guesses)[::-1][:NUM_ATTENDED]
+    surest = {
+        int(found.labels[i]): i for i in _by_loss(found, found.labels == found.guesses)[::-1]
+    }  # the last of a class has the least loss
+    return worst + sorted(surest.values(), key=lambda i: found.losses[i])[:NUM_ATTENDED]
 
 
 def _by_loss(found: Findings, chosen: NDArray[np.bool_]) -> list[int]:

@@ -1,0 +1,89 @@
+"""What a run looks at in pictures: python -m hw1.attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png]
+
+A row a picture: the picture as the model gets it, Grad-CAM over it, and of each CBAM its spatial gate and its channel gates.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw1.data.listing import printable
+from hw1.errors import UserError, run_command
+from hw1.logs import say
+from hw1.predict.inputs import find_pictures
+from hw1.runs import RunFolder
+
+if TYPE_CHECKING:
+    from hw1.data.decode import BadImage
+    from hw1.predictor import Predictor
+
+MAX_ROWS = 16
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    usage, _, details = str(__doc__).partition("\n\n")
+    parser = argparse.ArgumentParser(prog="python -m hw1.attention", description=usage, epilog=details)
+    parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
+    parser.add_argument(
+        "pictures", metavar="IMAGE|DIR|GLOB", nargs="+", help=f"folders are read at any depth; the first {MAX_ROWS} are shown"
+    )
+    parser.add_argument(
+        "--class", dest="label", metavar="NAME", help="the class whose evidence is shown (default: each picture's predicted)"
+    )
+    parser.add_argument("--out", type=Path, default=Path("attention.png"), metavar="FILE.png")
+    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
+    args = parser.parse_args(argv)
+    if args.out.suffix != ".png" or args.out.is_dir():
+        raise UserError(f"--out {printable(args.out)}: must be a file whose name ends in .png")
+    if not args.out.absolute().parent.is_dir():
+        raise UserError(f"--out {printable(args.out)}: the folder that it would be in does not exist")
+    return args
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    run = RunFolder.existing(args.run)
+    recipe = run.read_recipe([f"train.device={args.device}"])
+    paths = find_pictures(args.pictures)
+    if args.out.resolve() in {path.resolve() for path in paths}:
+        raise UserError(f"--out {printable(args.out)}: is one of the pictures")
+    if len(paths) > MAX_ROWS:
+        say(f"the first {MAX_ROWS} of {len(paths)} pictures are shown")
+        paths = paths[:MAX_ROWS]
+
+    from hw1.attention.rows import attend  # torch takes seconds to import: only once the arguments are right
+    from hw1.plots import plot_attention, save_figure
+    from hw1.predict.pictures import read_pictures
+    from hw1.predictor import load_predictor
+
+    predictor = load_predictor(run, recipe, args.checkpoint)
+    label = None if args.label is None else find_class(predictor, args.label)
+    [batch] = read_pictures(paths, recipe.aug.size, len(paths), stop)
+    classes: NDArray[np.int64] | None = None if label is None else np.full(len(paths), label)
+    save_figure(plot_attention(attend(predictor, batch.pixels, classes)), args.out)
+    print(f"{printable(args.out)}: {len(paths)} pictures")
+
+
+def find_class(predictor: "Predictor", name: str) -> int:
+    """The label of the class folder `name`. Raises `UserError`, with the nearest name, where there is none."""
+    from difflib import get_close_matches
+
+    labels = predictor.classes.labels
+    if name not in labels:
+        near = get_close_matches(name, labels, 1)
+        raise UserError(f"--class {name}: the run has no such class" + (f"; did you mean {near[0]}?" if near else ""))
+    return labels[name]
+
+
+def stop(error: "BadImage") -> None:
+    raise UserError(str(error))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
