@@ -80,8 +80,8 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on; loading begins at once. It ends an epoch that was left half-way.
 
-        Raises RunError where a file cannot be read any more or a loader process died or hung (here or while iterating), RuntimeError where
-        an epoch is continued after another was begun.
+        Raises RunError where a file cannot be read any more or a loader process died or hung (here or while iterating), RuntimeError
+        where an epoch is continued after another was begun.
         """
         self._turn += 1
         self._batches.seek(epoch, start)
@@ -161,8 +161,8 @@ class Loader:
             self.close()
             if is_hung:
                 raise RunError(
-                    f"the processes that load images gave nothing for {seconds} s and were ended; is the file system of data.root hanging, or "
-                    f"was one of them stopped? If /dev/shm was full, {MORE_ROOM}"
+                    f"the processes that load images gave nothing for {seconds} s and were ended; is the file system of data.root hanging, "
+                    f"or was one of them stopped? If /dev/shm was full, {MORE_ROOM}"
                 ) from error
             raise RunError(
                 f"a process that loads images died ({', '.join(sorted(set(dead)))}); if memory or /dev/shm was full, {MORE_ROOM}"

@@ -115,9 +115,9 @@ def damage_at(count: int, paths: list[str]) -> None:
 
 def impatient(seconds: int) -> None:
     """A loader's processes are taken for hung after so long."""
-    from hw1.data import watch
+    from hw1.data import loaders, watch
 
-    watch.PATIENCE_SECONDS = seconds
+    watch.PATIENCE_SECONDS, loaders.SECONDS_PER_IMAGE = seconds, 0.0
 
 
 def clock_shift(step_seconds: float) -> None:
@@ -132,3 +132,30 @@ def clock_shift(step_seconds: float) -> None:
         return real() + sign * step_seconds
 
     time.time = wrong
+
+
+def slow_writing(seconds: float) -> None:
+    """Each piece of a checkpoint's bytes takes so long, as on a slow disk."""
+    import time
+
+    from hw1 import checkpoint
+
+    write, pieces = checkpoint._HashedFile.write, 0
+
+    def slowly(self: Any, data: Any) -> int:
+        nonlocal pieces
+        pieces += 1
+        if pieces % 20 == 0:
+            time.sleep(seconds)
+        return write(self, data)
+
+    checkpoint._HashedFile.write = slowly  # type: ignore[method-assign]
+
+
+def die_after_updates(count: int) -> None:
+    """SIGTERM to itself within the last batch of the `count`th optimizer step of the first epoch, two batches each."""
+
+    def act(training: Any, batch: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before_step(act, 2 * count)

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from conftest import ROOT
-from faults.tally import expect
 from train_commands import TIMES, assert_equal, rows_without_times, write_recipe
 
+from faults.tally import expect
 from hw1.checkpoint import load_state
 from hw1.data.demo import draw_shapes
 
