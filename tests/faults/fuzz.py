@@ -142,8 +142,8 @@ def sampler(tally: Tally, folder: Path, n: int) -> None:
         expect(sorted(index for batch in parts for _, index in batch) == list(range(num)), "a sample is missing or comes twice")
 
     _run(
-        tally, n, check, num=st.integers(1, 400), batch_size=st.integers(1, 64), seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 2**20),
-        share=st.floats(0, 1), shuffle=st.booleans(),
+        tally, n, check, num=st.integers(1, 400), batch_size=st.integers(1, 64), seed=st.integers(0, 2**32 - 1),
+        epoch=st.integers(0, 2**20), share=st.floats(0, 1), shuffle=st.booleans(),
     )  # fmt: skip
 
 
