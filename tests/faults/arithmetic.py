@@ -29,7 +29,7 @@ def not_finite(tally: Tally, folder: Path, n: int) -> None:
             expect(state["progress"]["updates"] == good, f"{state['progress']}")
             if good:
                 other = folder / f"other{i}"
-                clean = bench.start(other, die_after_updates=[good])
+                clean = bench.start(other, stop_after_updates=[good])
                 clean.wait()
                 expect(updates_in(other) == good, "the clean run did not stop where it should")
                 assert_equal(state, load_state(last_in(other)), but=("epoch_seconds", "seconds", "wandb_id"))

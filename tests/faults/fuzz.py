@@ -47,16 +47,14 @@ def edited(data: bytes, edits: list[tuple[str, float, int]]) -> bytes:
 
 
 def _run(tally: Tally, n: int, check: Callable[..., None], **strategies: Any) -> None:
-    """Counts each example that hypothesis tries; the one that it shrinks a failure to is the loss."""
+    """Counts the examples that hypothesis tries; of the failures, the one that they shrink to."""
 
     @settings(max_examples=n, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
     @given(**strategies)
     def tried(**arguments: Any) -> None:
-        nonlocal count
-        count += 1
         check(**arguments)
+        tally.survived += 1
 
-    count = 0
     try:
         tried()
     except BaseException as error:
@@ -64,7 +62,6 @@ def _run(tally: Tally, n: int, check: Callable[..., None], **strategies: Any) ->
             raise
         notes = " ".join(getattr(error, "__notes__", []))
         tally.losses.append(f"{type(error).__name__}: {error} {notes}"[:2000])
-    tally.survived += count - len(tally.losses)
 
 
 def recipes(tally: Tally, folder: Path, n: int) -> None:

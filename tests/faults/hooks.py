@@ -152,7 +152,14 @@ def slow_writing(seconds: float) -> None:
     checkpoint._HashedFile.write = slowly  # type: ignore[method-assign]
 
 
-def die_after_updates(count: int) -> None:
+def without_powers() -> None:
+    """Files that may not be read cannot be, by root either."""
+    from faults import powers
+
+    powers.drop()
+
+
+def stop_after_updates(count: int) -> None:
     """SIGTERM to itself within the last batch of the `count`th optimizer step of the first epoch, two batches each."""
 
     def act(training: Any, batch: Any) -> None:
