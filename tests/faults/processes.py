@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -127,8 +127,15 @@ def last_in(runs: Path) -> Path:
 
 def updates_in(runs: Path) -> int:
     """Optimizer steps that are safe on disk."""
-    last = last_in(runs)
-    return load_state(last)["progress"]["updates"] if last.is_file() else 0
+    try:
+        return _updates(last_in(runs), last_in(runs).stat().st_mtime_ns)
+    except FileNotFoundError:
+        return 0
+
+
+@lru_cache(1)
+def _updates(last: Path, changed: int) -> int:
+    return load_state(last)["progress"]["updates"]
 
 
 def expect_same_run(runs: Path, other: Path) -> None:
