@@ -4,6 +4,7 @@ It reads orders from stdin, one JSON object a line, and answers each with one nu
 with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs.
 """
 
+import ctypes
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import sys
 from typing import Any
 
 from faults import hooks
+from hw1.child import PR_SET_PDEATHSIG
 
 
 def main() -> int:
@@ -33,6 +35,7 @@ def main() -> int:
 def _train(order: dict[str, Any]) -> int:
     """What `python train.py ARGUMENTS` does, in a process group of its own."""
     os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing stays when the tests are ended
     signal.signal(signal.SIGINT, signal.default_int_handler)
     null, out = os.open(os.devnull, os.O_RDONLY), os.open(order["out"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for target, source in ((0, null), (1, out), (2, out)):
