@@ -5,11 +5,12 @@ INSTALLED := .venv/.installed
 FILES := requirements.txt requirements-dev.txt requirements-onnx.txt
 WANTED := $(FILES:%=-r %)
 
-.PHONY: help install run test format lock
+.PHONY: help install run test torture format lock
 
 help:
 	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores"
 	@echo "make test    lint, types and tests (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
+	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make format  format the code and write recipes/schema.json"
 	@echo "make lock    pin the newest versions that requirements*.txt allow (needs uv)"
 
@@ -32,6 +33,9 @@ run: $(INSTALLED)
 test: $(INSTALLED)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+
+torture: $(INSTALLED)
+	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults
 
 format: $(INSTALLED)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .

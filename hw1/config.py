@@ -36,6 +36,8 @@ class DataConfig(Section):
     """Training pictures per class of a generated 100-class set, drawn into `root` if it is not there; 0 = off."""
     bad_images: Literal["stop", "skip"] = "stop"
     """Unreadable or truncated images: `stop` before the first step and list them all, or `skip` and count them."""
+    max_bad: Fraction = 0.05
+    """Largest share of the images that `bad_images: skip` leaves out; where more are unreadable something else is wrong, and it stops."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
     """Images in one training batch; the last, smaller batch of an epoch is kept."""
     sampling: Literal["uniform", "balanced"] = "uniform"
@@ -216,8 +218,8 @@ class Recipe(Section):
 # Keys that may differ when a run is continued: they change how long, where or how loudly it runs, not what is computed.
 # `data.root` may move because the files themselves are compared.
 MAY_CHANGE = (
-    "run.dir", "data.root", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "train.epochs", "train.device",
-    "train.compile", "checkpoint.*", "log.*",
+    "run.dir", "data.root", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad", "train.epochs",
+    "train.device", "train.compile", "checkpoint.*", "log.*",
 )  # fmt: skip
 
 

@@ -68,7 +68,7 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
         raise UserError(*problems, *error.problems) from None
     if problems:
         raise UserError(*problems)
-    train, val = check_images([data.train, data.val], recipe.data.bad_images)
+    train, val = check_images([data.train, data.val], recipe.data.bad_images, max_bad=recipe.data.max_bad)
     return TrainingData(train, val, data.classes)
 
 

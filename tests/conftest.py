@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 # What the tests share, so that its assertions too show their values.
 pytest.register_assert_rewrite(
     "audit_pictures", "folder_trees", "image_files", "loader_pictures", "model_runs", "recipe_texts", "report_runs", "run_folders",
-    "tiny_training", "train_commands",
+    "tiny_training", "train_commands", "faults",
     "transform_pictures",
 )  # fmt: skip
 

@@ -157,6 +157,17 @@ def test_check_skips_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
         check_images([train, image_set(tmp_path, e_jpg=b"")], "skip")
 
 
+def test_skipping_stops_over_a_share_of_all(tmp_path: Path) -> None:
+    train = image_set(tmp_path, a_jpg=JPEG, b_jpg=JPEG[:-200], c_jpg=JPEG)
+    val = image_set(tmp_path, d_jpg=JPEG)
+    assert len(check_images([train, val], "skip", max_bad=0.25)[0]) == 2
+    with pytest.raises(UserError) as caught:
+        check_images([train, val], "skip", max_bad=0.24)
+    bad, summary = caught.value.problems
+    assert bad == f"{tmp_path / 'b.jpg'}: truncated"
+    assert summary.startswith("data.max_bad: 1 of 4 images cannot be decoded, more than the share of 0.24")
+
+
 def test_a_name_with_a_newline_stays_on_its_line(tmp_path: Path) -> None:
     (tmp_path / "a\nb.jpg").write_bytes(b"")
     with pytest.raises(UserError) as caught:

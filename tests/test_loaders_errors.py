@@ -11,6 +11,7 @@ import time
 import pytest
 from loader_pictures import assert_same, loaders_of, processes, write_pictures
 
+from hw1.data import loaders, watch
 from hw1.data.folders import ImageSet
 from hw1.errors import RunError
 
@@ -57,6 +58,22 @@ def test_a_killed_process_is_reported_where_the_next_batch_is_asked_for(make):
     with pytest.raises(RunError, match=r"killed by SIGKILL.*lower data\.num_workers$") as died:
         [*epoch, *loader.epoch(1)]
     assert died.tb is not None  # holds torch's iterator: the other process must have been ended all the same
+    assert time.monotonic() - began < 60
+    assert processes() == []
+    assert_same(list(loader.epoch(0)), list(make(0).epoch(0)))
+
+
+def test_a_hung_process_is_waited_for_no_longer_than_that(make, monkeypatch):
+    monkeypatch.setattr(watch, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(loaders, "SECONDS_PER_IMAGE", 0.2)  # times 5
+    loader = make(2)
+    epoch = loader.epoch(0)
+    next(epoch)
+    time.sleep(4)  # the trainer's own time does not count
+    os.kill(processes()[0], signal.SIGSTOP)
+    began = time.monotonic()
+    with pytest.raises(RunError, match=r"gave nothing for 3 s .* hanging, .*data.num_workers"):
+        [*epoch, *loader.epoch(1)]
     assert time.monotonic() - began < 60
     assert processes() == []
     assert_same(list(loader.epoch(0)), list(make(0).epoch(0)))

@@ -297,3 +297,8 @@ def test_reliability_shows_accuracy_confidence_and_counts():
     assert len(plot_reliability({"one": one}).axes[0].patches) == 1
     with pytest.raises(ValueError, match="nothing to plot"):
         plot_reliability({})
+
+
+def test_a_class_whose_folder_is_not_utf8_is_drawn() -> None:
+    figure = plot_samples(np.zeros((2, 8, 8, 3), np.uint8), ["caf\udce9", "plain"])
+    assert [axes.get_title() for axes in figure.axes][:2] == ["caf?", "plain"]

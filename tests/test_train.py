@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import zipfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import pytest
 import torch
 from conftest import ROOT
 from safetensors.torch import load_file
-from train_commands import command, rows_without_times, run, wait_until, write_recipe
+from train_commands import TIMES, assert_equal, command, rows_without_times, run, wait_until, write_recipe
 
 import validate
 from hw1.data.demo import draw_shapes
@@ -115,7 +114,7 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
     assert_equal(
         torch.load(last, weights_only=True),
         torch.load(finished / "checkpoints" / "last.pt", weights_only=True),
-        but=("epoch_seconds", "wait_seconds", "seconds"),
+        but=TIMES,
     )
     assert rows_without_times(folder) == rows_without_times(finished)
     assert (folder / "checkpoints" / "best.safetensors").read_bytes() == (finished / "checkpoints" / "best.safetensors").read_bytes()
@@ -123,22 +122,6 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
 
 def updates_in(last: Path) -> int:
     return torch.load(last, weights_only=True)["progress"]["updates"]
-
-
-def assert_equal(a: object, b: object, *, but: Sequence[str], path: str = "state") -> None:
-    if isinstance(a, torch.Tensor):
-        assert torch.equal(a, b), path
-    elif isinstance(a, dict):
-        assert a.keys() == b.keys(), path
-        for key in a:
-            if key not in but:
-                assert_equal(a[key], b[key], but=but, path=f"{path}.{key}")
-    elif isinstance(a, list):
-        assert len(a) == len(b), path
-        for i, (x, y) in enumerate(zip(a, b, strict=True)):
-            assert_equal(x, y, but=but, path=f"{path}[{i}]")
-    else:
-        assert a == b, path
 
 
 def test_changed_recipe_is_refused_with_the_difference(finished: Path, recipe: Path) -> None:

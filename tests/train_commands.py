@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -30,6 +31,8 @@ sched: {{patience: 0}}
 train: {{epochs: 2, grad_accum: 2, ema_decay: 0.9, device: cpu, deterministic: true}}
 log: {{every_steps: 1}}
 """
+
+TIMES = ("epoch_seconds", "wait_seconds", "seconds")
 
 
 def write_recipe(folder: Path, data: Path) -> Path:
@@ -63,3 +66,19 @@ def wait_until(condition, process: subprocess.Popen[bytes], seconds: float = 240
 def rows_without_times(folder: Path) -> list[dict[str, float]]:
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in row.items() if key not in ("seconds", "images_per_second", "data_wait")} for row in rows]
+
+
+def assert_equal(a: object, b: object, *, but: Sequence[str], path: str = "state") -> None:
+    if isinstance(a, torch.Tensor):
+        assert torch.equal(a, b), path
+    elif isinstance(a, dict):
+        assert a.keys() == b.keys(), path
+        for key in a:
+            if key not in but:
+                assert_equal(a[key], b[key], but=but, path=f"{path}.{key}")
+    elif isinstance(a, list):
+        assert len(a) == len(b), path
+        for i, (x, y) in enumerate(zip(a, b, strict=True)):
+            assert_equal(x, y, but=but, path=f"{path}[{i}]")
+    else:
+        assert a == b, path

@@ -131,11 +131,13 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
     return dict(sorted(bad.items()))
 
 
-def check_images(sets: Sequence[ImageSet], on_bad: Literal["stop", "skip"], skip_option: str = "data.bad_images=skip") -> list[ImageSet]:
+def check_images(
+    sets: Sequence[ImageSet], on_bad: Literal["stop", "skip"], skip_option: str = "data.bad_images=skip", *, max_bad: float = 1.0
+) -> list[ImageSet]:
     """The sets without the images that cannot be decoded.
 
     "stop" raises UserError if there are any, with a line for each and the advice `skip_option`; "skip" prints one line with their count
-    to stderr, and raises UserError if no image of a set is left.
+    to stderr, and raises UserError if no image of a set is left, or more than the share `max_bad` (0-1) of all would be left out.
     """
     found = [find_bad_images(images) for images in sets]
     lines = [f"{printable(images.path(i))}: {reason}" for images, bad in zip(sets, found, strict=True) for i, reason in bad.items()]
@@ -144,6 +146,8 @@ def check_images(sets: Sequence[ImageSet], on_bad: Literal["stop", "skip"], skip
     count = f"{len(lines)} of {sum(map(len, sets))} images cannot be decoded"
     if on_bad == "stop":
         raise UserError(*lines, f"{count}; mend or remove them, or leave them out with {skip_option}")
+    if len(lines) > max_bad * sum(map(len, sets)):
+        raise UserError(*lines, f"data.max_bad: {count}, more than the share of {max_bad:g} that may be left out; mend or remove them")
     for images, bad in zip(sets, found, strict=True):
         if len(bad) == len(images):
             raise UserError(*lines, f"{printable(images.root)}: none of {len(images)} images can be decoded")

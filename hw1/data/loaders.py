@@ -21,9 +21,11 @@ from hw1.data.resident import ResidentLoader
 from hw1.data.ring import Ring
 from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import Transform, build_eval_transform, build_train_transform, draws_nothing
+from hw1.data.watch import Watch
 from hw1.data.workers import default_num_workers, start_worker
 from hw1.errors import RunError
 
+SECONDS_PER_IMAGE = 0.5  # that reading one may take, before its process is taken for hung
 Filled = tuple[int, int]
 """A slot of the ring and the number of samples in it."""
 
@@ -65,6 +67,7 @@ class Loader:
         self._source: DataLoader[Any] | None = None
         self._raw: Iterator[Any] | None = None
         self._workers: list[multiprocessing.process.BaseProcess] = []
+        self._watch: Watch | None = None
 
     @property
     def num_samples(self) -> int:
@@ -82,8 +85,8 @@ class Loader:
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on; loading begins at once. It ends an epoch that was left half-way.
 
-        Raises RunError where a file cannot be read any more or a loader process died (here or while iterating), RuntimeError where an
-        epoch is continued after another was begun.
+        Raises RunError where a file cannot be read any more or a loader process died or hung (here or while iterating), RuntimeError
+        where an epoch is continued after another was begun.
         """
         self._turn += 1
         self._batches.seek(epoch, start)
@@ -108,6 +111,9 @@ class Loader:
         self._turn += 1
         shut_down = getattr(self._raw, "_shutdown_workers", None)
         self._raw, self._source, self._workers = None, None, []
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
         if shut_down is not None:  # dropping the reference would do, but the traceback of an error may hold another
             shut_down()
         if self._ring is not None:
@@ -137,6 +143,8 @@ class Loader:
             self._workers = [child for child in multiprocessing.active_children() if child not in others]
         if self._device.type == "cuda":
             ring.pin(self._device)
+        if self._workers:
+            self._watch = Watch(self._workers, SECONDS_PER_IMAGE * self._batches.batch_size_of(0))
         return raw
 
     def _filled_slots(self, turn: int) -> Iterator[Filled]:
@@ -155,7 +163,8 @@ class Loader:
     def _dead_workers_named(self) -> Iterator[None]:
         """Turns the errors that follow from the death of a loader process, which are of many kinds, into RunError."""
         try:
-            yield
+            with self._watch.waiting() if self._watch else contextlib.nullcontext():
+                yield
         except Exception as error:
             if not self._workers:
                 raise
@@ -163,7 +172,13 @@ class Loader:
             dead = [_cause_of_death(worker.exitcode) for worker in self._workers if worker.exitcode is not None]
             if not dead:
                 raise
+            is_hung, seconds = (self._watch.has_killed, self._watch.seconds) if self._watch else (False, 0)
             self.close()
+            if is_hung:
+                raise RunError(
+                    f"the processes that load images gave nothing for {seconds} s and were ended; is the file system of data.root hanging, "
+                    "or was one of them stopped? If memory was full, lower data.num_workers"
+                ) from error
             raise RunError(
                 f"a process that loads images died ({', '.join(sorted(set(dead)))}); if memory was full, lower data.num_workers"
             ) from error

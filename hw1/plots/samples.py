@@ -38,7 +38,8 @@ def plot_samples(
         for cell, image, title in zip(cells.flat, images, titles, strict=False):
             if image is not None:
                 cell.imshow(image, interpolation="nearest" if image.shape[0] < 100 else "antialiased")
-            shown = "\n".join(_cut(line, figure.dpi) for line in title.split("\n"))
+            drawable = title.encode("utf-8", "replace").decode()  # a folder's name need not be UTF-8
+            shown = "\n".join(_cut(line, figure.dpi) for line in drawable.split("\n"))
             text = cell.set_title(shown, fontsize=TITLE_POINTS, fontweight="normal", loc="center", pad=4.0)
             text.set_parse_math(False)  # in a class name, `$` is a letter
     return figure

@@ -1,0 +1,101 @@
+"""kill -9 at any moment, then the same command to the end; and again and again."""
+
+import random
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from faults.hooks import DYING
+from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, updates_in
+from faults.tally import Tally, expect
+from hw1.checkpoint import load_newest
+
+UPDATES = EPOCHS * 4  # 7 batches an epoch in windows of 2
+LOST_BATCHES = 4  # two optimizer steps: the one that was being written when the next was done
+
+
+def kill_and_resume(tally: Tally, folder: Path, n: int, workers: int) -> None:
+    """`n` runs, every other killed by the clock, the rest inside a checkpoint's writing."""
+    bench = Bench(folder)
+    began = time.monotonic()
+    bench.reference()
+    duration = time.monotonic() - began
+    for i in range(n):
+        rng = random.Random(f"kill {workers} {i}")
+        runs, log = folder / f"kill{i}", folder / f"kill{i}.log"
+        where = rng.choice(DYING) if i % 2 else "clock"
+        with tally.attempt(f"{where}, {workers} workers, number {i}"):
+            settings = [f"data.num_workers={workers}"]
+            if where == "clock":
+                process = bench.start(runs, *settings, log_samples=[str(log)])
+                time.sleep(rng.uniform(0, duration))
+            else:
+                count = rng.randrange(1, 1500) if where == "write" else rng.randrange(1, 2 * UPDATES)
+                process = bench.start(runs, *settings, log_samples=[str(log)], die_at=[where, count])
+                process.wait_until(lambda: False)
+            children = process.children()
+            process.kill()
+            expect_gone(children)
+            bench.finish(runs, *settings, log_samples=[str(log)])
+            expect_same_run(runs, bench.reference())
+            expect_same_samples(log, folder / "reference.log")
+        shutil.rmtree(runs, ignore_errors=True)
+
+
+def expect_same_samples(log: Path, reference: Path) -> None:
+    """The same images in every batch, whenever it was done; no batch missing; no more done twice than is saved at once."""
+    lines, wanted = log.read_text().splitlines(), reference.read_text().splitlines()
+    expect(set(lines) == set(wanted), "other images in some batch")
+    again = len(lines) - len(wanted)
+    expect(again <= LOST_BATCHES, f"{again} batches were done again")
+
+
+def wandb_goes_on(tally: Tally, folder: Path, n: int) -> None:
+    """The curves of a killed run go on under the same id."""
+    bench = Bench(folder)
+    for i in range(n):
+        runs = folder / f"wandb{i}"
+        with tally.attempt(f"number {i}"):
+            process = bench.start(runs, "log.wandb=offline")
+            process.wait_until(lambda runs=runs, i=i: updates_in(runs) >= 2 + i)
+            process.kill()
+            bench.finish(runs, "log.wandb=offline")
+            parts = list(run_in(runs).glob("wandb/offline-run-*"))
+            ids = {part.name.rpartition("-")[2] for part in parts}
+            expect(len(parts) == 2 and len(ids) == 1, f"parts {[part.name for part in parts]}")
+            expect(ids == {load_newest(last_in(runs))[0]["wandb_id"]}, "another id in the checkpoint")
+
+
+def soak(tally: Tally, folder: Path, n: int) -> None:
+    """One run that is killed `n` times, a moment after it has got further: memory and disk use stay what they were."""
+    bench = Bench(folder, per_class=1)
+    runs, memory, disk = folder / "soak", [], []
+    for i in range(n):
+        with tally.attempt(f"cycle {i}"):
+            former = updates_in(runs)
+            process = bench.start(runs, "train.epochs=10000")
+            wait_for_updates(process, runs, former + 3)
+            time.sleep(random.Random(f"soak {i}").uniform(0, 0.3))
+            expect(is_running(process.pid), process.output)
+            memory.append(_peak_memory(process))
+            process.kill()
+            disk.append(sum(path.stat().st_blocks * 512 for path in run_in(runs).rglob("*")))
+            expect(load_newest(last_in(runs), last_in(runs).with_name("previous.pt"))[0]["progress"]["updates"] >= former + 3, "lost steps")
+    with tally.attempt("memory and disk use are flat"):
+        third = max(1, n // 3)
+        for name, values, most in (("memory", memory, 1.05), ("disk", disk, 1.35)):  # the kill may leave one temporary file
+            early, late = (sorted(part)[len(part) // 2] for part in (values[:third], values[-third:]))
+            expect(late <= early * most, f"{name} grew from {early} to {late}")
+
+
+def wait_for_updates(process: Process, runs: Path, updates: int) -> None:
+    done: Callable[[], bool] = lambda: updates_in(runs) >= updates  # noqa: E731
+    process.wait_until(done)
+    expect(process.poll() is None, process.output)
+
+
+def _peak_memory(process: Process) -> int:
+    """Kilobytes of the process itself."""
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])

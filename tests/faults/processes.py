@@ -1,0 +1,183 @@
+"""Real training processes on a tiny recipe, started by `zygote`; what is asked of them and of the runs they leave."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from conftest import ROOT
+from train_commands import TIMES, assert_equal, rows_without_times, write_recipe
+
+from faults.tally import expect
+from hw1.checkpoint import load_state
+from hw1.data.demo import draw_shapes
+
+BATCHES_PER_EPOCH = 7  # 200 pictures in batches of 30
+EPOCHS = 2
+
+
+class Process:
+    """One training; `output` is what it has printed so far."""
+
+    def __init__(self, pid: int, out: Path) -> None:
+        self.pid, self._out = pid, out
+        self.code: int | None = None
+
+    @property
+    def output(self) -> str:
+        return self._out.read_text(errors="replace")
+
+    def poll(self) -> int | None:
+        """Exit code, minus the signal that killed it, or None while it runs."""
+        if self.code is None:
+            self.code = _zygote().ask({"poll": self.pid})
+        return self.code
+
+    def wait(self, seconds: float = 240.0) -> int:
+        wait_for(lambda: self.poll() is not None, seconds, "the process did not end")
+        assert self.code is not None
+        return self.code
+
+    def send(self, signum: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, signum)
+
+    def kill(self) -> None:
+        self.send(signal.SIGKILL)
+        self.wait()
+
+    def wait_until(self, condition: Callable[[], object], seconds: float = 240.0) -> None:
+        """Until the condition holds or the process has ended."""
+        wait_for(lambda: condition() or self.poll() is not None, seconds, "waited in vain")
+
+    def children(self) -> list[int]:
+        """The loader's processes."""
+        return [int(pid) for task in Path(f"/proc/{self.pid}/task").glob("*/children") for pid in task.read_text().split()]
+
+
+class _Zygote:
+    def __init__(self) -> None:
+        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+        env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "faults.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
+        )
+
+    def ask(self, order: dict[str, Any]) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
+
+
+@cache
+def _zygote() -> _Zygote:
+    return _Zygote()  # ends when this process does, at the end of its input
+
+
+class Bench:
+    """A folder with pictures and the tiny recipe, and a finished run of it that nothing has disturbed."""
+
+    def __init__(self, folder: Path, per_class: int = 2) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.data = folder / "shapes"
+        draw_shapes(self.data, per_class)
+        self.recipe = write_recipe(folder, self.data)
+        self.recipe.write_text(self.recipe.read_text().replace("resnet18_cbam", "resnet18_half_cbam"))
+        self._count = 0
+
+    def start(self, runs: Path, *overrides: str, **hooks: list[Any]) -> Process:
+        """Begins or continues the run in `runs`, with every optimizer step saved."""
+        self._count += 1
+        runs.parent.mkdir(parents=True, exist_ok=True)
+        out = self.folder / f"out{self._count}.txt"
+        argv = [str(self.recipe), f"run.dir={runs}", "checkpoint.every_steps=1", f"train.epochs={EPOCHS}", *overrides]
+        env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+        return Process(_zygote().ask({"argv": argv, "out": str(out), "env": env, "hooks": hooks}), out)
+
+    def finish(self, runs: Path, *overrides: str, **hooks: list[Any]) -> Process:
+        """The same, to the end, which is expected to be good."""
+        process = self.start(runs, *overrides, **hooks)
+        expect(process.wait() == 0, f"exit code {process.code}: {process.output}")
+        return process
+
+    def reference(self) -> Path:
+        """`runs` of the undisturbed run."""
+        runs = self.folder / "reference"
+        if not (run_in(runs) / "summary.json").is_file():
+            self.finish(runs, log_samples=[str(self.folder / "reference.log")])
+        return runs
+
+
+def run_in(runs: Path) -> Path:
+    return runs / "tiny" / "seed5"
+
+
+def last_in(runs: Path) -> Path:
+    return run_in(runs) / "checkpoints" / "last.pt"
+
+
+def updates_in(runs: Path) -> int:
+    """Optimizer steps that are safe on disk."""
+    try:
+        return _updates(last_in(runs), last_in(runs).stat().st_mtime_ns)
+    except FileNotFoundError:
+        return 0
+
+
+@lru_cache(1)
+def _updates(last: Path, changed: int) -> int:
+    return load_state(last)["progress"]["updates"]
+
+
+def expect_same_run(runs: Path, other: Path) -> None:
+    """Weights, optimizer, averages, random state and every row of metrics: to the bit."""
+    assert_equal_states(load_state(last_in(runs)), load_state(last_in(other)))
+    rows, others = rows_without_times(run_in(runs)), rows_without_times(run_in(other))
+    expect(rows == others, f"other metrics: {rows} and {others}")
+    best, other_best = (run_in(r) / "checkpoints" / "best.safetensors" for r in (runs, other))
+    expect(best.read_bytes() == other_best.read_bytes(), "other best weights")
+    expect_no_leftovers(runs)
+
+
+def assert_equal_states(a: dict[str, Any], b: dict[str, Any]) -> None:
+    assert_equal(a, b, but=(*TIMES, "wandb_id"))
+
+
+def expect_no_leftovers(runs: Path) -> None:
+    left = [path.name for path in run_in(runs).rglob(".*.tmp")]
+    expect(not left, f"left behind: {left}")
+
+
+def expect_clear(process: Process, code: int, *messages: str) -> None:
+    """Ended with this exit code and these messages, and no traceback."""
+    expect(process.code == code, f"exit code {process.code}, not {code}: {process.output}")
+    for message in messages:
+        expect(message in process.output, f"{message!r} is not in: {process.output}")
+    expect("Traceback" not in process.output, process.output)
+
+
+def expect_gone(pids: list[int], seconds: float = 30.0) -> None:
+    wait_for(lambda: not any(is_running(pid) for pid in pids), seconds, f"processes {pids} are still there")
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_for(condition: Callable[[], object], seconds: float, message: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        expect(time.monotonic() < deadline, message)
+        time.sleep(0.02)
