@@ -112,7 +112,7 @@ def test_evaluation_looks_into_the_worst_and_the_surest(predictor, pictures):
 
 
 def test_a_model_without_a_feature_map_has_no_picture(pictures, predictor):
-    vit = timm.create_model("test_vit", num_classes=3, img_size=SIZE)
+    vit = timm.create_model("test_vit", num_classes=3, img_size=SIZE, patch_size=8)
     other = replace(predictor, model=vit)
     images = ImageSet(pictures, ("0.jpg",), np.zeros(1, np.int64), 0)
     assert draw_attended(other, images, [0]) is None

@@ -223,7 +223,7 @@ def test_a_dumped_recipe_loads_to_the_same(folder):
     seen: dict[str, set[str]] = {key: set() for key in all_keys()}
 
     @given(recipes())
-    @settings(max_examples=80, deadline=None, derandomize=True)
+    @settings(max_examples=160, deadline=None, derandomize=True)
     def check(recipe):
         text = dump_recipe(recipe)
         again = load(text)
