@@ -1,7 +1,7 @@
 """The share of time that the device waits for data: measured on the clock, without synchronising, and what is said of it."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 
 import pytest
@@ -16,21 +16,27 @@ from hw1.session import Session
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
-def slow(count: int, seconds: float) -> Iterator[int]:
+def slow(count: int, seconds: float, sleep: Callable[[float], None] = time.sleep) -> Iterator[int]:
     for number in range(count):
-        time.sleep(seconds)
+        sleep(seconds)
         yield number
 
 
 @pytest.mark.parametrize(("load", "compute", "share"), [(0.03, 0.01, 0.75), (0.01, 0.03, 0.25), (0.0, 0.02, 0.0)])
-def test_on_the_cpu_it_is_the_time_spent_in_asking(load, compute, share):
-    clock, taken, began, seen = DataWait(CPU), 0.0, time.perf_counter(), []
-    for number in clock.over(slow(12, load)):
+def test_on_the_cpu_it_is_the_time_spent_in_asking(monkeypatch, load, compute, share):
+    now, taken, seen = [0.0], 0.0, []
+    monkeypatch.setattr(wait, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    clock = DataWait(CPU)
+    for number in clock.over(slow(12, load, sleep)):
         seen.append(number)
-        time.sleep(compute)
+        sleep(compute)
         taken += clock.take()
     taken += clock.take()
-    assert taken / (time.perf_counter() - began) == pytest.approx(share, abs=0.08)
+    assert taken / now[0] == pytest.approx(share)
     assert seen == list(range(12))
     assert clock.take() == 0.0
 
