@@ -162,7 +162,12 @@ def test_ratios_are_of_the_same_round():
 
 
 def test_peak_memory_is_that_of_the_work():
-    assert 60 < peak_mebibytes(lambda: np.ones(64 * 2**20, np.uint8).sum()) < 80
-    assert peak_mebibytes(lambda: None) < 10
+    # In a small process: of a large one, the kernel may reclaim meanwhile more than the work takes.
+    code = "import numpy as np; from benchmarks.memory import peak_mebibytes as peak\n"
+    code += "print(peak(lambda: np.ones(64 * 2**20, np.uint8).sum()), peak(lambda: None))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    large, nothing = map(float, done.stdout.split())
+    assert 60 < large < 80
+    assert nothing < 10
     with pytest.raises(ValueError, match="failed"):
         peak_mebibytes(lambda: sys.exit(1))
