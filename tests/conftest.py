@@ -49,6 +49,23 @@ def photos() -> Path:
     return Path(root)
 
 
+@pytest.fixture
+def images(tmp_path: Path) -> Any:
+    """A few pictures on disk, for the loaders' tests."""
+    from loader_pictures import write_pictures  # torch takes seconds to import
+
+    return write_pictures(tmp_path)
+
+
+@pytest.fixture
+def make(images: Any) -> Iterator[Any]:
+    """Makes loaders of `images`, closed at the end."""
+    from loader_pictures import loaders_of
+
+    with loaders_of(images) as make:
+        yield make
+
+
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
 OPTIONS += ["--disable-component-update", "--disable-sync"]

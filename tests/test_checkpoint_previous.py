@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from dying import Dying
 
 from hw1 import checkpoint, files
 from hw1.checkpoint import load_newest, load_state, save_state
@@ -59,18 +60,7 @@ def test_wherever_the_process_dies_a_whole_state_is_there(last, previous, monkey
             path.unlink()
         save(last, 1)
         save(last, 2)
-        count = 0
-
-        def dies(function, survived=survived):
-            def call(*arguments, **keywords):
-                nonlocal count
-                count += 1
-                if count > survived:
-                    raise Killed
-                return function(*arguments, **keywords)
-
-            return call
-
+        dies = Dying(survived, Killed)
         with monkeypatch.context() as patch:
             if not links:
                 patch.setattr(os, "link", refuse)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from loader_pictures import AUG, CPU, SIZE, assert_same, loaders_of, processes, write_pictures
+from loader_pictures import AUG, CPU, SIZE, assert_same, processes
 
 from hw1.config import DataConfig, Recipe, TrainConfig
 from hw1.data.dataset import PictureDataset
@@ -18,17 +18,6 @@ from hw1.data.sampler import EpochBatches
 from hw1.data.transforms import build_eval_transform, build_train_transform
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
-
-
-@pytest.fixture
-def images(tmp_path) -> ImageSet:
-    return write_pictures(tmp_path)
-
-
-@pytest.fixture
-def make(images):
-    with loaders_of(images) as make:
-        yield make
 
 
 # --- what a batch is ---

@@ -9,24 +9,12 @@ import sys
 import time
 
 import pytest
-from loader_pictures import assert_same, loaders_of, processes, write_pictures
+from loader_pictures import assert_same, processes
 
 from hw1.data import loaders, watch
-from hw1.data.folders import ImageSet
 from hw1.errors import RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
-
-
-@pytest.fixture
-def images(tmp_path) -> ImageSet:
-    return write_pictures(tmp_path)
-
-
-@pytest.fixture
-def make(images):
-    with loaders_of(images) as make:
-        yield make
 
 
 @pytest.mark.parametrize("num_workers", [0, 2])

@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from loader_pictures import AUG, CPU, assert_same, loaders_of, processes, write_pictures
+from loader_pictures import AUG, CPU, assert_same, processes
 
 from hw1.config import AugConfig
 from hw1.data.folders import ImageSet
@@ -27,17 +27,6 @@ from hw1.errors import RunError
 ROOT = Path(__file__).parents[1]
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
-
-
-@pytest.fixture
-def images(tmp_path) -> ImageSet:
-    return write_pictures(tmp_path)
-
-
-@pytest.fixture
-def make(images):
-    with loaders_of(images) as make:
-        yield make
 
 
 class Numbers:

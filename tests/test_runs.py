@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from dying import Dying
 from run_folders import changed, started, tree
 
 from hw1.config import Recipe
@@ -67,18 +68,7 @@ def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe,
     for survived in range(50):
         run = started(recipe, epochs=3)
         (run.path / "env.json").touch()
-        count = 0
-
-        def dies(function, survived=survived):
-            def call(*arguments, **keywords):
-                nonlocal count
-                count += 1
-                if count > survived:
-                    raise KeyboardInterrupt
-                return function(*arguments, **keywords)
-
-            return call
-
+        dies = Dying(survived, KeyboardInterrupt)
         with monkeypatch.context() as patch:
             for owner, name in ((Path, "unlink"), (Path, "mkdir"), (os, "rmdir"), (os, "replace"), (os, "unlink")):
                 patch.setattr(owner, name, dies(getattr(owner, name)))

@@ -1,10 +1,13 @@
 """What a loader gives, whatever its pictures come from."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
+
+from hw1.data.sampler import EpochBatches
 
 
 class Batch(NamedTuple):
@@ -16,24 +19,34 @@ class Batch(NamedTuple):
     """int64 [B] on the CPU: positions in the ImageSet."""
 
 
-class BatchLoader(Protocol):
+class BatchLoader(ABC):
     """Batches of an ImageSet, epoch by epoch: `hw1.data.loaders.Loader`, `hw1.data.resident.ResidentLoader`."""
 
+    def __init__(self, batches: EpochBatches) -> None:
+        self._batches = batches
+        self._turn = 0  # counts epochs begun: one that is not the latest is over
+
     @property
-    def num_samples(self) -> int: ...
+    def num_samples(self) -> int:
+        return self._batches.num_samples
 
     @property
     def num_batches(self) -> int:
         """Batches in a whole epoch, the last, smaller one included."""
+        return self._batches.num_batches
 
     def batch_size_of(self, step: int) -> int:
         """Samples in batch `step` (0 ... num_batches - 1) of an epoch."""
+        return self._batches.batch_size_of(step)
 
+    @abstractmethod
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on. It ends an epoch that was left half-way."""
 
+    @abstractmethod
     def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
         """The first `num` pictures of epoch 0, or all of a small set, without normalisation: uint8 [N, S, S, 3] RGB; and their labels."""
 
+    @abstractmethod
     def close(self) -> None:
         """Ends what was started."""

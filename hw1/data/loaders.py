@@ -30,7 +30,7 @@ Filled = tuple[int, int]
 """A slot of the ring and the number of samples in it."""
 
 
-class Loader:
+class Loader(BatchLoader):
     """Batches of an ImageSet, epoch by epoch.
 
     What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `balanced` (by class), `seed`, the epoch and the
@@ -55,32 +55,18 @@ class Loader:
         balanced: bool = False,
     ) -> None:
         self._pictures = PictureDataset(images, transform, seed, source)
-        self._batches = EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None)
+        super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None))
         self._num_workers = num_workers
         self._device = device
         self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(aug.std, device=device).view(1, 3, 1, 1)
         self._size = aug.size
         self._channels_last = channels_last
-        self._turn = 0  # counts epochs begun: one that is not the latest has lost its batches to the latest
         self._ring: Ring | None = None
         self._source: DataLoader[Any] | None = None
         self._raw: Iterator[Any] | None = None
         self._workers: list[multiprocessing.process.BaseProcess] = []
         self._watch: Watch | None = None
-
-    @property
-    def num_samples(self) -> int:
-        return self._batches.num_samples
-
-    @property
-    def num_batches(self) -> int:
-        """Batches in a whole epoch, the last, smaller one included."""
-        return self._batches.num_batches
-
-    def batch_size_of(self, step: int) -> int:
-        """Samples in batch `step` (0 ... num_batches - 1) of an epoch."""
-        return self._batches.batch_size_of(step)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on; loading begins at once. It ends an epoch that was left half-way.

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from hw1.config import AugConfig
-from hw1.data.batch import Batch
+from hw1.data.batch import Batch, BatchLoader
 from hw1.data.batch_augment import BatchAugment, BatchPictures, BatchTaken, pack_factors
 from hw1.data.folders import ImageSet
 from hw1.data.policy import draw_factors, largest_crop
@@ -17,8 +17,8 @@ from hw1.errors import UserError
 Key = tuple[int, int]  # epoch, index
 
 
-class ResidentLoader:
-    """Batches of an ImageSet, epoch by epoch; a `BatchLoader`.
+class ResidentLoader(BatchLoader):
+    """Batches of an ImageSet, epoch by epoch.
 
     What a batch holds is a function of the files, the recipe's `aug`, `batch_size`, `shuffle`, `seed`, the epoch and the step. The factors
     are drawn here, a few numbers a picture; all else is queued on the device without waiting for it, compiled where that is CUDA.
@@ -41,7 +41,7 @@ class ResidentLoader:
     ) -> None:
         if device.type not in ("cuda", "cpu"):
             raise UserError(f"data.cache: device needs CUDA or the CPU, not {device.type}; use data.cache=disk or data.cache=none")
-        self._batches = EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None)
+        super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None))
         self._device = device
         self._labels = torch.full((len(images),), -1) if images.labels is None else torch.from_numpy(images.labels)
         self._aug, self._augmented, self._seed = aug, augmented, seed
@@ -50,20 +50,6 @@ class ResidentLoader:
         self._compiled: Callable[..., torch.Tensor] = self._make
         if device.type == "cuda":
             self._compiled = torch.compile(self._make, fullgraph=True, dynamic=False)
-        self._turn = 0  # counts epochs begun: one that is not the latest is over
-
-    @property
-    def num_samples(self) -> int:
-        return self._batches.num_samples
-
-    @property
-    def num_batches(self) -> int:
-        """Batches in a whole epoch, the last, smaller one included."""
-        return self._batches.num_batches
-
-    def batch_size_of(self, step: int) -> int:
-        """Samples in batch `step` (0 ... num_batches - 1) of an epoch."""
-        return self._batches.batch_size_of(step)
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on. It ends an epoch that was left half-way.
