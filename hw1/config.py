@@ -168,8 +168,10 @@ class TrainConfig(Section):
     """Mixed precision; `auto` takes bf16 where the device computes in it, else fp16 on CUDA, else off."""
     channels_last: bool = True
     """Keep images and weights in NHWC memory order."""
-    compile: bool = False
-    """torch.compile the training step."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile the training step; `auto`: on CUDA where the run is long enough for it to pay, not with `deterministic`."""
+    cuda_graph: bool | Literal["auto"] = "auto"
+    """Record whole training steps as CUDA graphs; `auto`: on CUDA in bf16 or FP32, without `grad_accum`, where the run is long."""
     deterministic: bool = False
     """Deterministic kernels only: the same bits at every run on the same hardware, slower on CUDA."""
 
@@ -219,7 +221,7 @@ class Recipe(Section):
 # `data.root` may move because the files themselves are compared.
 MAY_CHANGE = (
     "run.dir", "data.root", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad", "train.epochs",
-    "train.device", "train.compile", "checkpoint.*", "log.*",
+    "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
 )  # fmt: skip
 
 

@@ -1,5 +1,7 @@
 """Where and in which precision to compute, and the random state of it. No recipe file, no model."""
 
+import contextlib
+import ctypes
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -10,6 +12,7 @@ import torch
 from hw1.config import TrainConfig
 from hw1.errors import UserError
 
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Autocast = Callable[[], AbstractContextManager[Any]]
 
 
@@ -63,6 +66,52 @@ def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
 def autocast_of(device: torch.device, dtype: torch.dtype | None) -> Autocast:
     """A factory of context managers: autocast to `dtype`, or nothing for None."""
     return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
+
+
+LONG_RUN = 3000
+"""Optimizer steps from which on a run is long enough to be worth compiling, which takes a minute or more (estimated, not measured)."""
+
+
+def compiles(config: TrainConfig, device: torch.device, num_updates: int) -> bool:
+    """Whether a run of so many optimizer steps goes through torch.compile: as `train.compile` says, `auto`: on CUDA where it is long.
+
+    On a CPU nearly all of a step is spent in convolutions, which compiling leaves as they are (benchmarks/NOTES.md). A deterministic run
+    is not compiled: Inductor may choose other kernels the next time.
+    """
+    if config.compile == "auto":
+        return device.type == "cuda" and not config.deterministic and num_updates >= LONG_RUN
+    return config.compile
+
+
+def records(config: TrainConfig, device: torch.device, dtype: torch.dtype | None, num_updates: int) -> bool:
+    """Whether whole steps are recorded as CUDA graphs: as `train.cuda_graph` says, `auto`: on CUDA where it can be done.
+
+    Raises `UserError` where it is asked for and cannot be.
+    """
+    hindrance = None
+    if device.type != "cuda":
+        hindrance = f"there are no CUDA graphs on {device.type}"
+    elif dtype is torch.float16:
+        hindrance = "fp16's scaler looks at every step; use train.amp=bf16 or off"
+    elif config.grad_accum > 1:
+        hindrance = "only steps of one batch are recorded; use train.grad_accum=1"
+    if config.cuda_graph == "auto":
+        return hindrance is None and not config.deterministic and num_updates >= LONG_RUN
+    if config.cuda_graph and hindrance:
+        raise UserError(f"train.cuda_graph: {hindrance}, or train.cuda_graph=auto")
+    return config.cuda_graph
+
+
+def keep_freed_memory() -> None:
+    """Lets glibc's allocator keep memory that is freed, up to a GiB a piece, for the next request; elsewhere does nothing.
+
+    A training step frees and requests the same large tensors again and again. Given back to the system each comes anew page by page, each
+    page cleared: a fifth of a step's time on a CPU (benchmarks/NOTES.md). Peak memory stays what it is.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, 1 << 30)
+        mallopt(M_TRIM_THRESHOLD, -1)
 
 
 def set_determinism(deterministic: bool) -> None:

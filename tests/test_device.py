@@ -9,11 +9,11 @@ import pytest
 import torch
 
 from hw1.config import TrainConfig
-from hw1.device import amp_dtype, autocast_of, device_name, get_rng_state, pick_device, set_determinism, set_rng_state
+from hw1.device import amp_dtype, autocast_of, compiles, device_name, get_rng_state, pick_device, records, set_determinism, set_rng_state
 from hw1.errors import UserError
 
 ROOT = Path(__file__).parents[1]
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, cuda: bool = False, mps: bool = False) -> None:
@@ -132,3 +132,71 @@ def test_the_gpus_random_state_is_restored():
     expected = torch.rand(3, device="cuda")
     set_rng_state(state)
     assert torch.equal(torch.rand(3, device="cuda"), expected)
+
+
+@pytest.mark.parametrize(
+    ("device", "settings", "num_updates", "expected"),
+    [
+        (CUDA, {}, 50_000, True),
+        (CUDA, {}, 100, False),
+        (CUDA, {"deterministic": True}, 50_000, False),
+        (CPU, {}, 50_000, False),
+        (CPU, {"compile": True}, 1, True),
+        (CUDA, {"compile": False}, 50_000, False),
+    ],
+)
+def test_only_long_runs_on_cuda_compile_by_themselves(device, settings, num_updates, expected):
+    assert compiles(TrainConfig(**settings), device, num_updates) is expected
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "settings", "expected"),
+    [
+        (CUDA, torch.bfloat16, {}, True),
+        (CUDA, None, {}, True),
+        (CUDA, torch.bfloat16, {"cuda_graph": False}, False),
+        (CUDA, torch.float16, {}, False),
+        (CUDA, torch.bfloat16, {"grad_accum": 2}, False),
+        (CUDA, torch.bfloat16, {"deterministic": True}, False),
+        (CPU, None, {}, False),
+    ],
+)
+def test_steps_are_recorded_where_that_can_be_done(device, dtype, settings, expected):
+    assert records(TrainConfig(**settings), device, dtype, 50_000) is expected
+    assert records(TrainConfig(**settings), device, dtype, 100) is False
+
+
+@pytest.mark.parametrize(
+    ("device", "dtype", "settings", "reason"),
+    [
+        (CPU, None, {}, "there are no CUDA graphs on cpu"),
+        (CUDA, torch.float16, {}, "fp16's scaler"),
+        (CUDA, None, {"grad_accum": 2}, "only steps of one batch"),
+    ],
+)
+def test_recording_that_cannot_be_done_is_the_users_mistake(device, dtype, settings, reason):
+    with pytest.raises(UserError, match=f"^train.cuda_graph: {reason}"):
+        records(TrainConfig(cuda_graph=True, **settings), device, dtype, 1)
+
+
+def test_freed_memory_is_kept_and_taken_again():
+    """Page faults of a process that frees and requests 8 times 64 MiB: all of it comes anew each time, or only the first time."""
+    program = """
+import resource, sys, torch
+from hw1.device import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory()
+torch.ones(1 << 24)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(8):
+    torch.ones(1 << 24)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("MALLOC", "THP", "LD_PRELOAD"))}
+    faults = {
+        how: int(subprocess.run([sys.executable, "-c", program, how], cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+        for how in ("keep", "give back")
+    }
+    if faults["give back"] < 1000:
+        pytest.skip("this C library keeps memory by itself")
+    assert faults["keep"] < faults["give back"] / 4

@@ -185,7 +185,7 @@ def test_differences_are_split_by_what_a_run_may_change(folder):
         "data.num_workers: null -> 3",
         "train.epochs: 50 -> 60",
         'train.device: "auto" -> "cpu"',
-        "train.compile: false -> true",
+        'train.compile: "auto" -> true',
         "checkpoint.every_minutes: 5.0 -> 1.0",
         'log.wandb: "off" -> "offline"',
         'log.tags: [] -> ["ä"]',

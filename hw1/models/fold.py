@@ -1,7 +1,7 @@
 """BatchNorm folded into the convolution before it: the same function in eval mode, with fewer passes over the features.
 
 gamma (Wx - mean) / sqrt(var + eps) + beta is another convolution (Jacob et al., "Quantization and Training of Neural Networks",
-section 3.2). What may be folded is read from torch.fx's trace of the model; a model that cannot be traced is left as it is.
+section 3.2). What may be folded is read from torch.fx's trace of the model, or of its parts where it cannot be traced as a whole.
 """
 
 import copy
@@ -27,7 +27,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
     if model not in _PAIRS:
         _PAIRS[model] = _pairs(model)
     tensors = chain(model.parameters(), model.buffers())
-    folded = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()  # a copy of the modules, not of the tensors
+    folded = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()  # of the modules, not of the tensors
     for conv_name, norm_name in _PAIRS[model]:
         conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
@@ -37,7 +37,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             fused = fused.to(memory_format=torch.channels_last)
         folded.set_submodule(conv_name, fused)
         folded.set_submodule(norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
-    return folded
+    return folded.eval()  # what came in place of others too
 
 
 class _Tracer(Tracer):
@@ -50,7 +50,8 @@ def _pairs(model: nn.Module) -> list[tuple[str, str]]:
     try:
         nodes = list(_Tracer().trace(model).nodes)
     except Exception:  # torch.fx raises whatever the model's own code does with a value that is not there
-        return []
+        parts = ((name, child) for name, child in model.named_children() if next(child.children(), None) is not None)
+        return [(f"{name}.{conv}", f"{name}.{norm}") for name, child in parts for conv, norm in _pairs(child)]
     modules = dict(model.named_modules())
     calls: dict[str, set[Node]] = {}
     for node in nodes:

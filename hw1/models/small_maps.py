@@ -4,7 +4,7 @@ oneDNN's kernel for that gradient is slow where a map is only a few pixels wide 
 than this). Everywhere else, and for everything else, torch's own convolution is used.
 """
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,8 +33,10 @@ class SmallMapConv2d(nn.Conv2d):
     """torch's, [B, C, H, W] to [B, D, H', W'], but for how the gradient of its weights is computed."""
 
     def forward(self, input: Tensor) -> Tensor:
-        sizes = zip(input.shape[-2:], self.padding, self.kernel_size, self.stride, strict=True)
-        height, width = ((size + 2 * int(padding) - kernel) // stride + 1 for size, padding, kernel, stride in sizes)
+        padding = cast("tuple[int, int]", self.padding)
+        height, width = (
+            (size + 2 * padding[axis] - self.kernel_size[axis]) // self.stride[axis] + 1 for axis, size in enumerate(input.shape[-2:])
+        )
         is_worth_it = height * width <= MAX_POSITIONS and self.weight.requires_grad and torch.is_grad_enabled()
         if not is_worth_it or input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
