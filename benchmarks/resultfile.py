@@ -22,6 +22,8 @@ class ResultFile:
             "settings": settings,
             "complete": False,
         }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.save()  # what cannot be written is known before anything is measured
 
     def save(self) -> None:
         write_atomic(self.path, (json.dumps(self.content, indent=1) + "\n").encode())

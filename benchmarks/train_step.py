@@ -31,13 +31,17 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn, at least one step")
+    parser.add_argument("--quick", action="store_true", help="two rounds of a step each, little growth: not for publication")
     parser.add_argument("--no-memory", action="store_true", help="CPU: leave out peak memory, which takes a process a loop")
     parser.add_argument("--growth", action="store_true", help="also how the cost grows with batch, image size, model and data set")
     parser.add_argument("--check", action="store_true", help="only compare gradients and loss curves with plain FP32")
     parser.add_argument("--steps", type=int, default=200, help="--check: steps of a loss curve")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.rounds, args.seconds, args.steps = 2, 0.0, 20
+    return args
 
 
 def main(argv: Sequence[str]) -> None:
@@ -84,7 +88,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
         save_figure(plot_steps(file.content), file.path.with_suffix(".png"))
     if args.growth:
         file.content["growth"] = growth = {}
-        measure_growth(cases[0], args.loop or [], device, growth, file.save)
+        measure_growth(cases[0], args.loop or [], device, growth, file.save, quick=args.quick)
         save_figure(plot_growth(file.content), file.path.with_name(f"{file.path.stem}_growth.png"))
     file.finish()
     print(f"{step_tables(file.content)}\n\n{file.path}")

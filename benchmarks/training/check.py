@@ -31,9 +31,7 @@ Gradients = dict[str, Tensor]
 Block = dict[str, Any]
 
 
-def check_case(
-    case: Case, keys: Sequence[str], device: torch.device, steps: int, blocks: list[Block], save: Callable[[], None]
-) -> None:
+def check_case(case: Case, keys: Sequence[str], device: torch.device, steps: int, blocks: list[Block], save: Callable[[], None]) -> None:
     """Appends to `blocks` what was found for one case, and saves after every finding."""
     keys = [key for key in keys if ours.why_not(key, device) is None]
     block: Block = {"case": asdict(case), "gradients": {}, "curves": {}, "same_bits": {}}

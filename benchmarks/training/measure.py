@@ -100,6 +100,8 @@ class CaseBench:
         self.block["first_loss"][key] = loop.first_loss(own[0])
         if self._computes_something_else(key):
             raise ValueError(f"its first loss is {self.block['first_loss'][key]:.4f}: {self.block['first_loss']}")
+        if loop.writes_batches:
+            own = [batch._replace(image=batch.image.clone()) for batch in own]
         self.turns[key] = turn = LoopTurn(loop, own, self.device)
         self.block["warmup_seconds"][key] = round(turn.warm_up(self.amounts.warmup, self.amounts.seconds), 2)
         if peak := memory.peak():

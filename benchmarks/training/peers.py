@@ -73,6 +73,7 @@ class ReportLoop:
     """
 
     channels_last = False
+    writes_batches = False
 
     def __init__(self, case: Case, device: torch.device) -> None:
         self.case = case
@@ -80,9 +81,7 @@ class ReportLoop:
         recipe = recipe_of(case, "faithful/nchw")
         self.model = build_frozen_model(recipe, case.num_classes, device, channels_last=False)
         trained = [parameter for parameter in self.model.parameters() if parameter.requires_grad]
-        self.optimizer = torch.optim.AdamW(
-            trained, lr=recipe.optim.lr, betas=recipe.optim.betas, weight_decay=recipe.optim.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(trained, lr=recipe.optim.lr, betas=recipe.optim.betas, weight_decay=recipe.optim.weight_decay)
         self.mixup = recipe.mixup
         self.rng = np.random.default_rng(recipe.seed)
         self.loss_sum = self.accuracy_sum = 0.0
@@ -114,6 +113,8 @@ class TimmLoop:
     (`--opt-kwargs fused=True`); the loss read after every step. The batch comes as PrefetchLoader hands it over, on the device and
     normalised, and already in the memory order that the loop would turn it into. Mixup is applied here, in place as timm does it.
     """
+
+    writes_batches = True
 
     def __init__(self, case: Case, key: str, device: torch.device, *, mixes: bool = True) -> None:
         """Without `mixes` the loader has mixed already, and labels are soft targets float32 [B, C]."""
