@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hw1.errors import RunError, run_command
 
@@ -87,7 +87,8 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
         file.save()
         save_figure(plot_steps(file.content), file.path.with_suffix(".png"))
     if args.growth:
-        file.content["growth"] = growth = {}
+        growth: dict[str, Any] = {}
+        file.content["growth"] = growth
         measure_growth(cases[0], args.loop or [], device, growth, file.save, quick=args.quick)
         save_figure(plot_growth(file.content), file.path.with_name(f"{file.path.stem}_growth.png"))
     file.finish()

@@ -1,4 +1,4 @@
-"""What the device itself can do: bytes a second of a copy, products a second, convolutions in both layouts; and where a step's time goes."""
+"""What the device can do: bytes a second of a copy, products a second, convolutions in both layouts; and where a step's time goes."""
 
 import time
 from collections.abc import Callable

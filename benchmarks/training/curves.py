@@ -30,8 +30,8 @@ NUDGE = 1e-6
 def compare_curves(
     case: Case, keys: Sequence[str], device: torch.device, steps: int, found: dict[str, Any], save: Callable[[], None]
 ) -> None:
-    """Losses of `steps` steps: for each freezing the plain loop's and, as a yardstick, those of the same loop from weights that differ by a
-    millionth; then each variant's. A variant may be as far from the plain curve as three times the yardstick, and `FLOOR` in any case.
+    """Losses of `steps` steps: for each freezing the plain loop's and, as a yardstick, those of the same loop from weights that differ by
+    a millionth; then each variant's. A variant may be three times the yardstick away from the plain curve, and `FLOOR` in any case.
     """
     batches = read_batches(case, device, NUM_BATCHES, _photos())
     losses: dict[str, list[float]] = {}

@@ -21,8 +21,8 @@ from hw1.data.loaders import build_train_loader
 
 DEFAULT_LOOPS = ("faithful/nhwc", "fast/nhwc", "report", "timm/nhwc")
 """Eager ones: a compiler would start anew with every shape. Give `--loop` for others."""
-BATCHES = (1, 4, 8, 16, 32, 64)
-CUDA_BATCHES = (1, 8, 32, 64, 128, 256)
+BATCHES = (2, 4, 8, 16, 32, 64)
+CUDA_BATCHES = (2, 8, 32, 64, 128, 256)
 SIZES = (64, 96, 128, 160)
 CUDA_SIZES = (96, 160, 224, 288)
 MODELS = ("resnet18_half_cbam", "resnet18_cbam", "resnext50_32x4d_cbam", "resnext101_32x8d_cbam")
@@ -57,8 +57,8 @@ def measure_growth(
 
 
 def time_start(case: Case, device: torch.device, num: int) -> dict[str, Any]:
-    """Seconds from the folder to the first batch of `num` images: `open` lists and reads every one of them once, `again` finds that this was
-    done, `first_batch` starts the loader. The files are names (hard links) of 20 drawn pictures.
+    """Seconds from the folder to the first batch of `num` images: `open` lists and reads every one of them once, `again` finds that
+    this was done, `first_batch` starts the loader. The files are names (hard links) of 20 drawn pictures.
     """
     with tempfile.TemporaryDirectory(prefix="hw1-benchmark-") as name, _cache_folder(Path(name) / "cache"):
         root = Path(name) / "pictures"

@@ -24,8 +24,8 @@ SUFFIXES = (".jpg", ".jpeg")
 def make_class_folders(photos: Path | None, num: int, side: int, target: Path) -> str:
     """`target/train` and `target/val` with class folders of about `num` training pictures; returns what they are.
 
-    Copies of those in `photos` (the report's layout), chosen at random; without it, squares of `side` (32 to 512) pixels are drawn, at least
-    one of each of 100 classes. Raises UserError for a folder without pictures.
+    Copies of those in `photos` (the report's layout), chosen at random; without it, squares of `side` (32 to 512) pixels are drawn, at
+    least one of each of 100 classes. Raises UserError for a folder without pictures.
     """
     if photos is None:
         draw_shapes(target, max(num // 100, 1), size=side)

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -44,10 +45,8 @@ def draw_bars(axes: Axes, block: Mapping[str, Any], limits: Mapping[str, float] 
     rows = block["results"]
     keys = sorted(rows, key=lambda key: -rows[key]["median"])
     medians = [rows[key]["median"] for key in keys]
-    errors = [
-        [rows[key]["median"] - rows[key]["quartiles"][0] for key in keys],
-        [rows[key]["quartiles"][1] - rows[key]["median"] for key in keys],
-    ]
+    lows, highs = zip(*(rows[key]["quartiles"] for key in keys), strict=True)
+    errors = [np.subtract(medians, lows), np.subtract(highs, medians)]
     axes.barh(range(len(keys)), medians, color=[color_of(key) for key in keys], height=0.72, xerr=errors, error_kw={"elinewidth": 1.0})
     for place, key in enumerate(keys):
         ratio = rows[key]["ratios"].get("timm")
@@ -74,7 +73,8 @@ def plot_growth(result: Mapping[str, Any]) -> Figure:
         draw_growth(axes[0, 1], growth.get("size", []), "size", "Image size, pixels a side")
         draw_growth(axes[1, 0], growth.get("model", []), "model", "Model")
         _data_sets(axes[1, 1], growth.get("data_set", []))
-        handles, labels = axes[0, 0].get_legend_handles_labels()
+        fullest = max(axes.flat[:3], key=lambda place: len(place.lines))
+        handles, labels = fullest.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2)
         title = f"How the cost of training grows, {result['hardware']}, {result['machine']['started'][:10]}"
         figure.suptitle(title, **_TITLE)
@@ -94,10 +94,9 @@ def draw_growth(axes: Axes, blocks: Sequence[Mapping[str, Any]], name: str, titl
         if points:
             line, marker = LINES.get(key.partition("/")[2], ("-", "x"))
             axes.plot(*zip(*points, strict=True), color=color_of(key), linestyle=line, marker=marker, markersize=4.5, label=label)
-    axes.set_yscale("log")
     if not isinstance(ticks[0], str):
         axes.set_xscale("log")
-    axes.minorticks_off()
+    scale_log(axes)
     axes.set_xticks(x, [str(tick).replace("_cbam", "").replace("_", "\n") for tick in ticks])
 
 
@@ -111,10 +110,18 @@ def _data_sets(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     for key, (label, line, marker) in names.items():
         axes.plot(x, [row["seconds"][key] for row in rows], color=ORANGE, linestyle=line, marker=marker, markersize=4.5, label=label)
     axes.set_xscale("log")
-    axes.set_yscale("log")
+    scale_log(axes)
     axes.set_xticks(x, [f"{value:,}" for value in x])
-    axes.minorticks_off()
     axes.legend()
+
+
+def scale_log(axes: Axes) -> None:
+    """A logarithmic y-axis with plain numbers."""
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    ticks = [digit * 10.0**power for power in range(-3, 6) for digit in (1, 2, 5) if low <= digit * 10.0**power <= high]
+    axes.set_yticks(ticks, [f"{tick:,g}" for tick in ticks])
+    axes.minorticks_off()
 
 
 def plot_check(result: Mapping[str, Any]) -> Figure:

@@ -1,9 +1,8 @@
 """The least time that a training step can take: every operation at the larger of its arithmetic and its traffic, summed.
 
 Williams, Waterman & Patterson, "Roofline", 2009, applied to each operation apart. The model is run once on torch's `meta` device, which
-computes nothing, with hooks on convolutions, linear layers and BatchNorm; autograd itself says which of them need which backward. What is
-left out: pooling, dropout, CBAM's gates, the loss (below 2% of the bytes). Caches are left out too: where a tensor fits in one, a step can be
-faster than this. For timm's ResNets and models built on them.
+computes nothing, with hooks on convolutions, linear layers and BatchNorm; autograd itself says which of them need which backward. Left
+out are pooling, dropout, CBAM's gates and the loss (below 2% of the bytes), and caches: where a tensor fits in one, a step can be faster. For timm's ResNets and models built on them.
 """
 
 from collections.abc import Callable
@@ -19,12 +18,13 @@ from benchmarks.training.case import Case
 from benchmarks.training.ours import recipe_of
 from hw1.models.freeze import freeze_stages, set_train_mode
 
-# Passes over a BatchNorm's tensor. Forward in train mode: read for the statistics, read, write; a residual is read too. Backward: gradient
-# and input are read for two sums, then read again and the result written; with a residual the masked gradient is written and read in between.
+# Passes over a BatchNorm's tensor. Forward in train mode: read for the statistics, read, write; a residual is read too. Backward:
+# gradient and input are read for two sums, then read again and the result written; with a residual the output is read too, and the masked
+# gradient written in between.
 FUSED_FORWARD, FUSED_FORWARD_ADD = 3, 4
 FUSED_BACKWARD, FUSED_BACKWARD_ADD = 5, 7
-# Kernels of their own: ReLU reads and writes, its backward reads two and writes; an addition reads two and writes, and so does the sum of the
-# two gradients that meet where a residual branches off.
+# Kernels of their own: ReLU reads and writes, its backward reads two and writes; an addition reads two and writes, and so does the sum of
+# the two gradients that meet where a residual branches off.
 RELU, RELU_BACKWARD, ADD, ADD_BACKWARD = 2, 3, 3, 3
 ADAMW_BYTES = 28  # a trained parameter: weight, gradient and both moments read; weight and moments written; float32
 CAST_BYTES = 6  # a weight: read as float32, written as a two-byte float
@@ -146,7 +146,7 @@ def _see_product(name: str, step: Step, size: int) -> Hook:
 
 def _see_norm(name: str, parent: nn.Module, step: Step, size: int) -> Hook:
     attribute = name.rpartition(".")[2]
-    adds = isinstance(parent, Bottleneck) and attribute == "bn3" or isinstance(parent, BasicBlock) and attribute == "bn2"
+    adds = attribute == "bn3" if isinstance(parent, Bottleneck) else attribute == "bn2" and isinstance(parent, BasicBlock)
     has_relu = "downsample" not in name
 
     def see(module: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
