@@ -66,6 +66,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> None:
+    from benchmarks.training.case import with_weights
     from benchmarks.training.device import open_device
     from benchmarks.training.growth import measure_growth
     from benchmarks.training.loops import LABELS, choose
@@ -79,10 +80,11 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
     file.content["settings"] |= asdict(amounts)
     blocks = file.content["cases"] = []
     for case in cases:
-        bench = CaseBench(case, choose(args.loop or [], device, list(LABELS)), device, amounts, file.save)
-        blocks.append(bench.block)
-        bench.run()
-        bench.close()
+        with with_weights(case) as ready:
+            bench = CaseBench(ready, choose(args.loop or [], device, list(LABELS)), device, amounts, file.save)
+            blocks.append(bench.block)
+            bench.run()
+            bench.close()
         bench.block["targets"] = targets(bench.block, device)
         file.save()
         save_figure(plot_steps(file.content), file.path.with_suffix(".png"))
@@ -98,6 +100,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
 
 
 def _check(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> None:
+    from benchmarks.training.case import with_weights
     from benchmarks.training.check import check_case, verdict
     from benchmarks.training.device import open_device
     from benchmarks.training.loops import choose
@@ -110,7 +113,8 @@ def _check(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") ->
     blocks = file.content["checks"] = []
     for case in cases:
         keys = [key for key in choose(args.loop or [], device, list(OURS)) if key in OURS]
-        check_case(case, keys, device, args.steps, blocks, file.save)
+        with with_weights(case) as ready:
+            check_case(ready, keys, device, args.steps, blocks, file.save)
         save_figure(plot_check(file.content), file.path.with_suffix(".png"))
     file.finish()
     print(f"{check_table(file.content)}\n\n{file.path}")

@@ -1,18 +1,24 @@
-"""What is compared: a model, an image size and a batch size; and batches of random pictures for them, on the device already."""
+"""What is compared: a model, an image size and a batch size; weights for the model, and batches of random pictures on the device."""
 
-from dataclasses import dataclass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
+from safetensors.torch import save_file
+from torch import nn
 
 from hw1.data.batch import Batch
 from hw1.data.folders import ClassMap
 from hw1.errors import UserError
-from hw1.models.build import check_model
+from hw1.models.build import build_model, check_model
 from hw1.recipe import load_recipe
 
-RECIPES = Path(__file__).parents[2] / "recipes"
-BASE = RECIPES / "base.yaml"
+BASE = Path(__file__).parents[2] / "recipes" / "base.yaml"
+SETTLING_IMAGES = 8
 
 
 @dataclass(frozen=True)
@@ -22,22 +28,24 @@ class Case:
     """Height and width of the images, pixels."""
     batch: int
     num_classes: int = 100
+    weights: Path | None = None
+    """Where every loop's model starts; None: at random (`with_weights` makes a file)."""
+
+    def __str__(self) -> str:
+        return f"{self.model}, {self.size} px, batch {self.batch}"
 
     @property
     def classes(self) -> ClassMap:
         return ClassMap(tuple(str(number) for number in range(self.num_classes)))
 
-    def __str__(self) -> str:
-        return f"{self.model}, {self.size} px, batch {self.batch}"
+    def describe(self) -> dict[str, Any]:
+        """What a result file says of it."""
+        return {"model": self.model, "size": self.size, "batch": self.batch}
 
     def overrides(self) -> list[str]:
-        """Of a recipe: without weights from outside, as they make no difference to the speed."""
-        return [
-            f"model.name={self.model}",
-            "model.pretrained=false",
-            f"aug.size={self.size}",
-            f"data.batch_size={self.batch}",
-        ]
+        """Of a recipe."""
+        weights = ["model.pretrained=false"] if self.weights is None else [f"model.weights={self.weights}"]
+        return [f"model.name={self.model}", f"aug.size={self.size}", f"data.batch_size={self.batch}", *weights]
 
 
 def parse_case(text: str) -> Case:
@@ -50,6 +58,29 @@ def parse_case(text: str) -> Case:
     if problems := check_model(recipe.model, recipe.freeze, image_size=case.size):
         raise UserError(*(f"--case {text}: {problem}" for problem in problems))
     return case
+
+
+@contextmanager
+def with_weights(case: Case) -> Iterator[Case]:
+    """The case with a file of weights, inside: as unlike zero as trained ones.
+
+    A new ResNet's residual branches end in BatchNorms of weight 0: nothing in them would have a gradient, and products with zeros draw less
+    power. Here BatchNorm's weights lie in 0.5 to 1.5 and its statistics are those of noise, the rest is as the model draws it.
+    """
+    recipe = load_recipe(BASE, case.overrides())
+    torch.manual_seed(recipe.seed)
+    model = build_model(recipe.model, case.num_classes, load_weights=False, image_size=case.size).train()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+        nn.init.normal_(norm.bias, std=0.1)
+        norm.momentum = 1.0
+    with torch.no_grad():
+        model(torch.randn(SETTLING_IMAGES, 3, case.size, case.size))
+    with tempfile.TemporaryDirectory(prefix="hw1-benchmark-") as folder:
+        path = Path(folder) / "weights.safetensors"
+        save_file(model.state_dict(), path)
+        yield replace(case, weights=path)
 
 
 def make_batches(case: Case, device: torch.device, *, channels_last: bool, num: int = 4) -> list[Batch]:

@@ -2,7 +2,6 @@
 
 import multiprocessing
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -34,7 +33,7 @@ Block = dict[str, Any]
 def check_case(case: Case, keys: Sequence[str], device: torch.device, steps: int, blocks: list[Block], save: Callable[[], None]) -> None:
     """Appends to `blocks` what was found for one case, and saves after every finding."""
     keys = [key for key in keys if ours.why_not(key, device) is None]
-    block: Block = {"case": asdict(case), "gradients": {}, "curves": {}, "same_bits": {}}
+    block: Block = {"case": case.describe(), "gradients": {}, "curves": {}, "same_bits": {}}
     blocks.append(block)
     use_default_kernels()
     check_gradients(case, keys, device, block["gradients"], save)
@@ -61,8 +60,9 @@ def verdict(blocks: Sequence[Block]) -> list[str]:
 def check_gradients(case: Case, keys: Sequence[str], device: torch.device, found: Block, save: Callable[[], None]) -> None:
     """Per variant one row for a whole batch and one for a smaller, odd one, as at the end of an epoch.
 
-    The reference is autograd of the plain model in FP32 on the CPU. What low precision costs is measured on the plain model under autocast
-    on the device, eager and NCHW; a variant may be off by twice that, and by `FLOOR_OVERALL` and `FLOOR_WORST` in any case.
+    The reference is autograd of the plain model in FP32 and NCHW on the CPU. What rounding costs is measured on the plain model, eager, in
+    NHWC on the device, under autocast where that computes in bf16: a variant may be off by three times as much, and by `FLOOR_OVERALL`
+    and `FLOOR_WORST` in any case.
     """
     cpu, dtype = torch.device("cpu"), amp_dtype(TrainConfig(), device)
     sizes = sorted({case.batch, case.batch * 2 // 3 | 1}, reverse=True)
@@ -74,15 +74,15 @@ def check_gradients(case: Case, keys: Sequence[str], device: torch.device, found
         for size in sizes:
             if (freezing, size) not in references:
                 reference = plain_gradients(case, freezing, _first(case, cpu, size, False), cpu, None)
-                low = plain_gradients(case, freezing, _first(case, device, size, False), device, dtype)
+                low = plain_gradients(case, freezing, _first(case, device, size, True), device, dtype)
                 references[freezing, size] = reference, errors(low, reference)
             reference, yardstick = references[freezing, size]
             batch = _first(case, device, size, loop.channels_last)
             each = [errors(gradients, reference) for gradients in step_gradients(loop, batch, REPEATS)]
             worst = max(each, key=lambda row: row["overall"])
-            met = worst["overall"] <= max(FLOOR_OVERALL, 2 * yardstick["overall"])
-            met = met and worst["worst"] <= max(FLOOR_WORST, 2 * yardstick["worst"])
-            rows.append({"images": size, **worst, "plain_autocast": yardstick, "met": met})
+            met = worst["overall"] <= max(FLOOR_OVERALL, 3 * yardstick["overall"])
+            met = met and worst["worst"] <= max(FLOOR_WORST, 3 * yardstick["worst"])
+            rows.append({"images": size, **worst, "plain": yardstick, "met": met})
             save()
         del loop
         release_memory(device)
@@ -104,9 +104,10 @@ def step_gradients(loop: OurLoop, batch: Batch, repeats: int) -> list[Gradients]
 
 
 def plain_gradients(case: Case, freezing: str, batch: Batch, device: torch.device, dtype: torch.dtype | None) -> Gradients:
-    """Autograd of the plain model on NCHW images, eager."""
+    """Autograd of the plain model, eager, in the memory order of the batch."""
     recipe = recipe_of(case, f"{freezing}/nchw", NOTHING_DRAWN)
-    model: nn.Module = build_frozen_model(recipe, case.num_classes, device, channels_last=False)
+    is_nhwc = not batch.image.is_contiguous()
+    model: nn.Module = build_frozen_model(recipe, case.num_classes, device, channels_last=is_nhwc)
     with autocast_of(device, dtype)():
         logits = model(batch.image)
     F.cross_entropy(logits.float(), batch.label).backward()

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from benchmarks.pictures import draw_pictures
-from benchmarks.training.case import Case
+from benchmarks.training.case import Case, with_weights
 from benchmarks.training.loops import choose
 from benchmarks.training.measure import Amounts, CaseBench
 from benchmarks.training.pictures import open_folders
@@ -46,10 +46,11 @@ def measure_growth(
     for name, each in cases.items():
         found[name] = blocks = []
         for one in each[:2] if quick else each:
-            bench = CaseBench(one, keys, device, amounts, save)
-            blocks.append(bench.block)
-            bench.run()
-            bench.close()
+            with with_weights(one) as ready:
+                bench = CaseBench(ready, keys, device, amounts, save)
+                blocks.append(bench.block)
+                bench.run()
+                bench.close()
     found["data_set"] = rows = []
     for num in DATA_SETS[:1] if quick else DATA_SETS:
         rows.append(time_start(case, device, num))

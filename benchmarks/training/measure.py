@@ -3,7 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -47,7 +47,7 @@ class CaseBench:
         reasons = {key: why_not(key, device) for key in keys}
         self.keys = [key for key in keys if reasons[key] is None]
         self.block: Block = {
-            "case": asdict(case),
+            "case": case.describe(),
             "labels": {key: LABELS[key] for key in keys},
             "left_out": {key: reason for key, reason in reasons.items() if reason},
             "failed": {},

@@ -80,7 +80,7 @@ class OurLoop:
         self.recipe = recipe_of(case, key, overrides)
         self.channels_last = self.recipe.train.channels_last
         labels = np.arange(case.num_classes)
-        self.training = build_training(self.recipe, device, case.classes, labels, "benchmark", ENDLESS, load_weights=False)
+        self.training = build_training(self.recipe, device, case.classes, labels, "benchmark", ENDLESS, load_weights=True)
         self.model = self.training.model
         set_train_mode(self.model, self.recipe.freeze)
         torch.manual_seed(self.recipe.seed)

@@ -58,7 +58,7 @@ def why_not(key: str, device: torch.device) -> str | None:
 def build_frozen_model(recipe: Recipe, num_classes: int, device: torch.device, *, channels_last: bool) -> nn.Module:
     """The recipe's model as `hw1.training` makes it: the same weights, the same ones trained, BatchNorm in the same mode."""
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.model, num_classes, load_weights=False, image_size=recipe.aug.size)
+    model = build_model(recipe.model, num_classes, image_size=recipe.aug.size)
     freeze_stages(model, recipe.freeze)
     model = model.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
     set_train_mode(model, recipe.freeze)

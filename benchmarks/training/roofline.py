@@ -2,7 +2,8 @@
 
 Williams, Waterman & Patterson, "Roofline", 2009, applied to each operation apart. The model is run once on torch's `meta` device, which
 computes nothing, with hooks on convolutions, linear layers and BatchNorm; autograd itself says which of them need which backward. Left
-out are pooling, dropout, CBAM's gates and the loss (below 2% of the bytes), and caches: where a tensor fits in one, a step can be faster. For timm's ResNets and models built on them.
+out are pooling, dropout, CBAM's gates and the loss (below 2% of the bytes), and caches: where a tensor fits in one, a step can be faster.
+For timm's ResNets and models built on them.
 """
 
 from collections.abc import Callable

@@ -99,12 +99,12 @@ def check_table(result: Mapping[str, Any]) -> str:
             same = block["same_bits"].get(key)
             cells = [f"`{key}`"]
             cells += ["; ".join(f"{part['images']}: {part[name]:.1e}" for part in found) for name in ("overall", "worst")]
-            cells.append("; ".join(f"{part['plain_autocast']['overall']:.1e}" for part in found))
+            cells.append("; ".join(f"{part['plain']['overall']:.1e}" for part in found))
             cells.append(f"{curve['mean']:.4f} (limit {curve['limit']:.4f})" if curve else "")
             cells.append("" if same is None else "yes" if same else "NO")
             cells.append("yes" if all(part["met"] for part in found) and (curve is None or curve["met"]) and same is not False else "NO")
             rows.append(cells)
-        heads = ["variant", "error of the gradient, by batch", "of the worst parameter", "plain loop under the same autocast"]
+        heads = ["variant", "error of the gradient, by batch", "of the worst parameter", "plain loop's, same precision"]
         heads += ["distance of the loss curve", "same bits twice", "right"]
         parts += [f"**{case_name(block['case'])}**", table(heads, rows)]
     return "\n\n".join(parts)
