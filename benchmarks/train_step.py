@@ -81,7 +81,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
     blocks = file.content["cases"] = []
     for case in cases:
         with with_weights(case) as ready:
-            bench = CaseBench(ready, choose(args.loop or [], device, list(LABELS)), device, amounts, file.save)
+            bench = CaseBench(ready, choose(args.loop or [], list(LABELS)), device, amounts, file.save)
             blocks.append(bench.block)
             bench.run()
             bench.close()
@@ -112,7 +112,7 @@ def _check(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") ->
     device = open_device(args.device)
     blocks = file.content["checks"] = []
     for case in cases:
-        keys = [key for key in choose(args.loop or [], device, list(OURS)) if key in OURS]
+        keys = [key for key in choose(args.loop or [], list(OURS)) if key in OURS]
         with with_weights(case) as ready:
             check_case(ready, keys, device, args.steps, blocks, file.save)
         save_figure(plot_check(file.content), file.path.with_suffix(".png"))

@@ -36,7 +36,7 @@ def measure_growth(
     case: Case, patterns: Sequence[str], device: torch.device, found: dict[str, Any], save: Callable[[], None], *, quick: bool = False
 ) -> None:
     """Fills `found` with blocks of `CaseBench` under `batch`, `size` and `model`, and the start of a training under `data_set`."""
-    keys = choose(patterns, device, DEFAULT_LOOPS)
+    keys = choose(patterns, DEFAULT_LOOPS)
     cases = {
         "batch": [replace(case, batch=batch) for batch in (CUDA_BATCHES if device.type == "cuda" else BATCHES)],
         "size": [replace(case, size=size) for size in (CUDA_SIZES if device.type == "cuda" else SIZES)],

@@ -43,15 +43,17 @@ def build_loop(key: str, case: Case, device: torch.device) -> Loop:
     return peers.builder_of(key)(case, device)
 
 
-def choose(patterns: Sequence[str], device: torch.device, default: Sequence[str]) -> list[str]:
-    """The loops that shell patterns name, in the order of the patterns; `default` where there are none.
+def choose(patterns: Sequence[str], default: Sequence[str]) -> list[str]:
+    """The loops that `--loop` names; `default` where there are none. Raises UserError for a pattern that names none."""
+    return match("--loop", patterns or default, list(LABELS))
 
-    Raises UserError for a pattern that names none.
-    """
+
+def match(option: str, patterns: Sequence[str], known: Sequence[str]) -> list[str]:
+    """Those of `known` that shell patterns name, in the order of the patterns. Raises UserError for a pattern that names none."""
     chosen: list[str] = []
-    for pattern in patterns or default:
-        found = fnmatch.filter(LABELS, pattern)
+    for pattern in patterns:
+        found = fnmatch.filter(known, pattern)
         if not found:
-            raise UserError(f"--loop {pattern}: names none of {', '.join(LABELS)}")
+            raise UserError(f"{option} {pattern}: names none of {', '.join(known)}")
         chosen += [key for key in found if key not in chosen]
     return chosen

@@ -1,5 +1,6 @@
 """Pictures in class folders, photographs or drawn ones, for benchmarks that read files or need something to learn."""
 
+import os
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from hw1.errors import UserError
 from hw1.recipe import load_recipe
 
 SUFFIXES = (".jpg", ".jpeg")
+DRAWN_PER_CLASS = 4
 
 
 def make_class_folders(photos: Path | None, num: int, side: int, target: Path) -> str:
@@ -28,18 +30,23 @@ def make_class_folders(photos: Path | None, num: int, side: int, target: Path) -
     least one of each of 100 classes. Raises UserError for a folder without pictures.
     """
     if photos is None:
-        draw_shapes(target, max(num // 100, 1), size=side)
+        draw_shapes(target, min(DRAWN_PER_CLASS, max(num // 100, 1)), size=side)
+        drawn = sorted((target / "train").glob("*/*.jpg"))
+        for number in range(len(drawn), num // 100 * 100):  # further names of the same files: drawing takes longer than reading
+            path = drawn[number % len(drawn)]
+            os.link(path, path.with_name(f"again{number}.jpg"))
         return f"generated pictures of {side} x {side} pixels"
+    classes: set[str] = set()
     for split, count in (("train", num), ("val", max(num // 8, 1))):
         found = sorted(path for path in (photos / split).rglob("*") if path.suffix.lower() in SUFFIXES)
+        found = [path for path in found if split == "train" or path.relative_to(photos / split).parts[0] in classes]
         if not found:
             raise UserError(f"{photos / split}: no JPEG files; name another folder in HW1_PHOTOS, or none to have pictures drawn")
         for index in np.random.default_rng(0).permutation(len(found))[:count]:
             path = target / split / found[index].relative_to(photos / split)
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(found[index], path)
-    for path in (target / "train").iterdir():  # every class has its folder in both splits
-        (target / "val" / path.name).mkdir(exist_ok=True)
+        classes |= {path.name for path in (target / split).iterdir()}
     return f"photographs of {photos.name}"
 
 

@@ -12,7 +12,7 @@ from benchmarks.training.tables import case_name, number
 from hw1.plots.figure import BLUE, GREEN, ORANGE, house_style, new_figure
 
 GREY, LIGHT, SKY, PURPLE, YELLOW = "#6B7075", "#9AA0A6", "#56B4E9", "#CC79A7", "#E69F00"
-GROUPS = {"faithful/": BLUE, "fast/": GREEN, "timm-fast/": YELLOW, "timm/": PURPLE, "report": GREY, "plain": GREY}
+GROUPS = {"faithful/": BLUE, "fast/": GREEN, "timm-fast/": YELLOW, "timm/": PURPLE, "report": GREY, "plain": GREY, "hw1": BLUE}
 """Colour by the beginning of a loop's key; the first that fits."""
 LINES = {
     "nchw": (":", "s"),
@@ -61,6 +61,19 @@ def draw_bars(axes: Axes, block: Mapping[str, Any], limits: Mapping[str, float] 
     axes.grid(axis="y", visible=False)
     dashed = "; dashed: roofline, fused" if limits else ""
     axes.set_title(f"{case_name(block['case'])}: images/s; ×: times timm's best; line: quartiles{dashed}", fontsize=10.0)
+
+
+def plot_inference(result: Mapping[str, Any]) -> Figure:
+    """Images/s of every way by batch size."""
+    blocks = [block for block in result["sizes"] if block["results"]]
+    with house_style():
+        figure = new_figure(8.0, 5.0)
+        axes = figure.subplots()
+        name = f"{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px" if blocks else "nothing was measured"
+        draw_growth(axes, blocks, "batch", f"{name}: images/s evaluated, by batch size")
+        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        figure.suptitle(f"Evaluation, {result['hardware']}, {result['machine']['started'][:10]}", **_TITLE)
+    return figure
 
 
 def plot_growth(result: Mapping[str, Any]) -> Figure:

@@ -12,7 +12,8 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def step_tables(result: Mapping[str, Any]) -> str:
     """`train_step`'s: one table a case, and how the cost grows."""
-    parts = [legend(result)]
+    about = "The report's loop freezes as the faithful recipe does; timm's best is the fastest of its loops here."
+    parts = [legend(result), about]
     for block in result["cases"]:
         parts += [f"**{case_name(block['case'])}**", loop_table(block), *remarks(block)]
     if "growth" in result:
@@ -27,9 +28,7 @@ def legend(result: Mapping[str, Any]) -> str:
     unfinished = "" if result["complete"] else " The run was cut off; what it had measured stands here."
     return (
         f"{result['hardware']}, {machine['started'][:10]}, {machine['threads']} threads, torch {machine['packages']['torch']}{busy}. "
-        "Medians of rounds (quartiles), in which the loops take turns; ratios are medians of those within a round. The report's loop is "
-        "compared with the faithful recipe's freezing; timm's best is the fastest of its loops here."
-        f"{unfinished}"
+        f"Medians of rounds (quartiles), in which everything takes its turn; ratios are medians of those within a round.{unfinished}"
     )
 
 
@@ -87,6 +86,57 @@ def growth_tables(growth: Mapping[str, Any]) -> list[str]:
         lines = [[label, *(f"{row['seconds'][key]:.2f}" for row in rows)] for key, label in names.items()]
         parts.append(table(["seconds by images in the data set", *(f"{row['images']:,}" for row in rows)], lines))
     return parts
+
+
+def inference_tables(result: Mapping[str, Any]) -> str:
+    """`inference`'s: images/s and memory by batch size."""
+    blocks = [block for block in result["sizes"] if block["results"]]
+    images = result["settings"]["images"]
+    about = f"An evaluation of {images} images a turn (at least one batch), with loss and top-1; timm's best is the fastest of its ways."
+    sizes = [str(block["case"]["batch"]) for block in blocks]
+    rates, ratios, memory = [], [], []
+    for key, label in (blocks[0]["labels"] if blocks else {}).items():
+        rows = [block["results"].get(key) for block in blocks]
+        rates.append([label, *(number(row["median"]) if row else "" for row in rows)])
+        ratios.append([label, *(f"{row['ratios']['timm']['ratio']:.2f}" if row and "timm" in row["ratios"] else "" for row in rows)])
+        peaks = [block["memory_mib"].get(key) for block in blocks]
+        memory.append([label, *(f"{next(iter(peak.values())):,.0f}" if peak else "" for peak in peaks)])
+    heads = {"images/s by batch size": rates, "times timm's best": ratios, "peak memory, MiB": memory}
+    name = f"**{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px**" if blocks else ""
+    tables = [table([head, *sizes], rows) for head, rows in heads.items()]
+    missing = {line for block in result["sizes"] for text in remarks(block) for line in text.splitlines()}
+    rest = [*sorted(missing), *target_lines(result.get("targets", []))]
+    return "\n\n".join([legend(result), about, name, *tables, "\n".join(rest)])
+
+
+def epoch_table(result: Mapping[str, Any]) -> str:
+    """`epoch`'s: a row a loop, the step alone beside it."""
+    block = result["epoch"]
+    rows = block["results"]
+    names = [name for name in RATIO_HEADS if any(name in row["ratios"] for row in rows.values())]
+    heads = ["epoch", "images/s", "of the step's own rate", *(RATIO_HEADS[name] for name in names), "waiting for data", "the report's run"]
+    lines = []
+    for key, row in rows.items():
+        low, high = row["quartiles"]
+        cells = [block["labels"][key], f"{number(row['median'])} ({number(low)}-{number(high)})"]
+        cells.append(f"{row['of_step']:.0%}" if "of_step" in row else "")
+        cells += [f"{row['ratios'][name]['ratio']:.2f}" if name in row["ratios"] else "" for name in names]
+        cells.append(f"{row['wait']:.1%}" if "wait" in row else "")
+        lines.append([*cells, f"{row['report_minutes']:,.0f} min" if "report_minutes" in row else ""])
+    about = (
+        f"Epochs of {block['images']} {block['pictures']}, {block['workers']} loader processes each. The report's run: 50 epochs of 20,700 "
+        "images at this rate, validation not counted."
+    )
+    parts = [legend(result), about, f"**{case_name(block['case'])}**", table(heads, lines)]
+    if script := block.get("timm_script"):
+        rates = "; ".join(f"{flags}: {rate:.0f}" for flags, rate in script["flags"].items())
+        ours = "; ".join(f"{rate:.0f}" for rate in script["hw1_unfrozen"])
+        parts.append(
+            f"timm's own train.py ({script['version'] or 'installed timm'}), which trains all layers, images/s of its last epoch: {rates}. "
+            f"hw1 with nothing frozen, between its runs: {ours}"
+            + (f"; {script['ratio']:.2f} times its best." if "ratio" in script else ".")
+        )
+    return "\n\n".join([*parts, *remarks(block)])
 
 
 def check_table(result: Mapping[str, Any]) -> str:
