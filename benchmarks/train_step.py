@@ -70,7 +70,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
     from benchmarks.training.device import open_device
     from benchmarks.training.growth import measure_growth
     from benchmarks.training.loops import LABELS, choose
-    from benchmarks.training.measure import Amounts, CaseBench, targets
+    from benchmarks.training.measure import Amounts, CaseBench, targets_of
     from benchmarks.training.plots import plot_growth, plot_steps
     from benchmarks.training.tables import step_tables
     from hw1.plots.figure import save_figure
@@ -85,7 +85,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
             blocks.append(bench.block)
             bench.run()
             bench.close()
-        bench.block["targets"] = targets(bench.block, device)
+        bench.block["targets"] = targets_of(bench.block, device.type == "cuda")
         file.save()
         save_figure(plot_steps(file.content), file.path.with_suffix(".png"))
     if args.growth:

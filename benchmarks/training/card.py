@@ -1,20 +1,21 @@
 """What the device can do: bytes a second of a copy, products a second, convolutions in both layouts; and where a step's time goes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.autograd import DeviceType
 
-from benchmarks.training.case import Case, make_batches
+from benchmarks.training.case import Case
 from benchmarks.training.device import synchronize, use_default_kernels
-from benchmarks.training.loops import build_loop
+from benchmarks.training.loops import Loop
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.peers import build_frozen_model
 from benchmarks.training.roofline import Rates
 from hw1.config import TrainConfig
+from hw1.data.batch import Batch
 from hw1.device import amp_dtype
 
 TOP = 10
@@ -140,13 +141,10 @@ def layout_sums(rows: list[dict[str, Any]]) -> dict[str, dict[str, Passes]]:
     return sums
 
 
-def profile_kernels(case: Case, key: str, device: torch.device, steps: int = 3) -> list[dict[str, Any]]:
-    """The `TOP` most expensive kernels (on the CPU: operators) of loop `key`: calls and microseconds a step, share of all of them."""
-    loop = build_loop(key, case, device)
-    batches = make_batches(case, device, channels_last=loop.channels_last)
+def profile_kernels(loop: Loop, batches: Sequence[Batch], device: torch.device, steps: int = 3) -> list[dict[str, Any]]:
+    """The `TOP` most expensive kernels (on the CPU: operators) of a warm loop: calls and microseconds a step, share of all of them."""
     loop.begin()
-    for _ in range(5):
-        loop.step(batches[0])
+    loop.step(batches[0])
     synchronize(device)
     is_cuda = device.type == "cuda"
     activities = [torch.profiler.ProfilerActivity.CUDA if is_cuda else torch.profiler.ProfilerActivity.CPU]

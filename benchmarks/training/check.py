@@ -1,6 +1,7 @@
 """Do our variants train as plain FP32 PyTorch does? Gradients of every parameter, loss curves, and the same bits twice."""
 
 import multiprocessing
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,7 +18,7 @@ from benchmarks.training.ours import OurLoop, recipe_of
 from benchmarks.training.peers import build_frozen_model
 from hw1.config import TrainConfig
 from hw1.data.batch import Batch
-from hw1.device import amp_dtype, autocast_of
+from hw1.device import amp_dtype, autocast_of, set_determinism
 
 NOTHING_DRAWN = ("mixup.prob=0.0", "model.drop_layer3=0.0", "model.drop_rate=0.0")
 LR = 100.0
@@ -30,16 +31,27 @@ Gradients = dict[str, Tensor]
 Block = dict[str, Any]
 
 
-def check_case(case: Case, keys: Sequence[str], device: torch.device, steps: int, blocks: list[Block], save: Callable[[], None]) -> None:
-    """Appends to `blocks` what was found for one case, and saves after every finding."""
-    keys = [key for key in keys if ours.why_not(key, device) is None]
-    block: Block = {"case": case.describe(), "gradients": {}, "curves": {}, "same_bits": {}}
+def check_case(
+    case: Case, keys: Sequence[str], device: torch.device, steps: int, blocks: list[Block], save: Callable[[], None], *,
+    until: float = float("inf"),
+) -> None:  # fmt: skip
+    """Appends to `blocks` what was found for one case, and saves after every finding.
+
+    What has not begun at `until` (`time.perf_counter`; gradients at half of the time until then) is left out; `left_out` names it.
+    """
+    start = time.perf_counter()
+    reasons = {key: ours.why_not(key, device) for key in keys}
+    left_out = {key: reason for key, reason in reasons.items() if reason}
+    block: Block = {"case": case.describe(), "left_out": left_out, "gradients": {}, "curves": {}, "same_bits": {}}
     blocks.append(block)
+    keys = [key for key in keys if key not in left_out]
     use_default_kernels()
-    check_gradients(case, keys, device, block["gradients"], save)
-    compare_curves(case, keys, device, steps, block["curves"], save)
+    late = check_gradients(case, keys, device, block["gradients"], save, until=(start + until) / 2)
+    left_out |= dict.fromkeys(late, "no time was left")
+    compare_curves(case, [key for key in keys if key not in late], device, steps, block["curves"], save, until=until)
     for key in [key for key in ("faithful/nhwc", "fast/graph", "fast/nhwc") if key in keys][:2]:
-        block["same_bits"][key] = same_bits_apart(case, key) if device.type == "cuda" else same_bits(case, key, device.type)
+        if time.perf_counter() < until:
+            block["same_bits"][key] = same_bits_apart(case, key) if device.type == "cuda" else same_bits(case, key, device.type)
         save()
 
 
@@ -57,8 +69,10 @@ def verdict(blocks: Sequence[Block]) -> list[str]:
     return wrong
 
 
-def check_gradients(case: Case, keys: Sequence[str], device: torch.device, found: Block, save: Callable[[], None]) -> None:
-    """Per variant one row for a whole batch and one for a smaller, odd one, as at the end of an epoch.
+def check_gradients(
+    case: Case, keys: Sequence[str], device: torch.device, found: Block, save: Callable[[], None], *, until: float = float("inf")
+) -> list[str]:
+    """Per variant one row for a whole batch and one for a smaller, odd one, as at the end of an epoch; returns those not begun by `until`.
 
     The reference is autograd of the plain model in FP32 and NCHW on the CPU. What rounding costs is measured on the plain model, eager, in
     NHWC on the device, under autocast where that computes in bf16: a variant may be off by three times as much, and by `FLOOR_OVERALL`
@@ -67,7 +81,9 @@ def check_gradients(case: Case, keys: Sequence[str], device: torch.device, found
     cpu, dtype = torch.device("cpu"), amp_dtype(TrainConfig(), device)
     sizes = sorted({case.batch, case.batch * 2 // 3 | 1}, reverse=True)
     references: dict[tuple[str, int], tuple[Gradients, Block]] = {}
-    for key in keys:
+    for number, key in enumerate(keys):
+        if time.perf_counter() > until:
+            return list(keys[number:])
         freezing = freezing_of(key)
         found[key] = rows = []
         loop = OurLoop(case, key, device, [*NOTHING_DRAWN, *PLAIN_DESCENT])
@@ -86,6 +102,7 @@ def check_gradients(case: Case, keys: Sequence[str], device: torch.device, found
             save()
         del loop
         release_memory(device)
+    return []
 
 
 def step_gradients(loop: OurLoop, batch: Batch, repeats: int) -> list[Gradients]:
@@ -128,6 +145,7 @@ def errors(gradients: Gradients, reference: Gradients) -> Block:
 def same_bits(case: Case, key: str, device_name: str, steps: int = 10) -> bool:
     """Whether two trainings with `train.deterministic` end in the same bits."""
     device = open_device(device_name)
+    set_determinism(True)
     states = []
     for _ in range(2):
         loop = OurLoop(case, key, device, ["train.deterministic=true"])

@@ -1,6 +1,7 @@
 """Loss curves of our variants beside that of a plain FP32 loop, on the same batches with the same Mixup."""
 
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,22 +29,26 @@ NUDGE = 1e-6
 
 
 def compare_curves(
-    case: Case, keys: Sequence[str], device: torch.device, steps: int, found: dict[str, Any], save: Callable[[], None]
-) -> None:
+    case: Case, keys: Sequence[str], device: torch.device, steps: int, found: dict[str, Any], save: Callable[[], None], *,
+    until: float = float("inf"),
+) -> None:  # fmt: skip
     """Losses of `steps` steps: for each freezing the plain loop's and, as a yardstick, those of the same loop from weights that differ by
     a millionth; then each variant's. A variant may be three times the yardstick away from the plain curve, and `FLOOR` in any case.
+    Variants not begun by `until` have no curve.
     """
     batches = read_batches(case, device, NUM_BATCHES, _photos())
     losses: dict[str, list[float]] = {}
     found |= {"smoothing": SMOOTHING, "losses": losses, "differences": {}}
     for freezing in FREEZING:
         mine = [key for key in keys if key.startswith(f"{freezing}/")]
-        if not mine:
+        if not mine or time.perf_counter() > until:
             continue
         losses[f"plain, {freezing}"] = plain = plain_losses(case, freezing, batches, device, steps)
         losses[f"plain nudged, {freezing}"] = nudged = plain_losses(case, freezing, batches, device, steps, nudge=NUDGE)
         yardstick = distance(nudged, plain)
         for key in mine:
+            if time.perf_counter() > until:
+                return
             losses[key] = variant_losses(case, key, batches, device, steps)
             apart = distance(losses[key], plain)
             limit = max(FLOOR, 3 * yardstick)
@@ -54,6 +59,11 @@ def compare_curves(
 def plain_losses(case: Case, freezing: str, batches: Sequence[Batch], device: torch.device, steps: int, nudge: float = 0.0) -> list[float]:
     """A loop in FP32, eager, NCHW, with torch's plain AdamW."""
     use_default_kernels()
+    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+        return _plain_losses(case, freezing, batches, device, steps, nudge)
+
+
+def _plain_losses(case: Case, freezing: str, batches: Sequence[Batch], device: torch.device, steps: int, nudge: float) -> list[float]:
     recipe = recipe_of(case, f"{freezing}/nchw", SETTINGS)
     model = build_frozen_model(recipe, case.num_classes, device, channels_last=False)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]

@@ -71,7 +71,7 @@ def _measure(
     turns: dict[str, Turn] = {}
     try:
         for key in keys:
-            if reason := _why_not(key, case, device):
+            if reason := _why_not(key, case, device) or ("no time was left" if time.perf_counter() > until else None):
                 block["left_out"][key] = reason
                 continue
             print(f"{case}: building epochs of {key}", file=sys.stderr, flush=True)

@@ -22,6 +22,7 @@ LINES = {
     "graph": ("-", "*"),
     "graphs": ("-", "*"),
 }
+TITLE: dict[str, Any] = {"x": 0.02, "ha": "left", "fontsize": 12.0, "fontweight": "bold"}
 
 
 def plot_steps(result: Mapping[str, Any]) -> Figure:
@@ -33,11 +34,8 @@ def plot_steps(result: Mapping[str, Any]) -> Figure:
         axes = figure.subplots(max(len(blocks), 1), 1, squeeze=False, gridspec_kw={"height_ratios": heights})[:, 0]
         for place, block in zip(axes, blocks, strict=False):
             draw_bars(place, block)
-        figure.suptitle(f"A training step, {result['hardware']}, {result['machine']['started'][:10]}", **_TITLE)
+        figure.suptitle(f"A training step, {result['hardware']}, {result['machine']['started'][:10]}", **TITLE)
     return figure
-
-
-_TITLE: dict[str, Any] = {"x": 0.02, "ha": "left", "fontsize": 12.0, "fontweight": "bold"}
 
 
 def draw_bars(axes: Axes, block: Mapping[str, Any], limits: Mapping[str, float] | None = None) -> None:
@@ -72,7 +70,7 @@ def plot_inference(result: Mapping[str, Any]) -> Figure:
         name = f"{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px" if blocks else "nothing was measured"
         draw_growth(axes, blocks, "batch", f"{name}: images/s evaluated, by batch size")
         figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
-        figure.suptitle(f"Evaluation, {result['hardware']}, {result['machine']['started'][:10]}", **_TITLE)
+        figure.suptitle(f"Evaluation, {result['hardware']}, {result['machine']['started'][:10]}", **TITLE)
     return figure
 
 
@@ -90,7 +88,7 @@ def plot_growth(result: Mapping[str, Any]) -> Figure:
         handles, labels = fullest.get_legend_handles_labels()
         figure.legend(handles, labels, loc="outside lower left", ncols=2)
         title = f"How the cost of training grows, {result['hardware']}, {result['machine']['started'][:10]}"
-        figure.suptitle(title, **_TITLE)
+        figure.suptitle(title, **TITLE)
     return figure
 
 
@@ -147,7 +145,7 @@ def plot_check(result: Mapping[str, Any]) -> Figure:
             for place, freezing in zip(row, ("faithful", "fast"), strict=True):
                 draw_curves(place, block["curves"]["losses"], freezing)
                 place.set_title(f"{block['case']['model']}, {freezing}", fontsize=10.0)
-        figure.suptitle(f"Loss of our variants on plain FP32's, {result['hardware']}", **_TITLE)
+        figure.suptitle(f"Loss of our variants on plain FP32's, {result['hardware']}", **TITLE)
     return figure
 
 

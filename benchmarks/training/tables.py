@@ -47,7 +47,7 @@ def loop_table(block: Mapping[str, Any], limits: Mapping[str, float] | None = No
         if limits:
             cells.append(f"{row['median'] / limits['fast' if 'fast' in key else 'faithful']:.0%}")
         memory = block["memory_mib"].get(key, {})
-        cells.append(f"{next(iter(memory.values())):,.0f}" if memory else "")
+        cells.append(" / ".join(f"{value:,.0f}" for value in memory.values()))
         seconds = block.get("warmup_seconds", {}).get(key)
         lines.append([*cells, "" if seconds is None else f"{seconds:.1f}"])
     return table(heads, lines)
@@ -103,7 +103,7 @@ def inference_tables(result: Mapping[str, Any]) -> str:
         memory.append([label, *(f"{next(iter(peak.values())):,.0f}" if peak else "" for peak in peaks)])
     heads = {"images/s by batch size": rates, "times timm's best": ratios, "peak memory, MiB": memory}
     name = f"**{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px**" if blocks else ""
-    tables = [table([head, *sizes], rows) for head, rows in heads.items()]
+    tables = [table([head, *sizes], rows) for head, rows in heads.items() if any(cell for row in rows for cell in row[1:])]
     missing = {line for block in result["sizes"] for text in remarks(block) for line in text.splitlines()}
     rest = [*sorted(missing), *target_lines(result.get("targets", []))]
     return "\n\n".join([legend(result), about, name, *tables, "\n".join(rest)])

@@ -33,7 +33,7 @@ def find_script(checkout: Path) -> Path:
 
 
 def arguments(case: Case, files: Files, device: torch.device, flags: str, output: Path) -> list[str]:
-    """The command line of train.py that says what the recipe says, but for freezing and rotation, which it lacks. `flags`: a key of TIMM."""
+    """The command line of train.py that says what the recipe says, but for freezing and rotation, which it lacks; `flags` of TIMM."""
     recipe = recipe_of(case, "faithful/nhwc")
     aug, optim, chosen = recipe.aug, recipe.optim, TIMM[flags]
     words: list[Any] = ["--data-dir", files.root, "--train-split", "train", "--val-split", "val", "--output", output]

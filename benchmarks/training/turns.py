@@ -24,13 +24,14 @@ class LoopTurn:
         self.loop = loop
         self.device = device
         self.steps = 1
-        self._batches = cycle(batches)
+        self.batches = batches
+        self._next = cycle(batches)
 
     def __call__(self) -> int:
         self.loop.begin()
         images = 0
         for _ in range(self.steps):
-            batch = next(self._batches)
+            batch = next(self._next)
             self.loop.step(batch)
             images += len(batch.label)
         synchronize(self.device)
