@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 class ChildRunner:
     """Runs one command after the other; a SIGINT or SIGTERM to this process reaches the child, which then decides when it ends.
 
-    `signum` is the first signal received, or None.
+    `signum` is the first signal received, or passed to `stop`, or None.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class ChildRunner:
     def run(self, command: Sequence[str]) -> int:
         """Waits for the command to end and returns its exit code, or minus the number of the signal that killed it.
 
-        It gets no standard input and shares stdout and stderr. It is asked to end, by SIGTERM, when this process ends first, be it by
-        SIGKILL (Linux only; elsewhere it runs on).
+        It gets no standard input and shares stdout and stderr. It is asked to end, by SIGTERM, when this process, or the thread that
+        called this, ends first, be it by SIGKILL (Linux only; elsewhere it runs on).
         """
         self._child = _start(command)
         if self.signum is not None:  # received before there was a child to tell
@@ -35,11 +35,15 @@ class ChildRunner:
         self._child = None
         return code
 
-    def _receive(self, signum: int, frame: FrameType | None) -> None:
+    def stop(self, signum: int) -> None:
+        """Asks the child, and any that is started from now on, to end; another thread may call it while `run` waits."""
         self.signum = self.signum or signum
-        if self._child:
+        if child := self._child:
             # SIGTERM for either: it means the same to a training run, and in a Python that still starts up SIGINT is a traceback.
-            self._child.terminate()
+            child.terminate()
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        self.stop(signum)
 
     @contextmanager
     def listening(self) -> Iterator["ChildRunner"]:
