@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw1.child import ChildRunner
-from hw1.cluster import LOCAL, carry_out_on_ray, check_options
+from hw1.cluster.connection import LOCAL, check_options
+from hw1.cluster.supervisor import carry_out_on_ray
 from hw1.errors import Interrupted, run_command
 from hw1.logs import say
 from hw1.plan import PlannedRun, check_data, conclude, describe, format_seconds, make_plan, print_plan, seconds_left, train
@@ -20,7 +21,7 @@ EXIT_CODES = (
     "carried out), 130/143 interrupted (SIGINT/SIGTERM), state saved"
 )
 
-RAY_HELP = "carry it out on a Ray cluster: auto, HOST:PORT or ray://HOST:PORT; without ADDRESS on this machine, its GPUs side by side"
+RAY_HELP = "carry it out on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:

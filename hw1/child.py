@@ -66,11 +66,16 @@ def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*wrapper, *command], stdin=subprocess.DEVNULL, process_group=0)
 
 
-def _become(parent: int, command: list[str]) -> None:
-    """Turns this process into the command, with the request (kept by exec) to be sent SIGTERM when its parent ends."""
+def end_with_parent(signum: int) -> None:
+    """Has this process sent the signal when its parent ends (Linux only), and after exec too."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
-        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signum))
+
+
+def _become(parent: int, command: list[str]) -> None:
+    """Turns this process into the command, which is asked to end when its parent does."""
+    end_with_parent(signal.SIGTERM)
     if os.getppid() == parent:  # else it ended before the request was made
         os.execv(command[0], command)
 

@@ -27,7 +27,8 @@ run = RunFolder.of(recipe)
 name, status = recipe.run.name, find_status(run, recipe)
 
 def note(**facts):
-    facts = {"name": name, "seed": recipe.seed, "pid": os.getpid(), "status": status, "argv": sys.argv[1:], **facts}
+    cores = os.environ.get("HW1_CORES"), os.environ.get("OMP_NUM_THREADS")
+    facts = {"name": name, "seed": recipe.seed, "pid": os.getpid(), "status": status, "argv": sys.argv[1:], "cores": cores, **facts}
     with open("started.jsonl", "a") as file:
         file.write(json.dumps(facts) + "\\n")
 
@@ -113,7 +114,7 @@ class Ablation:
         return int(started()[count - 1]["pid"])
 
     def end(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=60)
+        _, err = self.process.communicate(timeout=240)
         return self.process.returncode, err
 
 
@@ -130,8 +131,7 @@ def ablations() -> Iterator[Callable[..., Ablation]]:
     for ablation in begun:
         ablation.process.kill()
         ablation.process.communicate()
-    for line in started():
-        assert not is_alive(line["pid"]), "an orphan"
+    wait_until(lambda: not any(is_alive(line["pid"]) for line in started()))  # no orphans
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
