@@ -1,5 +1,6 @@
 """What a run was made with: versions, hardware, code. No torch, no secrets (neither environment variables nor command lines)."""
 
+import hashlib
 import os
 import platform
 import subprocess
@@ -34,6 +35,15 @@ def git_state() -> dict[str, Any] | None:
         return None
     commit = _git("rev-parse", "HEAD")
     return {"commit": commit, "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))} if commit else None
+
+
+def code_digest() -> str:
+    """SHA-256 of the Python files of this checkout that training runs, for machines that may have no git."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in [package.parent / "train.py", *sorted(package.rglob("*.py"))]:
+        digest.update(f"{path.relative_to(package.parent)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _cpu_name() -> str:

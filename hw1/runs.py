@@ -145,6 +145,17 @@ class RunFolder:
                 raise UserError(f"{self.path}: {what}") from None
             yield
 
+    def is_locked(self) -> bool:
+        """Whether another process, on any machine that shares the folder, is training this run."""
+        try:
+            with open(self.path / ".lock", "rb") as file:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+        return False
+
 
 def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
     """Compares the run folder with the recipe; reads only. With `overwrite` a run in it counts as not there.
