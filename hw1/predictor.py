@@ -17,7 +17,7 @@ from hw1.averaging import TestTimeViews, Tta
 from hw1.calibration import confidences, scale
 from hw1.checkpoint import load_newest, load_weights
 from hw1.config import Recipe
-from hw1.data.folders import ClassMap, ImageSet
+from hw1.data.images import ClassMap, ImageSet
 from hw1.data.loaders import build_eval_loader
 from hw1.data.workers import limit_threads
 from hw1.device import amp_dtype, autocast_of, pick_device

@@ -11,7 +11,7 @@ from pathlib import Path
 from hw1.errors import RunError
 from hw1.files import cache_folder, write_atomic
 
-Stamp = list[int]  # size, bytes, and time of the last change, ns
+Stamp = list[int]  # size, bytes, and time of the last change, ns; what else tells one content from another, of an archive's members
 
 
 def take_stamp(path: str) -> Stamp | None:
@@ -33,9 +33,12 @@ def load_checked(checked_by: str) -> dict[str, Stamp]:
 
 
 def save_checked(checked_by: str, good: dict[str, Stamp]) -> None:
-    """Adds `good` to the memory and drops the files of folders that are gone. Of two processes that save at once one may be forgotten."""
+    """Adds `good` to the memory and drops the files of folders, and of archives, that are gone.
+
+    Of two processes that save at once one may be forgotten.
+    """
     files = {**load_checked(checked_by), **good}
-    is_there = {folder: os.path.isdir(folder) for folder in {os.path.dirname(path) for path in files}}
+    is_there = {folder: os.path.exists(folder) for folder in {os.path.dirname(path) for path in files}}
     files = {path: stamp for path, stamp in files.items() if is_there[os.path.dirname(path)]}
     memory = _memory_file()
     with contextlib.suppress(OSError, RunError):
