@@ -34,6 +34,7 @@ class Rows:
         self._changed = max((stamp[1] for table in tables if (stamp := take_stamp(table))), default=0)
         self.root = Path(self._table).parent
         self.names = tuple(f"{split}/{row:06d}" for row in range(len(dataset)))
+        self.has_images = any(self._sizes) or any(self._paths or ())
 
     def read(self, name: str) -> bytes:
         row = self._row(name)

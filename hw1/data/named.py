@@ -240,6 +240,9 @@ def _open_hfds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Name
         )
     reader = made.reader
     archive = Rows(reader.dataset, reader.image_key, split)
+    if not archive.has_images:  # a column that is not there is one of empty cells by now
+        others = ", ".join(name for name in reader.dataset.column_names if name != reader.image_key)
+        raise UserError(f"data.input_key: {config.dataset} has no images in {reader.image_key}; it has {others}")
     labels = None
     if reader.label_key in reader.dataset.column_names:
         found = list(reader.iter_targets())
@@ -247,7 +250,7 @@ def _open_hfds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Name
             raise UserError(f"data.target_key: {config.dataset}: {reader.label_key} holds no integers, but {wrong[0]!r}")
         labels = np.array([-1 if label is None else label for label in found], np.int64)
     elif config.target_key is not None:
-        raise UserError(f"data.target_key: {config.dataset} has no {reader.label_key}, but {', '.join(reader.dataset.column_names)}")
+        raise UserError(f"data.target_key: {config.dataset} has no {reader.label_key}; it has {', '.join(reader.dataset.column_names)}")
     names = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get)) or None
     return ImageSet(archive.root, archive.names, labels, 0, archive), names
 

@@ -124,8 +124,8 @@ def _index(path: Path, image_fields: Sequence[str], label_field: str | None) -> 
             with tarfile.open(fileobj=file, mode="r:") as tar:
                 groups = list(_group(path, tar))
                 file.seek(tar.offset)
-                if file.read(tarfile.BLOCKSIZE).strip(b"\0"):  # tarfile takes a header that it cannot read for the end
-                    raise tarfile.ReadError(f"damaged at byte {tar.offset:,}")
+                if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile takes a header that it cannot read for the end
+                    raise tarfile.ReadError(f"cut off or damaged at byte {tar.offset:,}")
             samples = [_sample(path, file, group, image_fields, label_field) for group in groups]
     except tarfile.TarError as error:
         raise UserError(f"data.root: {printable(path)}: no whole tar file: {error}") from None
