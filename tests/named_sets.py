@@ -104,7 +104,7 @@ def write_food101(root: Path, names: Sequence[str] = ("baklava", "apple_pie")) -
 
 
 def write_flowers102(root: Path, num: int = 12) -> dict[str, tuple[str, str]]:
-    """torchvision's layout of the Oxford flowers, of three classes; returns the names and MD5 sums of its lists, as torchvision keeps them."""
+    """torchvision's layout of the Oxford flowers, of three classes; returns what torchvision knows of its lists: names and MD5 sums."""
     from scipy.io import savemat
     from torchvision.datasets.utils import calculate_md5
 

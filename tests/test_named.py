@@ -109,7 +109,9 @@ def test_a_set_that_decodes_by_itself_is_read_from_its_files(tmp_path):
 
     data = opened(write_pets(tmp_path), "torch/oxford_iiit_pet", train_split="trainval", val_split="test")
     assert data.classes.names == tuple(OxfordIIITPet(tmp_path).classes) == ("Abyssinian", "Great Pyrenees")
-    assert data.train.files == tuple(f"oxford-iiit-pet/images/{name}_{n}.jpg" for name in ("Abyssinian", "great_pyrenees") for n in range(3))
+    assert data.train.files == tuple(
+        f"oxford-iiit-pet/images/{name}_{n}.jpg" for name in ("Abyssinian", "great_pyrenees") for n in range(3)
+    )
     assert labels(data.val) == [label for _, label in OxfordIIITPet(tmp_path, "test")]
 
 
@@ -269,7 +271,9 @@ def test_what_is_wrong_with_shards(tmp_path, folder_of_classes):
     assert problems(root, "wds/x") == (f"data.root: {root}: train is said to have 13 samples, its shards hold 12",)
     for place in ("https://host/x", "pipe:cat x", "s3://x/y"):
         assert problems(place, "wds/x")[0].startswith(f"data.root: {place}: shards are read from disk")
-    assert problems(root, "wds/x", train_split="pipe:cat x.tar")[0].startswith("data.train_split: pipe:cat x.tar: shards are read from disk")
+    assert problems(root, "wds/x", train_split="pipe:cat x.tar")[0].startswith(
+        "data.train_split: pipe:cat x.tar: shards are read from disk"
+    )
     assert problems(tmp_path / "none", "wds/x") == (f"data.root: {tmp_path}/none: no such folder",)
 
 

@@ -40,6 +40,9 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
     data = opened(base / "shapes")
     test = [path.read_bytes() for path in sorted((base / "shapes/test").glob("*.jpg"))]
     shards, table = write_shards(base / "shards", data, test), write_parquet(base / "table", data, test)
+    (base / "cache").mkdir()
+    for root in (shards, base / "cache"):  # what classes that are integers are called on pictures
+        shutil.copy(base / "shapes/class_names.json", root)
     return {
         "folder": [f"data.root={base / 'shapes'}"],
         "wds": [f"data.root={shards}", "data.dataset=wds/shapes"],
@@ -49,7 +52,9 @@ def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recipe(tmp_path_factory.mktemp("recipe"), Path("nowhere"))
+    path = write_recipe(tmp_path_factory.mktemp("recipe"), Path("nowhere"))
+    path.write_text(path.read_text().replace("resnet18_cbam", "resnet18_half_cbam"))
+    return path
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +150,10 @@ def test_equal_images_in_both_splits_are_seen(tmp_path, kind):
     shutil.copy(root / "train/1/3.jpg", root / "val/0/1.jpg")
     data = opened(root)
     if kind == "wds":
-        ours, names = opened(write_shards(tmp_path / "shards", data), "wds/x"), ("validation-000.tar/validation/00001.jpg", "train-001.tar/train/00007.jpg")
+        ours, names = (
+            opened(write_shards(tmp_path / "shards", data), "wds/x"),
+            ("validation-000.tar/validation/00001.jpg", "train-001.tar/train/00007.jpg"),
+        )
     else:
         ours, names = opened(tmp_path / "cache", f"hfds/{write_parquet(tmp_path / 'table', data)}"), ("validation/000001", "train/000007")
     assert find_equal_files(ours) == find_equal_files(data) == [(7, 1)]
@@ -173,7 +181,14 @@ def test_metrics_and_predictions_are_those_of_the_folder(finished):
 @pytest.mark.parametrize(("kind", "workers"), [("wds", 2), ("hfds", 0)])
 def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kind, workers):
     """kill -9 in the second epoch, at another number of loader processes; then the same command to the end."""
-    arguments = (recipe, *copies[kind], f"run.name={kind}", f"run.dir={tmp_path}", f"data.num_workers={workers}", "checkpoint.every_steps=1")
+    arguments = (
+        recipe,
+        *copies[kind],
+        f"run.name={kind}",
+        f"run.dir={tmp_path}",
+        f"data.num_workers={workers}",
+        "checkpoint.every_steps=1",
+    )
     folder = tmp_path / kind / "seed5"
     last = folder / "checkpoints/last.pt"
     process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
@@ -184,47 +199,62 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
     result = run("train.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert "continues in epoch" in result.stderr
-    assert_equal(
-        torch.load(last, weights_only=True), torch.load(finished[kind] / "checkpoints/last.pt", weights_only=True), but=TIMES
-    )
+    assert_equal(torch.load(last, weights_only=True), torch.load(finished[kind] / "checkpoints/last.pt", weights_only=True), but=TIMES)
     assert rows_without_times(folder) == rows_without_times(finished[kind])
 
 
-@pytest.mark.parametrize("kind", ["wds", "hfds"])
-def test_the_runs_own_split_and_the_sets_are_evaluated_alike(finished, kind):
-    """As the folder is, and as training logged it; with the pictures on the page."""
-    found = []
-    for folder, split in ((finished["folder"], "val"), (finished[kind], "val"), (finished[kind], "validation")):
-        result = run("validate.py", folder, "--split", split)
+@pytest.fixture(scope="module")
+def evaluated(finished: dict[str, Path]) -> Path:
+    """What there is of the folder's run, evaluated and predicted with."""
+    for split in ("val", "test"):
+        result = run("validate.py", finished["folder"], "--split", split)
         assert result.returncode == 0, result.stderr
-        found.append(json.loads((folder / "eval" / split / "metrics.json").read_text()))
-    assert found[0] == found[1] == found[2]
-    row = rows_without_times(finished[kind])[found[0]["epoch"] - 1]
-    assert (found[0]["top1"], found[0]["loss"]) == (row["val_top1"], row["val_loss"])
-    written = {path.name for path in (finished[kind] / "eval/validation").iterdir()}
-    assert {"index.html", "worst.png", "attention.png", "per_class.csv"} <= written
-    with open(finished[kind] / "eval/val/worst.csv") as file:
+    return finished["folder"] / "eval"
+
+
+@pytest.mark.parametrize(("kind", "split"), [("wds", "val"), ("hfds", "validation")])
+def test_the_runs_own_split_and_the_sets_are_evaluated_alike(finished, evaluated, kind, split):
+    """As the folder is, and as training logged it; with the pictures on the page."""
+    result = run("validate.py", finished[kind], "--split", split)
+    assert result.returncode == 0, result.stderr
+    ours, theirs = finished[kind] / "eval" / split, evaluated / "val"
+    metrics = json.loads((ours / "metrics.json").read_text())
+    assert metrics == json.loads((theirs / "metrics.json").read_text())
+    row = rows_without_times(finished[kind])[metrics["epoch"] - 1]
+    assert (metrics["top1"], metrics["loss"]) == (row["val_top1"], row["val_loss"])
+    assert {path.name for path in ours.iterdir()} == {path.name for path in theirs.iterdir()}
+    for name in ("per_class.csv", "confused.csv", "worst.png", "attention.png"):
+        assert (ours / name).read_bytes() == (theirs / name).read_bytes(), name
+    with open(ours / "worst.csv") as file:
         names = {line["file"] for line in csv.DictReader(file)}
     assert names == set(np.load(finished[kind] / "val_predictions.npz")["files"].tolist())
-    with open(finished["folder"] / "eval/val/per_class.csv") as a, open(finished[kind] / "eval/val/per_class.csv") as b:
-        assert a.read() == b.read()
 
 
-@pytest.mark.parametrize("kind", ["wds", "hfds"])
-def test_an_unlabelled_split_is_predicted(finished, kind):
-    labels = []
-    for each in ("folder", kind):
-        result = run("validate.py", finished[each], "--split", "test")
-        assert result.returncode == 0, result.stderr
-        with open(finished[each] / "eval/test/prediction.csv") as file:
-            rows = list(csv.DictReader(file))
-        labels.append([row["pred_label"] for row in rows])
-    assert labels[0] == labels[1]
-    assert [rows[0]["image_name"], rows[99]["image_name"]] == (["00000", "00099"] if kind == "wds" else ["000000", "000099"])
-    result = run("validate.py", finished[kind], "--split", "test", "--full-names")
+@pytest.mark.parametrize(("kind", "names"), [("wds", ["00000", "00099"]), ("hfds", ["000000", "000099"])])
+def test_an_unlabelled_split_is_predicted(finished, evaluated, kind, names):
+    result = run("validate.py", finished[kind], "--split", "test")
     assert result.returncode == 0, result.stderr
-    first = (finished[kind] / "eval/test/prediction.csv").read_text().splitlines()[1].split(",")[0]
-    assert first == ("test-000.tar/test/00000.jpg" if kind == "wds" else "test/000000")
+    ours, theirs = (predicted(folder / "test/prediction.csv") for folder in (finished[kind] / "eval", evaluated))
+    assert [label for _, label in ours] == [label for _, label in theirs]
+    assert [ours[0][0], ours[99][0]] == names
+
+
+def test_members_of_the_same_name_in_two_shards_keep_it_whole(finished, copies):
+    for shard in ("test-000.tar", "copy-000.tar"):
+        shutil.copy(Path(copies["wds"][0].partition("=")[2]) / "test-000.tar", finished["wds"].parent / shard)
+    arguments = ("validate.py", finished["wds"], f"data.root={finished['wds'].parent}", "--split", "{test,copy}-000.tar")
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert "test-000.tar/test/00000.jpg and copy-000.tar/test/00000.jpg share the name '00000'" in result.stderr
+    result = run(*arguments, "--full-names")
+    assert result.returncode == 0, result.stderr
+    rows = predicted(finished["wds"] / "eval/_test_copy_-000.tar/prediction.csv")
+    assert [rows[0][0], rows[-1][0]] == ["test-000.tar/test/00000.jpg", "copy-000.tar/test/00006.jpg"]
+
+
+def predicted(path: Path) -> list[tuple[str, str]]:
+    with open(path) as file:
+        return [(row["image_name"], row["pred_label"]) for row in csv.DictReader(file)]
 
 
 def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished, tmp_path):
@@ -246,7 +276,8 @@ def test_shards_may_move(finished, copies, recipe, tmp_path):
     result = run("train.py", recipe, *moved, f"run.dir={tmp_path / 'runs'}", "train.epochs=3")
     assert result.returncode == 0, result.stderr
     assert "continues in epoch 3" in result.stderr
-    (tmp_path / "elsewhere/train-003.tar").write_bytes((root / "train-004.tar").read_bytes())
+    for here, there in ((3, 4), (4, 3)):
+        shutil.copy(root / f"train-00{there}.tar", tmp_path / f"elsewhere/train-00{here}.tar")
     result = run("train.py", recipe, *moved, f"run.dir={tmp_path / 'runs'}", "train.epochs=4")
     assert result.returncode == 2
     assert f"the images in {tmp_path / 'elsewhere'} have changed since" in result.stderr
@@ -269,8 +300,8 @@ def test_mistakes_come_before_anything_is_written(recipe, tmp_path):
 def test_classes_keep_the_names_of_the_set(recipe, tmp_path):
     """Food-101's layout, cut to two classes, through a training and a prediction."""
     write_food101(tmp_path / "food")
-    overrides = (f"data.root={tmp_path / 'food'}", "data.dataset=torch/food101", "data.val_split=test", f"run.dir={tmp_path}", "train.epochs=1")
-    result = run("train.py", recipe, *overrides)
+    overrides = ("data.dataset=torch/food101", f"data.root={tmp_path / 'food'}", "data.val_split=test", f"run.dir={tmp_path}")
+    result = run("train.py", recipe, *overrides, "train.epochs=1")
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "tiny/seed5"
     assert torch.load(folder / "checkpoints/last.pt", weights_only=True)["classes"] == ["apple_pie", "baklava"]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 from named_sets import jpeg, labels
-from PIL import Image
 
 from hw1.data import shards
 from hw1.data.decode import read_image
@@ -112,7 +111,9 @@ def test_pictures_and_labels_are_those_of_timms_reader(tmp_path):
 
 
 def test_what_has_no_image_or_label_is_passed_over(tmp_path):
-    write_tar(tmp_path / "x.tar", ("a.jpg", jpeg(0)), ("a.cls", b"1"), ("b.txt", b"x"), ("c.jpg", jpeg(1)), ("d.jpg", jpeg(2)), ("d.cls", b"-1"))
+    write_tar(
+        tmp_path / "x.tar", ("a.jpg", jpeg(0)), ("a.cls", b"1"), ("b.txt", b"x"), ("c.jpg", jpeg(1)), ("d.jpg", jpeg(2)), ("d.cls", b"-1")
+    )
     images = by_ours(tmp_path)
     assert images.files == ("x.tar/a.jpg",)
     assert (labels(images), images.num_stray) == ([1], 3)
