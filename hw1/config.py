@@ -289,7 +289,7 @@ def _dataset_contradictions(data: DataConfig) -> list[tuple[str, str]]:
     if data.val_split is not None and data.val_fraction is not None:
         found.append(("data.val_split", "data.val_fraction takes validation from the training split; use one of them"))
     if data.val_fraction is None and (data.train_split or "train") == (data.val_split or "validation"):
-        found.append(("data.val_split", f"{data.val_split} is what it trains on (data.train_split)"))
+        found.append(("data.val_split", f"{data.val_split or 'validation'} is what it trains on (data.train_split)"))
     if kind == "wds" and data.download:
         found.append(("data.download", "wds/ reads shards that are there; fetch them into data.root first"))
     if kind == "torch":

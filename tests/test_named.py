@@ -1,5 +1,6 @@
 """Public data sets by timm's names, opened: labels, names, pictures and splits against the library that each belongs to; what is wrong."""
 
+import fcntl
 import importlib.util
 import json
 import shutil
@@ -124,12 +125,18 @@ def test_a_set_without_splits_is_divided(tmp_path, folder_of_classes):
     assert not set(data.train.files) & set(data.val.files)
 
 
-def test_nothing_is_fetched_unless_asked_for(tmp_path, monkeypatch):
+def test_nothing_is_fetched_unless_asked_for_and_then_by_one_process_at_a_time(tmp_path, monkeypatch):
     from torchvision.datasets import flowers102
 
     fetched = []
-    monkeypatch.setattr(flowers102, "download_and_extract_archive", lambda url, *rest, **more: fetched.append(url))
-    monkeypatch.setattr(flowers102, "download_url", lambda url, *rest, **more: fetched.append(url))
+
+    def fetch(url: str, *rest: object, **more: object) -> None:
+        fetched.append(url)
+        with open(tmp_path / "new/.download.lock") as other, pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    monkeypatch.setattr(flowers102, "download_and_extract_archive", fetch)
+    monkeypatch.setattr(flowers102, "download_url", fetch)
     assert problems(tmp_path / "no", "torch/flowers102") == (f"data.root: {tmp_path}/no: no such folder",)
     [line] = problems(tmp_path, "torch/flowers102")
     assert line.endswith("You can use download=True to download it; data.download=true lets it be fetched")

@@ -25,6 +25,9 @@ from hw1.data.images import ImageSet
 from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.data.quickcheck import describe_faults, find_equal_files
 from hw1.errors import UserError
+from hw1.export.check import load_split
+from hw1.predictor import load_predictor
+from hw1.runs import RunFolder
 
 for package in ("datasets", "webdataset"):
     pytest.importorskip(package, reason="requirements-datasets.txt is not installed")
@@ -255,6 +258,15 @@ def test_members_of_the_same_name_in_two_shards_keep_it_whole(finished, copies):
 def predicted(path: Path) -> list[tuple[str, str]]:
     with open(path) as file:
         return [(row["image_name"], row["pred_label"]) for row in csv.DictReader(file)]
+
+
+def test_an_export_is_checked_on_the_same_pictures(finished):
+    found = []
+    for kind in KINDS:
+        folder = RunFolder.existing(finished[kind])
+        found.append(load_split(load_predictor(folder, folder.read_recipe()), "val", 9))
+    assert all(each.source == "9 of 100 pictures of the validation split" for each in found)
+    assert all(np.array_equal(each.pixels, found[0].pixels) and np.array_equal(each.labels, found[0].labels) for each in found)
 
 
 def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished, tmp_path):

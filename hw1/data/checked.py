@@ -11,7 +11,7 @@ from pathlib import Path
 from hw1.errors import RunError
 from hw1.files import cache_folder, write_atomic
 
-Stamp = list[int]  # size, bytes, and time of the last change, ns; what else tells one content from another, of an archive's members
+Stamp = list[int]  # size, bytes, and time of the last change, ns
 
 
 def take_stamp(path: str) -> Stamp | None:

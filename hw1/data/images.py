@@ -40,7 +40,7 @@ class Archive(Protocol):
         ...
 
     def stamp(self, name: str) -> Stamp | None:
-        """Its size in bytes, and what else changes with its content; None where it is not there."""
+        """Its size in bytes and the time of the archive's last change, or what else changes with it; None where it is not there."""
         ...
 
     def place(self, name: str) -> str:

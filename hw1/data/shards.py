@@ -65,8 +65,8 @@ class ShardImages:
     def stamp(self, name: str) -> Stamp | None:
         if (position := self._positions.get(name)) is None:
             return None
-        number, offset, size = self._places[position].tolist()
-        return [size, self._changed[number], offset]
+        number, _, size = self._places[position].tolist()
+        return [size, self._changed[number]]
 
     def place(self, name: str) -> str:
         return os.path.join(self._root, name)
