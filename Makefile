@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-FILES := requirements.txt requirements-dev.txt requirements-onnx.txt requirements-ray.txt
+FILES := requirements.txt requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt
 WANTED := $(FILES:%=-r %)
 
 .PHONY: help install run test torture format lock

@@ -190,7 +190,7 @@ def continue_training(training: Training, run: RunFolder, data: TrainingData) ->
 
     Raises `UserError` if none is whole, or the data are not those of the run, with the difference.
     """
-    root = training.recipe.data.root
+    root = training.recipe.data.root or training.recipe.data.dataset
     try:
         state, damaged = load_newest(run.last, run.previous)
     except UserError as error:

@@ -178,7 +178,9 @@ def test_reading_folders_and_images_needs_no_torch():
         ("onnx", {"hw1.export"}),
         ("onnxruntime", {"hw1.export", "hw1.predict"}),
         ("ray", {"hw1.cluster"}),
-        ("huggingface_hub", {"hw1.export", "hw1.models"}),
+        ("huggingface_hub", {"hw1.data", "hw1.export", "hw1.models"}),
+        ("datasets", {"hw1.data"}),
+        ("pyarrow", {"hw1.data"}),
     ],
 )
 def test_what_is_special_is_imported_in_one_place(package, places):

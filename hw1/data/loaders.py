@@ -16,7 +16,7 @@ from hw1.config import AugConfig, Recipe
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.diskcache import open_disk_source
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.resident import ResidentLoader
 from hw1.data.ring import Ring
 from hw1.data.sampler import EpochBatches
