@@ -75,7 +75,6 @@ def recipes(folder: Path) -> Path:
         ("train", "plain.yaml train.epochs=3", "plain.yaml data.root=/data train.epochs=3"),
         ("train", "--overwrite train.epochs=3 plain.yaml", "--overwrite train.epochs=3 plain.yaml data.root=/data"),
         ("train", "plain.yaml data.root=/x", "plain.yaml data.root=/x"),
-        ("train", "plain.yaml data={root: /x}", "plain.yaml data={root: /x}"),
         ("train", "own.yaml", "own.yaml"),
         ("train", "own.yaml data.root=null", "own.yaml data.root=/data data.root=null"),
         ("train", "missing.yaml", "missing.yaml"),
@@ -88,9 +87,7 @@ def recipes(folder: Path) -> Path:
     ],
 )
 def test_data_is_looked_for_in_its_folder_unless_the_user_says_where(recipes, name, arguments, completed):
-    split = [text.replace("{root: ", "{root: ") for text in arguments.replace(": ", ":_").split()]
-    split = [text.replace(":_", ": ") for text in split]
-    assert " ".join(entrypoint.complete(name, split)) == completed
+    assert " ".join(entrypoint.complete(name, arguments.split())) == completed
 
 
 def test_what_is_mounted_is_read_from_the_kernels_table(tmp_path):
@@ -144,7 +141,7 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Image:
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Folders of the host, of the user that the containers run as and of nobody else."""
+    """Folders of the host for data, runs, report and cache, of the user that the containers run as and of nobody else."""
     folder = tmp_path_factory.mktemp("host")
     found = {}
     for name in ("data", "runs", "report", "cache"):
@@ -154,8 +151,11 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return found
 
 
-def finish(process: Process) -> tuple[int, str]:
-    output, _ = process.communicate(timeout=300)
+def finish(process: Process, seconds: float = 300) -> tuple[int, str]:
+    try:
+        output, _ = process.communicate(timeout=seconds)
+    finally:
+        process.kill()  # after an error here; the container goes with it
     return process.returncode, output
 
 
@@ -170,37 +170,39 @@ def read_until(process: Process, word: str) -> str:
     pytest.fail(f"ended with {process.wait()} and never said {word!r}:\n{said}")
 
 
-TINY = ["recipes/debug.yaml", "model.name=resnet18_half_cbam", "log.wandb=offline"]
+TINY = ["recipes/debug.yaml", "model.name=resnet18_half_cbam"]
+QUICK = [] if BUILT else ["aug.impl=steps"]  # numba takes seconds to compile the other
 
 
 def test_a_user_without_a_name_trains_is_stopped_continues_evaluates_and_reports(image, folders):
     def start(*arguments: str) -> Process:
-        return image.docker_run(*arguments, user=USER, binds=folders)
+        return image.docker_run(*arguments, user=USER, binds=folders, env={"OMP_NUM_THREADS": "1"})
 
-    host = {target: Path(source) for source, target in folders.items()}
-    training = start(*TINY, "train.epochs=200")
+    data, runs, report, cache = map(Path, folders)
+    training = start(*TINY, *QUICK, "train.epochs=200", "log.wandb=offline")
     said = read_until(training, "epoch   1/200")
-    assert "no GPU is visible" in said or "device: " in said
-    assert "goes with the container" not in said
     docker_stop(training)
     code, output = finish(training)
     assert code == 143, said + output
-    rows = (host["/runs"] / "debug/seed118/metrics.jsonl").read_text().count("\n")
-
-    code, output = finish(start(*TINY, f"train.epochs={rows + 1}"))
-    assert code == 0, output
-    assert "continues in epoch" in output
-    environment = json.loads((host["/runs"] / "debug/seed118/env.json").read_text())
+    assert said.startswith("device: ")  # and not with a warning that something goes with the container
+    assert list((runs / "debug/seed118/wandb").glob("offline-run-*"))
+    environment = json.loads((runs / "debug/seed118/env.json").read_text())
     assert environment["git"] == {"commit": "f" * 40, "modified": True}
-    assert list((host["/runs"] / "debug/seed118/wandb").glob("offline-run-*"))
 
-    validating, reporting = start("validate", "runs/debug/seed118"), start("report", "runs", "--out", "report")
-    for process in (validating, reporting):
-        code, output = finish(process)
+    num_epochs = (runs / "debug/seed118/metrics.jsonl").read_text().count("\n") + 1
+    code, output = finish(start(*TINY, *QUICK, f"train.epochs={num_epochs}"))
+    assert code == 0, output
+    assert f"continues in epoch {num_epochs}" in output
+
+    code, output = finish(start("report", "runs", "--out", "report"))
+    assert code == 0, output
+    assert (report / "report.html").is_file()
+    if BUILT:
+        code, output = finish(start("validate", "runs/debug/seed118"))
         assert code == 0, output
-    assert (host["/runs"] / "debug/seed118/eval/val/index.html").is_file()
-    assert (host["/report"] / "report.html").is_file()
-    owners = {f"{path.stat().st_uid}:{path.stat().st_gid}" for folder in host.values() for path in folder.rglob("*")}
+        assert (runs / "debug/seed118/eval/val/index.html").is_file()
+        assert list((cache / "hw1/numba").rglob("*.nbc"))
+    owners = {f"{path.lstat().st_uid}:{path.lstat().st_gid}" for folder in (data, runs, report, cache) for path in folder.rglob("*")}
     assert owners == {USER}
 
 
@@ -209,30 +211,30 @@ def test_all_that_libraries_ask_of_a_user_and_a_home_is_answered(image):
     code = """
 import getpass, os, pathlib, sys, tempfile
 import matplotlib, huggingface_hub.constants, platformdirs
-from torch._inductor.runtime.cache_dir_utils import cache_dir
-from hw1.data import kernels
+from hw1.files import cache_folder
 places = [pathlib.Path.home(), matplotlib.get_cachedir(), matplotlib.get_configdir(), huggingface_hub.constants.HF_HUB_CACHE,
-          platformdirs.user_cache_dir("wandb"), cache_dir(), os.environ["TRITON_CACHE_DIR"], kernels.cache_folder()]
+          platformdirs.user_cache_dir("wandb"), os.environ["TORCHINDUCTOR_CACHE_DIR"], os.environ["TRITON_CACHE_DIR"], cache_folder()]
 for place in places:
     os.makedirs(place, exist_ok=True)
     tempfile.TemporaryFile(dir=place)
     assert pathlib.Path(place).is_relative_to("/cache"), place
 for place in ("/data", "/runs", "/report", "/audit", "/tmp"):
     tempfile.TemporaryFile(dir=place)
-print(getpass.getuser(), os.getuid(), kernels.CAN_CACHE, os.path.ismount("/dev/shm"))
+print(getpass.getuser(), os.getuid(), os.path.ismount("/dev/shm"))
 """
     process = image.start(["python", "-c", code], user=USER, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert finish(process) == (0, "hw1 23456 True True\n")
+    assert finish(process) == (0, "hw1 23456 True\n")
 
 
 def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
-    missing, help_, mistake, plan = (
+    missing, help_, mistake, plan, absent = (
         image.docker_run(*arguments, user=USER)
         for arguments in (
             ["recipes/base.yam"],
             [],
             ["recipes/base.yaml", "train.epoch=3"],
             ["ablate", "recipes/ablations/plain.yaml", "recipes/ablations/mixup.yaml", "--seeds", "0", "1", "--dry-run"],
+            ["validate", "runs/none"],
         )
     )
     code, output = finish(missing)
@@ -245,6 +247,7 @@ def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
     assert output.splitlines()[1:] == ["command line: train.epoch: unknown key; nearest: train.epochs"]
     code, output = finish(plan)
     assert code == 0, output
+    assert finish(absent) == (2, "runs/none: no such folder\n")
     assert "python /app/train.py recipes/ablations/plain.yaml data.root=/data seed=0" in output
 
 
@@ -256,7 +259,6 @@ def test_the_code_cannot_be_changed_from_inside(image):
 @pytest.mark.skipif(not BUILT, reason="HW1_IMAGE_ROOT names no built root: its compiler is what is tried")
 def test_the_compiler_compiles_the_training_step(image, folders):
     compiled = [*TINY, "run.name=compiled", "train.epochs=1", "train.compile=true"]
-    code, output = finish(image.docker_run(*compiled, user=USER, binds=folders))
+    code, output = finish(image.docker_run(*compiled, user=USER, binds=folders), seconds=1800)
     assert code == 0, output
-    host = {target: Path(source) for source, target in folders.items()}
-    assert list((host["/cache"] / "torchinductor").rglob("*.so"))
+    assert list(Path([*folders][-1], "torchinductor").rglob("*.so"))
