@@ -10,7 +10,8 @@ WHEELHOUSE ?= wheelhouse
 WHEEL_PYTHON ?= 3.11
 WHEEL_MACHINE ?= x86_64
 WHEEL_FILES ?= requirements.txt requirements-onnx.txt
-PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),_2_28 _2_27 _2_26 _2_24 _2_17 2014 _2_12 2010 _2_5 1)
+GLIBC := $(shell seq 28 -1 5)
+PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),2014 2010 1 $(GLIBC:%=_2_%))
 
 .PHONY: help install run test torture format lock image wheelhouse
 
