@@ -3,17 +3,21 @@
 import contextlib
 import ctypes
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from hw1.config import TrainConfig
-from hw1.errors import UserError
+from hw1.errors import RunError, UserError
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 Autocast = Callable[[], AbstractContextManager[Any]]
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"), Path("/var/run/secrets/kubernetes.io"))
+"""What Docker, Podman and Kubernetes leave in a container."""
 
 
 def pick_device(config: TrainConfig) -> torch.device:
@@ -26,13 +30,58 @@ def pick_device(config: TrainConfig) -> torch.device:
         return torch.device(next(name for name, is_there in available.items() if is_there))
     if not available[config.device]:
         there = [name for name, is_there in available.items() if is_there]
-        raise UserError(f"train.device: no {config.device} device on this machine; available: {', '.join(there)}")
+        why = f" ({_why_no_cuda()})" if config.device == "cuda" else ""
+        raise UserError(f"train.device: no {config.device} device on this machine{why}; available: {', '.join(there)}")
     return torch.device(config.device)
 
 
 def device_name(device: torch.device) -> str:
     """As a reader of a results table knows it."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def describe_device(device: torch.device) -> str:
+    """One line on what computes, after a first multiplication on it: a GPU's memory, driver and CUDA, or why there is none.
+
+    Raises `RunError` where the GPU does not compute: too old for this torch, broken, or all of its memory taken.
+    """
+    if device.type != "cuda":
+        return f"device: {device.type}" + (f"; no GPU: {_why_no_cuda()}" if device.type == "cpu" else "")
+    try:
+        torch.ones(8, 8, device=device).matmul(torch.ones(8, 8, device=device)).sum().item()
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
+    except RuntimeError as error:
+        raise RunError(f"{device_name(device)}: does not compute: {_first_line(error)}") from None
+    driver = f", driver {version}" if (version := _driver_version()) else ""
+    return f"device: {device_name(device)}, {free:.1f} of {total:.1f} GiB free{driver}, torch {torch.__version__} for CUDA {torch.version.cuda}"
+
+
+def _why_no_cuda(devices: Path = Path("/dev"), marks: Sequence[Path] = CONTAINER_MARKS) -> str:
+    """What stands between torch and a GPU of NVIDIA's; "not asked for" where nothing does."""
+    if torch.cuda.is_available():
+        return "not asked for"
+    if torch.version.cuda is None:
+        return f"torch {torch.__version__} is built without CUDA"
+    if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():  # dxg: Windows' way to it, in WSL
+        return "none is visible in this container; docker run --gpus all shows it" if any(map(Path.exists, marks)) else "none is visible"
+    try:
+        torch.cuda.init()
+    except RuntimeError as error:
+        return _first_line(error)
+    return f"torch {torch.__version__} for CUDA {torch.version.cuda} finds none"
+
+
+def _driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str | None:
+    """Of the kernel's module, as nvidia-smi shows it; WSL has no such file."""
+    try:
+        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", file.read_text())
+    except OSError:
+        return None
+    return found[1] if found else None
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def precision_name(dtype: torch.dtype | None) -> str:

@@ -13,7 +13,7 @@ from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.data.quickcheck import describe_faults
 from hw1.data.workers import limit_threads
-from hw1.device import amp_dtype, device_name, keep_freed_memory, pick_device, precision_name, set_determinism
+from hw1.device import amp_dtype, describe_device, device_name, keep_freed_memory, pick_device, precision_name, set_determinism
 from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.evaluate import Predictions, evaluate
@@ -72,7 +72,10 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
     device = pick_device(recipe.train)
-    data = open_data(recipe, check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size))
+    problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
+    if not problems:
+        say(describe_device(device))
+    data = open_data(recipe, problems)
     if faults := describe_faults(data):
         say(faults)
     train_loader = build_train_loader(data.train, recipe, device)
