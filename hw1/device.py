@@ -52,8 +52,9 @@ def describe_device(device: torch.device) -> str:
         free, total = (size / 2**30 for size in torch.cuda.mem_get_info(device))
     except RuntimeError as error:
         raise RunError(f"{device_name(device)}: does not compute: {_first_line(error)}") from None
-    driver = f", driver {version}" if (version := _driver_version()) else ""
-    return f"device: {device_name(device)}, {free:.1f} of {total:.1f} GiB free{driver}, torch {torch.__version__} for CUDA {torch.version.cuda}"
+    driver = f"driver {version}, " if (version := _driver_version()) else ""
+    built = f"torch {torch.__version__} for CUDA {torch.version.cuda}"
+    return f"device: {device_name(device)}, {free:.1f} of {total:.1f} GiB free, {driver}{built}"
 
 
 def _why_no_cuda(devices: Path = Path("/dev"), marks: Sequence[Path] = CONTAINER_MARKS) -> str:

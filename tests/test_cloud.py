@@ -131,7 +131,11 @@ def test_a_machine_behind_ssh_gets_project_pictures_and_command_and_gives_its_ru
     (here / "pictures/train/a.jpg").touch()
     (here / "runs/old").mkdir(parents=True)
     (here / "train.py").touch()
-    write_command(there / "hw1/.venv/bin", "python", f'printf "%s|" "$@" >> said; mkdir -p runs/a; touch runs/a/x; sleep 30 & wait; exit 0')
+    write_command(
+        there / "hw1/.venv/bin",
+        "python",
+        'printf "%s|" "$HW1_COMMIT" "$@" >> said; mkdir -p runs/a; touch runs/a/x; sleep 30 & wait; exit 0',
+    )
     monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("TMUX_TMPDIR", str(folder))
     monkeypatch.delenv("TMUX", raising=False)
@@ -146,7 +150,7 @@ def test_a_machine_behind_ssh_gets_project_pictures_and_command_and_gives_its_ru
         assert done.returncode == 0, done.stdout + done.stderr
         while not (there / "hw1/runs/a/x").exists():
             time.sleep(0.05)
-        assert (there / "hw1/said").read_text() == "make install\ntrain.py|recipes/finetune.yaml|data.root=data/own|run.name=it's mine|"
+        assert (there / "hw1/said").read_text() == "make install\n|train.py|recipes/finetune.yaml|data.root=data/own|run.name=it's mine|"
         assert (there / "hw1/data/own/train/a.jpg").exists()
         assert not (there / "hw1/runs/old").exists()
         again = run(*start)

@@ -20,7 +20,8 @@ start)
     rsync -az --delete --exclude={.git,.venv,/runs,/data,/train.log,/wheelhouse,__pycache__} ./ "$host:hw1/"
     rsync -az "$data/" "$host:hw1/data/own/"
     printf -v command '%q ' bash docs/cloud/keep_on.sh .venv/bin/python train.py "$recipe" data.root=data/own "$@"
-    printf -v command 'tmux new-session -d -s hw1 %q \\; pipe-pane -t hw1 "cat >> hw1/train.log"' "cd hw1 && make install && $command"
+    commit=$(git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null || true) # .git stays here, and each run records it
+    printf -v command 'tmux new-session -d -s hw1 %q \\; pipe-pane -t hw1 "cat >> hw1/train.log"' "cd hw1 && export HW1_COMMIT=$commit && make install && $command"
     # shellcheck disable=SC2029 # it is meant to be put together here
     ssh "$host" "$command"
     echo "started; bash docs/cloud/ssh.sh $host attach shows it (Ctrl-b d leaves it running)"
