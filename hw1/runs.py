@@ -146,7 +146,7 @@ class RunFolder:
             yield
 
     def is_locked(self) -> bool:
-        """Whether another process, on any machine that shares the folder, is training this run."""
+        """Whether another process, on any machine that shares the folder, is training this run. Not for its owner: asking would free it."""
         try:
             with open(self.path / ".lock", "rb") as file:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

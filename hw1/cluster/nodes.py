@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -93,17 +93,15 @@ def choose_share(nodes: Sequence[Node], cpus: int | None, gpus: float | None, *,
 def marked_folders(runs: Sequence[PlannedRun]) -> Iterator[tuple[str, ...]]:
     """Makes the folders that these runs' folders are in, and an empty file in each for as long as the block lasts; yields the files."""
     marks = [Path(folder).absolute() / f".ray-{secrets.token_hex(4)}" for folder in dict.fromkeys(run.recipe.run.dir for run in runs)]
-    try:
+    with ExitStack() as stack:
         for mark in marks:
             try:
                 mark.parent.mkdir(parents=True, exist_ok=True)
                 mark.touch()
             except OSError as error:
                 raise UserError(f"run.dir: {mark.parent}: cannot be written to: {error.strerror}") from None
+            stack.callback(mark.unlink, missing_ok=True)
         yield tuple(map(str, marks))
-    finally:
-        for mark in marks:
-            mark.unlink(missing_ok=True)
 
 
 def check_nodes(ray: Any, nodes: Sequence[Node], site: Site) -> None:
