@@ -22,9 +22,11 @@ from named_sets import (
     write_pets,
     write_shards,
 )
+from PIL import Image
 
 from hw1.config import TORCH_SETS, DataConfig
-from hw1.data.decode import read_image
+from hw1.data.archives import encode
+from hw1.data.decode import decode_image, read_image
 from hw1.data.folders import find_split
 from hw1.data.images import ClassMap, ImageSet
 from hw1.data.named import OF_TIMM
@@ -103,6 +105,13 @@ def test_sets_of_numbers_become_pictures_without_loss(tmp_path):
     assert data.classes.names[3] == "3 - three"
     assert (data.train.files[0], data.val.files[19]) == ("train/000000", "validation/000019")
     assert data.fingerprint == opened(tmp_path, "torch/mnist").fingerprint
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA"])
+def test_a_picture_in_memory_is_encoded_without_loss(mode):
+    coloured = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
+    picture = Image.fromarray(coloured).convert(mode)
+    assert np.array_equal(decode_image(encode(picture)), np.asarray(picture.convert("RGB")))
 
 
 def test_a_set_that_decodes_by_itself_is_read_from_its_files(tmp_path):
