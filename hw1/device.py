@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 
+from hw1 import dist
 from hw1.config import TrainConfig
 from hw1.errors import UserError
 
@@ -14,17 +15,23 @@ Autocast = Callable[[], AbstractContextManager[Any]]
 
 
 def pick_device(config: TrainConfig) -> torch.device:
-    """The device that `train.device` asks for; `auto`: CUDA, then MPS (untested), then the CPU.
+    """The device that `train.device` asks for; `auto`: CUDA, then MPS (untested), then the CPU. Several processes have a GPU each.
 
-    Raises `UserError` for a device that this machine does not have.
+    Raises `UserError` for a device that this machine does not have, or not often enough.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if config.device == "auto":
-        return torch.device(next(name for name, is_there in available.items() if is_there))
-    if not available[config.device]:
+    is_alone = dist.world_size() == 1
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and is_alone, "cpu": True}
+    name = next(name for name, is_there in available.items() if is_there) if config.device == "auto" else config.device
+    if not available[name]:
         there = [name for name, is_there in available.items() if is_there]
-        raise UserError(f"train.device: no {config.device} device on this machine; available: {', '.join(there)}")
-    return torch.device(config.device)
+        raise UserError(f"train.device: no {name} device on this machine; available: {', '.join(there)}")
+    if is_alone or name != "cuda":
+        return torch.device(name)
+    if dist.local_world_size() > torch.cuda.device_count():
+        counts = f"{dist.local_world_size()} processes, but {torch.cuda.device_count()} GPUs"
+        raise UserError(f"train.device: {counts} on this machine; set torchrun's --nproc-per-node, or train.device=cpu")
+    torch.cuda.set_device(dist.local_rank())
+    return torch.device(name, dist.local_rank())
 
 
 def device_name(device: torch.device) -> str:
@@ -74,11 +81,11 @@ def set_determinism(deterministic: bool) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """State of the generators that dropout draws from (the data's and Mixup's are functions of the step instead)."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    """State of the generators that dropout draws from (the data's and Mixup's are functions of the step instead): CPU's, current GPU's."""
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []}
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state(state["cuda"][0])  # earlier versions saved those of all GPUs, and trained on the first

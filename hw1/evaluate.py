@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hw1 import dist
+from hw1.data.batch import stand_in
 from hw1.device import Autocast
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import write_atomic
@@ -119,9 +121,10 @@ def evaluate(
 ) -> Predictions:
     """The model's logits for epoch 0 of `loader`, in eval mode, without autograd, under `autocast()`; modes are restored after.
 
-    Logits stay on the device until the end, so that no batch waits for it. `desc` names a progress bar, shown on a terminal only.
+    Logits stay on the device until the end, so that no batch waits for it. `desc` names a progress bar, shown on a terminal only. Where
+    several processes train, the loader of each gives its share, and all get the predictions of all: every sample once.
 
-    Raises `Interrupted` when `should_stop()` returns a signal number (asked before each batch), and `RunError` if the loader gives no
+    Raises `Interrupted` when `should_stop()` returns a signal number (asked before each batch), and `RunError` if the loaders give no
     sample, or one twice.
     """
     logits, labels, index = [], [], []
@@ -137,13 +140,14 @@ def evaluate(
             if (signum := should_stop()) is not None:
                 raise Interrupted(signum)
             with autocast():
-                output = model(batch.image)
+                output = model(stand_in(batch.image))[: len(batch.image)]
             logits.append(output.to(torch.float32, copy=True))  # a copy: a compiled model may reuse its output's memory
             labels.append(batch.label)
             index.append(batch.index)
         if not index:
             raise RunError("evaluation: there is no image to evaluate")
         arrays = [torch.cat(parts).cpu().numpy() for parts in (index, logits, labels)]
+    arrays = [np.concatenate(parts) for parts in zip(*dist.gather(arrays), strict=True)]
     order = np.argsort(arrays[0], kind="stable")
     if len(np.unique(arrays[0])) < len(order):
         raise RunError("evaluation: the loader gave a sample more than once")

@@ -12,24 +12,24 @@ ROOT = Path(__file__).parents[1]
 # From bottom to top. A module imports from lower rows only, a package (data, models, plots, ...) also from itself. A new module must be
 # given its row here.
 LAYERS = [
+    {"hw1", "hw1.errors"},
     {
-        "hw1",
-        "hw1.errors",
         "hw1.config",
+        "hw1.dist",
         "hw1.plainyaml",
         "hw1.interrupt",
         "hw1.pairs",
         "hw1.child",
         "hw1.background",
-        "hw1.finite",
         "hw1.limits",
     },
-    {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device", "hw1.html"},
+    {"hw1.files", "hw1.recipe", "hw1.schema", "hw1.environment", "hw1.device", "hw1.finite", "hw1.html"},
     {"hw1.runs"},
     {"hw1.data", "hw1.models", "hw1.losses", "hw1.optim", "hw1.metrics", "hw1.stats", "hw1.plots", "hw1.logs", "hw1.checkpoint"},
     {"hw1.calibration", "hw1.evaluate", "hw1.mistakes", "hw1.training", "hw1.verdict"},
     {"hw1.averaging"},
     {"hw1.session", "hw1.predictor"},
+    {"hw1.record"},
     {"hw1.engine", "hw1.review", "hw1.predict"},
     {"hw1.ablate", "hw1.report", "hw1.audit", "hw1.export", "hw1.attention"},
     {"train", "validate"},

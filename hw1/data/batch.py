@@ -19,6 +19,11 @@ class Batch(NamedTuple):
     """int64 [B] on the CPU: positions in the ImageSet."""
 
 
+def stand_in(images: torch.Tensor) -> torch.Tensor:
+    """The images [B, 3, S, S]; for none, B = 0, two black ones: few layers can do with none, and BatchNorm not with one."""
+    return images if len(images) else images.new_zeros(2, *images.shape[1:])
+
+
 class BatchLoader(ABC):
     """Batches of an ImageSet, epoch by epoch: `hw1.data.loaders.Loader`, `hw1.data.resident.ResidentLoader`."""
 
@@ -36,8 +41,12 @@ class BatchLoader(ABC):
         return self._batches.num_batches
 
     def batch_size_of(self, step: int) -> int:
-        """Samples in batch `step` (0 ... num_batches - 1) of an epoch."""
+        """Samples in batch `step` (0 ... num_batches - 1) of an epoch, those of all processes that train together."""
         return self._batches.batch_size_of(step)
+
+    def share_of(self, step: int) -> int:
+        """Those of them that this process gets; may be 0."""
+        return self._batches.share_of(step)
 
     @abstractmethod
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
