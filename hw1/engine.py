@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from hw1 import dist
 from hw1.config import Recipe
-from hw1.data.batch import Batch, BatchLoader, stand_in
+from hw1.data.batch import Batch, BatchLoader, fill_up
 from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
@@ -230,8 +230,11 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     window = range(first, min(first + accum, loader.num_batches))
     is_update = progress.step + 1 == window.stop
     num_images = sum(loader.batch_size_of(step) for step in window)
-    share = len(batch.label) * dist.world_size() / num_images  # gradients are averaged over the processes
-    images, targets = stand_in(batch.image), batch.label if len(batch.label) else batch.label.new_zeros(2)
+    own = len(batch.label)
+    share = own * dist.world_size() / num_images  # gradients are averaged over the processes
+    images, targets = batch.image, batch.label
+    if dist.world_size() > 1:
+        images, targets = fill_up(images, 2), fill_up(targets, 2)
     if training.mixup:
         images, targets = training.mixup(images, targets, epoch=progress.epoch, step=progress.step)
     with training.exchange(now=is_update):
@@ -239,8 +242,7 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
             logits = training.forward(images)
         loss = training.loss(logits.float(), targets)
         training.scaler.scale(training.guard.weigh(loss, batch.index, share)).backward()
-    if len(batch.label):
-        _add_to_sums(training.sums, loss.detach(), logits.detach(), targets)
+    _add_to_sums(training.sums, loss.detach(), logits.detach()[:own], targets[:own])
     progress.step += 1
     if is_update:
         training.guard.merge(sum(loader.share_of(step) for step in window) / num_images)

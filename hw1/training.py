@@ -91,7 +91,8 @@ class Training:
         if dist.world_size() == 1:
             return
         devices = [self.device] if self.device.type == "cuda" else None
-        self._exchanging = DistributedDataParallel(self.model, device_ids=devices, broadcast_buffers=False)
+        self._exchanging = DistributedDataParallel(self.model, device_ids=devices)
+        self._exchanging.broadcast_buffers = False  # `Guard.merge` does better: rank 0's would come from its share alone
         self.model.eval()  # no dropout is drawn, no statistics are kept
         size = self.recipe.aug.size
         self._exchanging(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()

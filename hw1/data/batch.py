@@ -19,9 +19,14 @@ class Batch(NamedTuple):
     """int64 [B] on the CPU: positions in the ImageSet."""
 
 
-def stand_in(images: torch.Tensor) -> torch.Tensor:
-    """The images [B, 3, S, S]; for none, B = 0, two black ones: few layers can do with none, and BatchNorm not with one."""
-    return images if len(images) else images.new_zeros(2, *images.shape[1:])
+def fill_up(images: torch.Tensor, num: int) -> torch.Tensor:
+    """A share's images [B, 3, S, S] or labels [B], but at least `num` (B >= num: the very same): zeros for none, a single one repeated.
+
+    Few models can do with no image, and BatchNorm, in training, not with one of a single pixel.
+    """
+    if len(images) >= num:
+        return images
+    return images.repeat(num, *[1] * (images.ndim - 1)) if len(images) else images.new_zeros(num, *images.shape[1:])
 
 
 class BatchLoader(ABC):
