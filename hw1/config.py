@@ -62,12 +62,13 @@ class DataConfig(Section):
     max_bad: Fraction = 0.05
     """Largest share of the images that `bad_images: skip` leaves out; where more are unreadable something else is wrong, and it stops."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Images in one training batch; the last, smaller batch of an epoch is kept."""
+    """Images in one training batch; the last, smaller batch of an epoch is kept. Several processes share each batch as equally as can be,
+    and each image weighs the same, so that their number changes no batch."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Training: `uniform` = every image once an epoch; `balanced` = every class equally often in an epoch of as many images, those of
     a small class several times, each time augmented anew."""
     eval_batch_size: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Images in one batch of validation and prediction."""
+    """Images in one batch of validation and prediction, in each process."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; null chooses by the cores the process may use. Never changes the result."""
     cache: Literal["none", "disk", "device"] = "none"
@@ -152,7 +153,12 @@ class OptimConfig(Section):
     name: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with Nesterov momentum."""
     lr: Annotated[float, Field(gt=0.0, le=100.0)] = 1e-4
-    """Learning rate, for the batch size of the recipe (not rescaled)."""
+    """Learning rate; of another batch than `lr_batch` it is rescaled by `lr_scale`."""
+    lr_scale: Literal["none", "linear", "sqrt"] = "none"
+    """What `lr` is multiplied by: `none` = 1, `linear` = r (Goyal et al. 2017, section 2.1), `sqrt` = the root of r (usual for AdamW),
+    where r = images of one optimizer step, `data.batch_size` x `train.grad_accum`, / `lr_batch`."""
+    lr_batch: Annotated[int, Field(ge=1, le=268_435_456)] = 32
+    """Images of the optimizer step that `lr` is meant for; `lr_scale` looks at it."""
     betas: Annotated[tuple[Factor, Factor], FROM_LIST] = (0.9, 0.96)
     """AdamW's betas; the first is SGD's momentum."""
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.045
@@ -197,6 +203,8 @@ class TrainConfig(Section):
     """Record whole training steps as CUDA graphs; `auto`: on CUDA in bf16 or FP32, without `grad_accum`, where the run is long."""
     deterministic: bool = False
     """Deterministic kernels only: the same bits at every run on the same hardware, slower on CUDA."""
+    sync_bn: bool = False
+    """Several processes, on GPUs only: BatchNorm normalises by the whole batch, not by each process' share of it."""
 
 
 class CheckpointConfig(Section):
@@ -248,6 +256,12 @@ MAY_CHANGE = (
 )  # fmt: skip
 
 
+def base_lr(recipe: Recipe) -> float:
+    """The learning rate that the schedule starts from, `optim.lr` by the rule of `optim.lr_scale`."""
+    ratio = recipe.data.batch_size * recipe.train.grad_accum / recipe.optim.lr_batch
+    return recipe.optim.lr * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[recipe.optim.lr_scale]
+
+
 def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
     """Settings that are each valid but not together, as (dotted key, what is wrong)."""
     found = []
@@ -261,8 +275,9 @@ def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
             found.append((key, f"names a stage twice: {list(items)}"))
     if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
         found.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
-    if recipe.sched.name != "constant" and recipe.sched.min_lr > recipe.optim.lr:
-        found.append(("sched.min_lr", f"must not exceed optim.lr ({recipe.optim.lr}), got {recipe.sched.min_lr}"))
+    if recipe.sched.name != "constant" and recipe.sched.min_lr > (lr := base_lr(recipe)):
+        by = "" if recipe.optim.lr_scale == "none" else " by optim.lr_scale"
+        found.append(("sched.min_lr", f"must not exceed optim.lr ({lr}{by}), got {recipe.sched.min_lr}"))
     if recipe.sched.warmup_epochs > recipe.train.epochs:
         found.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
     found += _dataset_contradictions(recipe.data)

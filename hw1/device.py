@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from hw1 import dist
 from hw1.config import TrainConfig
 from hw1.errors import RunError, UserError
 
@@ -21,18 +22,24 @@ CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"), Path("/var/r
 
 
 def pick_device(config: TrainConfig) -> torch.device:
-    """The device that `train.device` asks for; `auto`: CUDA, then MPS (untested), then the CPU.
+    """The device that `train.device` asks for; `auto`: CUDA, then MPS (untested), then the CPU. Several processes have a GPU each.
 
-    Raises `UserError` for a device that this machine does not have.
+    Raises `UserError` for a device that this machine does not have, or not often enough.
     """
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if config.device == "auto":
-        return torch.device(next(name for name, is_there in available.items() if is_there))
-    if not available[config.device]:
+    is_alone = dist.world_size() == 1
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and is_alone, "cpu": True}
+    name = next(name for name, is_there in available.items() if is_there) if config.device == "auto" else config.device
+    if not available[name]:
         there = [name for name, is_there in available.items() if is_there]
-        why = f" ({_why_no_cuda()})" if config.device == "cuda" else ""
-        raise UserError(f"train.device: no {config.device} device on this machine{why}; available: {', '.join(there)}")
-    return torch.device(config.device)
+        why = f" ({_why_no_cuda()})" if name == "cuda" else ""
+        raise UserError(f"train.device: no {name} device on this machine{why}; available: {', '.join(there)}")
+    if is_alone or name != "cuda":
+        return torch.device(name)
+    if dist.local_world_size() > torch.cuda.device_count():
+        counts = f"{dist.local_world_size()} processes, but {torch.cuda.device_count()} GPUs"
+        raise UserError(f"train.device: {counts} on this machine; set torchrun's --nproc-per-node, or train.device=cpu")
+    torch.cuda.set_device(dist.local_rank())
+    return torch.device(name, dist.local_rank())
 
 
 def device_name(device: torch.device) -> str:
@@ -141,6 +148,8 @@ def records(config: TrainConfig, device: torch.device, dtype: torch.dtype | None
     hindrance = None
     if device.type != "cuda":
         hindrance = f"there are no CUDA graphs on {device.type}"
+    elif dist.world_size() > 1:
+        hindrance = "several processes exchange gradients within a step"
     elif dtype is torch.float16:
         hindrance = "fp16's scaler looks at every step; use train.amp=bf16 or off"
     elif config.grad_accum > 1:
@@ -173,11 +182,11 @@ def set_determinism(deterministic: bool) -> None:
 
 
 def get_rng_state() -> dict[str, Any]:
-    """State of the generators that dropout draws from (the data's and Mixup's are functions of the step instead)."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    """State of the generators that dropout draws from (the data's and Mixup's are functions of the step instead): CPU's, current GPU's."""
+    return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []}
 
 
 def set_rng_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["cpu"])
-    if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all(state["cuda"])
+    if torch.cuda.is_available() and state["cuda"]:
+        torch.cuda.set_rng_state(state["cuda"][0])  # earlier versions saved those of all GPUs, and trained on the first

@@ -1,12 +1,16 @@
 """The training loop: fit -> train_epoch -> hw1.step.train_step."""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
 
+from hw1 import dist
 from hw1.config import Recipe
+from hw1.data.batch import BatchLoader
 from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
@@ -18,19 +22,21 @@ from hw1.environment import describe_environment
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.evaluate import Predictions, evaluate
 from hw1.interrupt import StopRequest
-from hw1.logs import Row, WandbRun, format_row, say
-from hw1.metrics import summarize
+from hw1.logs import Row, WandbRun, say
 from hw1.models.build import check_model
 from hw1.models.freeze import set_train_mode
 from hw1.plots import plot_samples, save_figure
+from hw1.record import finish_epoch, finish_run
 from hw1.runs import RunFolder, Status, start_folder
-from hw1.session import Session, continue_training
+from hw1.session import Session, continue_training, read_checkpoint
 from hw1.step import train_step
-from hw1.training import build_training
+from hw1.training import Training, build_training
 
 
 def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
     """Trains the recipe in the run folder, from the start or from where it was interrupted; returns the summary.
+
+    Several processes (`hw1.dist`) call it together; only rank 0 reads and writes the folder.
 
     Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or
     SIGTERM, with the state saved, `Interrupted`.
@@ -38,15 +44,15 @@ def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
     set_determinism(recipe.train.deterministic)
     limit_threads()
     keep_freed_memory()
-    stop = StopRequest()
+    stop = StopRequest(quiet=not dist.is_main())
     session = _open_session(recipe, run, status, stop)
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
-    with run.lock(), stop.listening():
+    with ExitStack() as own:
+        dist.from_main(lambda: own.enter_context(_owned(run)))
+        own.enter_context(stop.listening())
         try:
-            _start(session, fresh=status == "new")
+            dist.from_main(lambda: _start(session, fresh=status == "new"))
+            if status == "new":
+                session.training.seed_dropout()  # its draws must not depend on what was drawn to build the model
             return _train(session)
         except torch.OutOfMemoryError:
             half = max(1, recipe.data.batch_size // 2)
@@ -54,6 +60,17 @@ def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
             raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
         finally:
             session.close()
+
+
+@contextmanager
+def _owned(run: RunFolder) -> Iterator[None]:
+    """The run folder, made and locked."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
+    with run.lock():
+        yield
 
 
 def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
@@ -71,22 +88,42 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
-    device = pick_device(recipe.train)
+    device = dist.agree(lambda: _pick_device(recipe))
     problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
-    if not problems:
+    if not problems and dist.is_main():
         say(describe_device(device))
-    data = open_data(recipe, problems)
-    if faults := describe_faults(data):
+    data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
+    precision = precision_name(amp_dtype(recipe.train, device))
+    dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
+    if dist.is_main() and (faults := describe_faults(data)):
         say(faults)
-    train_loader = build_train_loader(data.train, recipe, device)
-    steps = train_loader.num_batches
-    assert data.train.labels is not None
-    labels = data.train.labels
-    training = build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
+
+    def build() -> tuple[BatchLoader, Training]:
+        loader = build_train_loader(data.train, recipe, device)
+        assert data.train.labels is not None
+        steps, labels = loader.num_batches, data.train.labels
+        return loader, build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
+
+    train_loader, training = dist.agree(build)
     damaged: list[str] = []
     if status != "new":
-        damaged = continue_training(training, run, data)
-    return Session(training, run, data, train_loader, build_eval_loader(data.val, recipe, device), stop, damaged=damaged)
+        state, damaged = dist.from_main(lambda: read_checkpoint(run))
+        dist.agree(lambda: continue_training(training, state, run, data))
+    val_loader = dist.agree(lambda: build_eval_loader(data.val, recipe, device))
+    training.join()
+    return Session(training, run, data, train_loader, val_loader, stop, damaged=damaged)
+
+
+def _pick_device(recipe: Recipe) -> torch.device:
+    """The device; with it, what is wrong with its precision, and what several processes cannot do."""
+    device = pick_device(recipe.train)
+    amp_dtype(recipe.train, device)
+    num = dist.world_size()
+    if num > recipe.data.batch_size:
+        raise UserError(f"data.batch_size: {num} processes cannot share {recipe.data.batch_size} images; start fewer, or raise it")
+    if num > 1 and recipe.train.sync_bn and device.type != "cuda":
+        raise UserError(f"train.sync_bn: torch has it for GPUs only, not for {num} processes on the {device.type}; set it to false")
+    return device
 
 
 def _start(session: Session, *, fresh: bool) -> None:
@@ -112,20 +149,25 @@ def _start(session: Session, *, fresh: bool) -> None:
             "num_parameters": parameters,
             "num_trained_parameters": trained,
             "precision": precision_name(amp_dtype(recipe.train, training.device)),
+            "num_processes": dist.world_size(),
             "wandb_id": training.wandb_id,
         }
         run.write_json(run.env, {**describe_environment(device_name(training.device)), **facts})
         images, labels = session.train_loader.preview(24)
         save_figure(plot_samples(images, [data.classes.names[label] for label in labels]), run.samples)
-        torch.manual_seed(recipe.seed)  # dropout's draws must not depend on what was drawn to build the model
     else:
         session.repair()
     say(
         f"{run.path}: {recipe.model.name}, {trained / 1e6:.1f} of {parameters / 1e6:.1f} M parameters trained, on "
-        f"{device_name(training.device)}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
+        f"{_hardware(training.device)}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
     )
     if not fresh:
         say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")
+
+
+def _hardware(device: torch.device) -> str:
+    num = dist.world_size()
+    return device_name(device) if num == 1 else f"{num} processes, each with {device_name(device)}"
 
 
 def _train(session: Session) -> Row:
@@ -139,24 +181,7 @@ def _train(session: Session) -> Row:
         finish_epoch(session, predictions, time.perf_counter() - started)
         stopped_early = config.early_stop is not None and progress.epoch - progress.best_epoch >= config.early_stop
     session.save()
-    session.writer.wait()
-    session.draw_curves(force=True)
-    summary: Row = {
-        "epochs": progress.epoch,
-        "stopped_early": stopped_early,
-        "best_epoch": progress.best_epoch,
-        "best_top1": progress.best_top1,
-        "best_loss": progress.best_loss,
-        "last_top1": session.rows[-1]["val_top1"],
-        "last_loss": session.rows[-1]["val_loss"],
-        "seconds": progress.seconds,
-        "saving_seconds": session.saving_seconds,
-    }
-    if session.wandb:
-        session.wandb.finish(summary, {"curves": session.run.curves, "samples": session.run.samples})
-        session.wandb = None
-    session.run.write_json(session.run.summary, summary)
-    return summary
+    return dist.from_main(lambda: finish_run(session, stopped_early=stopped_early))
 
 
 def train_epoch(session: Session) -> None:
@@ -185,6 +210,7 @@ def train_epoch(session: Session) -> None:
                 rate = progress.step * recipe.data.batch_size / progress.epoch_seconds
                 bar.set_postfix_str(f"loss {loss:.4f}, lr {training.schedule.lr:.1e}, {rate:.0f} img/s")
             if is_update:
+                session.meet()
                 session.stop_if_asked()
                 session.save_if_due()
         session.look()
@@ -199,47 +225,7 @@ def train_epoch(session: Session) -> None:
 def validate_epoch(session: Session) -> Predictions:
     training = session.training
     try:
-        return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.stop, desc="validation")
+        return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.meet, desc="validation")
     except (Interrupted, RunError):
         session.stop_if_asked()
         raise
-
-
-def finish_epoch(session: Session, predictions: Predictions, val_seconds: float) -> None:
-    """Records the epoch, then saves: a row beyond the checkpoint is dropped on resume, a missing one could not be made."""
-    training, run = session.training, session.run
-    progress, recipe = training.progress, training.recipe
-    train_loss, train_acc = session.running_means()
-    progress.wait_seconds += session.wait.take()
-    val = summarize(predictions.logits, predictions.labels)
-    row: Row = {
-        "epoch": progress.epoch + 1,
-        "train_loss": train_loss,
-        "train_acc": train_acc,
-        "val_loss": val["loss"],
-        "val_top1": val["top1"],
-        "val_top5": val["top5"],
-        "lr": training.schedule.lr,
-        "images_per_second": session.train_loader.num_samples / max(progress.epoch_seconds, 1e-9),
-        "data_wait": min(progress.wait_seconds / max(progress.epoch_seconds, 1e-9), 1.0),
-        "seconds": progress.epoch_seconds + val_seconds,
-    }
-    session.rows.append(row)
-    run.write_metrics(session.rows)
-    predictions.save(run.val_predictions, files=session.data.val.files, class_names=training.classes.names)
-    say(format_row(row, recipe.train.epochs))
-    session.advise()
-    if session.wandb:
-        session.wandb.log(row)
-    training.schedule.after_epoch(val["loss"])
-    improved = (val["top1"], -val["loss"]) > (progress.best_top1, -progress.best_loss)
-    progress.epoch, progress.step = progress.epoch + 1, 0
-    progress.seconds += row["seconds"]
-    progress.epoch_seconds = progress.wait_seconds = 0.0
-    training.sums.zero_()
-    training.guard.keep()
-    if improved:
-        progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, val["top1"], val["loss"]
-    if improved or row["seconds"] >= recipe.checkpoint.every_minutes * 60 / 5:
-        session.save()
-    session.draw_curves()

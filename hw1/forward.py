@@ -52,6 +52,10 @@ class TrainForward:
             return self._run_first(images)
         return self._compiled(images)
 
+    def go_through(self, exchanging: nn.Module) -> None:
+        """Several processes: calls this wrapper of the model, which exchanges the gradients, and the whole of it."""
+        self._model, self._frozen = exchanging, []
+
     def forget(self) -> None:
         """To be called after the model's weights were set from outside."""
         self._prefix = None

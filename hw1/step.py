@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hw1.data.batch import Batch, BatchLoader
+from hw1 import dist
+from hw1.data.batch import Batch, BatchLoader, fill_up
 from hw1.finite import average_unless, step_unless
 from hw1.losses import dominant_label
 from hw1.recorded import CudaRecorder, RecordedSteps
@@ -13,7 +14,7 @@ from hw1.training import Training
 def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     """One batch forward and backward; returns whether it also completed an optimizer step.
 
-    Within an optimizer step each image weighs the same, also where the last batch is smaller.
+    Within an optimizer step each image weighs the same, also where the last batch is smaller, and where one process has fewer than another.
     """
     progress, accum = training.progress, training.recipe.train.grad_accum
     first = progress.step - progress.step % accum
@@ -22,7 +23,8 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     training.guard.see(batch.index)
     window = range(first, min(first + accum, loader.num_batches))
     is_update = progress.step + 1 == window.stop
-    share = len(batch.label) / sum(loader.batch_size_of(step) for step in window)
+    num_images = sum(loader.batch_size_of(step) for step in window)
+    share = len(batch.label) * dist.world_size() / num_images  # gradients are averaged over the processes
     lam = training.mixup.draw(progress.epoch, progress.step) if training.mixup else 1.0
     decay = training.ema.get_decay(progress.updates + 1) if training.ema else 0.0
     if is_update:
@@ -30,8 +32,10 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
     if training.is_recorded and training.recorded is None:
         training.recorded = record_steps(training)
     if not (training.recorded and training.recorded.replay(batch.image, batch.label, lam=lam, lr=training.schedule.lr, decay=decay)):
-        add_gradients(training, batch.image, batch.label, lam, share)
+        with training.exchange(now=is_update):
+            add_gradients(training, batch.image, batch.label, lam, share)
         if is_update:
+            training.guard.merge(sum(loader.share_of(step) for step in window) / num_images)
             update(training, decay)
     progress.step += 1
     if is_update:
@@ -42,6 +46,9 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
 
 def add_gradients(training: Training, images: Tensor, labels: Tensor, lam: float | Tensor, share: float) -> None:
     """Adds the gradients of `share` (0-1) times the batch's mean loss, and the batch to the epoch's sums; `lam` is Mixup's lambda."""
+    own = len(labels)
+    if dist.world_size() > 1:
+        images, labels = fill_up(images, 2), fill_up(labels, 2)
     targets = labels
     if training.mixup:
         images, targets = training.mixup.mix(images, labels, lam)
@@ -49,7 +56,7 @@ def add_gradients(training: Training, images: Tensor, labels: Tensor, lam: float
         logits = training.forward(images)
     loss = training.loss(logits.float(), targets)
     training.scaler.scale(training.guard.weigh(loss, share)).backward()
-    _add_to_sums(training.sums, loss.detach(), logits.detach(), targets)
+    _add_to_sums(training.sums, loss.detach(), logits.detach()[:own], targets[:own])
 
 
 def update(training: Training, decay: float | Tensor) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -94,14 +95,25 @@ class Bench:
         self.recipe.write_text(self.recipe.read_text().replace("resnet18_cbam", "resnet18_half_cbam"))
         self._count = 0
 
-    def start(self, runs: Path, *overrides: str, **hooks: list[Any]) -> Process:
+    def start(self, runs: Path, *overrides: str, ranks: dict[str, str] | None = None, **hooks: list[Any]) -> Process:
         """Begins or continues the run in `runs`, with every optimizer step saved."""
         self._count += 1
         runs.parent.mkdir(parents=True, exist_ok=True)
         out = self.folder / f"out{self._count}.txt"
         argv = [str(self.recipe), f"run.dir={runs}", "checkpoint.every_steps=1", f"train.epochs={EPOCHS}", *overrides]
-        env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+        env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true", **(ranks or {})}
         return Process(_zygote().ask({"argv": argv, "out": str(out), "env": env, "hooks": hooks}), out)
+
+    def start_ranks(self, num: int, runs: Path, *overrides: str, hooks: dict[int, dict[str, list[Any]]] | None = None) -> list[Process]:
+        """As many processes that train together, as torchrun would start them; `hooks` by rank."""
+        return [self.start(runs, *overrides, ranks=env, **(hooks or {}).get(rank, {})) for rank, env in enumerate(ranks_env(num))]
+
+    def finish_ranks(self, num: int, runs: Path, *overrides: str) -> list[Process]:
+        """The same, to the end, which is expected to be good."""
+        processes = self.start_ranks(num, runs, *overrides)
+        codes = [process.wait() for process in processes]
+        expect(codes == [0] * num, f"exit codes {codes}: {' '.join(process.output for process in processes)}")
+        return processes
 
     def finish(self, runs: Path, *overrides: str, **hooks: list[Any]) -> Process:
         """The same, to the end, which is expected to be good."""
@@ -115,6 +127,25 @@ class Bench:
         if not (run_in(runs) / "summary.json").is_file():
             self.finish(runs, log_samples=[str(self.folder / "reference.log")])
         return runs
+
+
+def ranks_env(num: int) -> list[dict[str, str]]:
+    """What torchrun tells each of `num` processes on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+    return [{name: str(value) for name, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()} for rank in range(num)]
+
+
+def call_ranks(num: int, folder: Path, function: str, *arguments: str) -> None:
+    """Calls a function of the tests, `module.name`, in as many processes that form a group; none may fail."""
+    processes = []
+    for rank, env in enumerate(ranks_env(num)):
+        out = folder / f"rank{rank}.txt"
+        order = {"call": function, "argv": arguments, "out": str(out), "env": env, "hooks": {}}
+        processes.append(Process(_zygote().ask(order), out))
+    codes = [process.wait() for process in processes]
+    expect(codes == [0] * num, f"exit codes {codes}: {' '.join(process.output for process in processes)}")
 
 
 def run_in(runs: Path) -> Path:
