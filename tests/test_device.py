@@ -23,7 +23,7 @@ from hw1.device import (
     set_determinism,
     set_rng_state,
 )
-from hw1.errors import UserError
+from hw1.errors import RunError, UserError
 
 ROOT = Path(__file__).parents[1]
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")

@@ -196,6 +196,20 @@ def test_a_folder_of_files_as_the_library_reads_it(tmp_path, folder_of_classes):
     assert ours.train.stamp("train/000000") is None
 
 
+def test_rows_without_a_label_are_passed_over(tmp_path):
+    import datasets
+
+    rows = {"image": [{"bytes": jpeg(number), "path": None} for number in range(6)], "label": [0, 1, -1, None, 1, 0]}
+    table = datasets.Dataset.from_dict(rows, datasets.Features({"image": datasets.Image(), "label": datasets.Value("int64")}))
+    (tmp_path / "set").mkdir()
+    table.to_parquet(tmp_path / "set/train.parquet")
+    data = opened(tmp_path / "cache", f"hfds/{tmp_path}/set", val_fraction=0.5)
+    assert sorted(data.train.files + data.val.files) == [f"train/{row:06d}" for row in (0, 1, 4, 5)]
+    assert data.train.num_stray == 2
+    for images in (data.train, data.val):
+        assert all(rows["label"][int(file[-6:])] == label for file, label in zip(images.files, labels(images), strict=True))
+
+
 def test_what_is_wrong_with_a_table(tmp_path, folder_of_classes):
     import datasets
 

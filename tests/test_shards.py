@@ -31,7 +31,7 @@ def write_tar(path: Path, *members: tuple[str, bytes], **options: Any) -> Path:
 
 
 def by_ours(root: Path, *names: str, field: str | None = None) -> ImageSet:
-    return open_shards(root, names or sorted(path.name for path in root.glob("*.tar")), IMAGE_FIELDS, field)[0]
+    return open_shards(root, names or sorted(path.name for path in root.glob("*.tar")), IMAGE_FIELDS, field)[0].labelled()
 
 
 def by_webdataset(root: Path) -> list[dict[str, Any]]:
@@ -100,7 +100,8 @@ def test_pictures_and_labels_are_those_of_timms_reader(tmp_path):
     for field in ("label_12k", "deep/er"):
         theirs = list(timm.data.create_dataset("wds/x", root=str(tmp_path), split="train", target_key=field))
         ours, num = open_shards(tmp_path, files, IMAGE_FIELDS, field)
-        assert num == 10
+        assert num == len(ours) == 10
+        ours = ours.labelled()
         assert labels(ours) == [target for _, target in theirs]
         for index, (picture, _) in enumerate(theirs):
             assert np.array_equal(read_image(ours.image_file(index)), np.asarray(picture))

@@ -142,7 +142,7 @@ def errors(gradients: Gradients, reference: Gradients) -> Block:
     return {"overall": float(f"{overall:.3g}"), "worst": float(f"{relative[worst]:.3g}"), "worst_parameter": worst, "count": len(reference)}
 
 
-def same_bits(case: Case, key: str, device_name: str, steps: int = 10) -> bool:
+def same_bits(case: Case, key: str, device_name: str, steps: int = 5) -> bool:
     """Whether two trainings with `train.deterministic` end in the same bits."""
     device = open_device(device_name)
     set_determinism(True)

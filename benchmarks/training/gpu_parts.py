@@ -53,7 +53,7 @@ class Sizes:
     evaluated: int = 2048
 
 
-TINY = Sizes(16, 256, rounds=2, seconds=0.0, warmup=2, curve_steps=12, kernel_seconds=0.001, images=100, workers=1, evaluated=8)
+TINY = Sizes(16, 256, rounds=1, seconds=0.0, warmup=1, curve_steps=4, kernel_seconds=0.001, images=100, workers=1, evaluated=8)
 
 
 @dataclass

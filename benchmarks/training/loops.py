@@ -37,6 +37,13 @@ def why_not(key: str, device: torch.device) -> str | None:
     return ours.why_not(key, device) if key in ours.OURS else peers.why_not(key, device)
 
 
+def is_compiled(key: str) -> bool:
+    """Whether `torch.compile` has a part in it."""
+    if key in ours.OURS:
+        return ours.WAYS[key.partition("/")[2]].compile
+    return key != "report" and peers.TIMM[key.partition("/")[2]].compile_mode is not None
+
+
 def build_loop(key: str, case: Case, device: torch.device) -> Loop:
     if key in ours.OURS:
         return ours.OurLoop(case, key, device)

@@ -13,7 +13,7 @@ from benchmarks.memory import peak_mebibytes
 from benchmarks.training import ours
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import DeviceMemory, open_device, release_memory
-from benchmarks.training.loops import LABELS, build_loop, why_not
+from benchmarks.training.loops import LABELS, build_loop, is_compiled, why_not
 from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE, difference
 from benchmarks.training.turns import LoopTurn, Turn, compare, fastest, time_turns
 from hw1.config import TrainConfig
@@ -68,8 +68,8 @@ class CaseBench:
         self.time(until)
 
     def measure_memory(self) -> None:
-        """CPU: each loop in a process of its own, two steps."""
-        for key in self.keys:
+        """CPU: each loop in a process of its own, two steps. Not the compiled ones: it would be the memory of the compiler."""
+        for key in [key for key in self.keys if not is_compiled(key)]:
             _say(f"{self.case}: memory of {key}")
             work = partial(_train_two_steps, self.case, key, torch.get_num_threads())
             self.block["memory_mib"][key] = {"resident": round(peak_mebibytes(work, method="spawn"), 1)}

@@ -135,6 +135,7 @@ class TimmLoop:
             betas=recipe.optim.betas,
             fused=True,
         )
+        np.random.seed(recipe.seed)  # Mixup draws from it, as does the collating one
         self.mixup = Mixup(recipe.mixup.alpha, prob=recipe.mixup.prob, label_smoothing=0.0, num_classes=case.num_classes) if mixes else None
         self.task = ClassificationTask(self.model, SoftTargetCrossEntropy(), device=device, verbose=False)
         if flags.compile_mode:

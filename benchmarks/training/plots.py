@@ -58,7 +58,8 @@ def draw_bars(axes: Axes, block: Mapping[str, Any], limits: Mapping[str, float] 
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
     dashed = "; dashed: roofline, fused" if limits else ""
-    axes.set_title(f"{case_name(block['case'])}: images/s; ×: times timm's best; line: quartiles{dashed}", fontsize=10.0)
+    title = f"{case_name(block['case'])}: images/s\n×: times timm's best; black line: quartiles{dashed}"
+    axes.set_title(title, fontsize=9.5, fontweight="normal", linespacing=1.4)
 
 
 def plot_inference(result: Mapping[str, Any]) -> Figure:

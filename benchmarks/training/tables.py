@@ -37,7 +37,7 @@ def loop_table(block: Mapping[str, Any], limits: Mapping[str, float] | None = No
     rows = block["results"]
     names = [name for name in RATIO_HEADS if any(name in row["ratios"] for row in rows.values())]
     heads = ["loop", "images/s", *(RATIO_HEADS[name] for name in names)]
-    heads += ["share of the roofline"] * bool(limits) + ["peak memory, MiB", "first steps, s"]
+    heads += ["share of the roofline"] * bool(limits) + [memory_head(block), "first steps, s"]
     lines = []
     for key in sorted(rows, key=lambda key: -rows[key]["median"]):
         row = rows[key]
@@ -51,6 +51,11 @@ def loop_table(block: Mapping[str, Any], limits: Mapping[str, float] | None = No
         seconds = block.get("warmup_seconds", {}).get(key)
         lines.append([*cells, "" if seconds is None else f"{seconds:.1f}"])
     return table(heads, lines)
+
+
+def memory_head(block: Mapping[str, Any]) -> str:
+    names: Mapping[str, float] = next(iter(block["memory_mib"].values()), {})
+    return "peak memory, MiB" + (f" ({' / '.join(names)})" if len(names) > 1 else "")
 
 
 def remarks(block: Mapping[str, Any]) -> list[str]:
@@ -100,8 +105,8 @@ def inference_tables(result: Mapping[str, Any]) -> str:
         rates.append([label, *(number(row["median"]) if row else "" for row in rows)])
         ratios.append([label, *(f"{row['ratios']['timm']['ratio']:.2f}" if row and "timm" in row["ratios"] else "" for row in rows)])
         peaks = [block["memory_mib"].get(key) for block in blocks]
-        memory.append([label, *(f"{next(iter(peak.values())):,.0f}" if peak else "" for peak in peaks)])
-    heads = {"images/s by batch size": rates, "times timm's best": ratios, "peak memory, MiB": memory}
+        memory.append([label, *(" / ".join(f"{value:,.0f}" for value in peak.values()) if peak else "" for peak in peaks)])
+    heads = {"images/s by batch size": rates, "times timm's best": ratios, memory_head(blocks[0]) if blocks else "": memory}
     name = f"**{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px**" if blocks else ""
     tables = [table([head, *sizes], rows) for head, rows in heads.items() if any(cell for row in rows for cell in row[1:])]
     missing = {line for block in result["sizes"] for text in remarks(block) for line in text.splitlines()}

@@ -29,7 +29,7 @@ def find_script(checkout: Path) -> Path:
     script = checkout / "train.py" if checkout.is_dir() else checkout
     if not script.is_file() or "--device-modules" not in script.read_text():
         raise UserError(f"--timm: {checkout}: no checkout of timm whose train.py knows --device-modules (timm 1.0.12 or newer)")
-    return script
+    return script.resolve()
 
 
 def arguments(case: Case, files: Files, device: torch.device, flags: str, output: Path) -> list[str]:

@@ -107,6 +107,15 @@ class ImageSet:
         labels = None if self.labels is None else self.labels[np.asarray(indices, dtype=np.int64)]
         return replace(self, files=tuple(self.files[i] for i in indices), labels=labels)
 
+    def labelled(self) -> "ImageSet":
+        """Without the samples that have no label (-1), which become strays; but an unlabelled set where none has one."""
+        if self.labels is None or not (self.labels < 0).any():
+            return self
+        kept = np.flatnonzero(self.labels >= 0)
+        if not len(kept):
+            return replace(self, labels=None)
+        return replace(self.subset(kept), num_stray=self.num_stray + len(self) - len(kept))
+
     @cached_property
     def _absolute(self) -> str:
         return os.path.abspath(self.root)

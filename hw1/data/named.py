@@ -132,9 +132,7 @@ def _open(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Names]:
         raise UserError(f"{key}: {name}: {' '.join(str(error).split()) or type(error).__name__}{hint}") from None
     if not len(images):
         raise UserError(f"{key}: {name}: the split {split} has no images")
-    if images.labels is not None and (images.labels < 0).all():
-        images = replace(images, labels=None)
-    return replace(images, dataset=name), names
+    return replace(images.labelled(), dataset=name), names
 
 
 def _require_root(config: DataConfig) -> Path:
@@ -291,7 +289,7 @@ def _open_wds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Names
         raise UserError(f"{key}: {remote[0]}: shards are read from disk, in any order; download them first")
     fields = config.input_key.split(";") if config.input_key else IMAGE_FIELDS
     images, num = open_shards(root, info.filenames, fields, config.target_key or info.alt_label or None)
-    if info.num_samples not in (0, num, len(images)):
+    if info.num_samples not in (0, num, len(images.labelled())):
         raise UserError(f"data.root: {printable(root)}: {split} is said to have {info.num_samples} samples, its shards hold {num}")
     return images, None
 

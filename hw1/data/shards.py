@@ -35,9 +35,11 @@ NUM_NAMED = 3
 class Sample(NamedTuple):
     member: str
     offset: int
+    """Where its encoded image begins in the shard, bytes."""
     size: int
-    """Of the encoded image, in bytes, from the start of the shard."""
-    label: int | None
+    """Of that image, bytes."""
+    label: int
+    """-1 where there is none."""
 
 
 class ShardImages:
@@ -76,8 +78,8 @@ def open_shards(root: Path, shards: Sequence[str], image_fields: Sequence[str], 
     """The images of the shards, in their order, with the shards' own labels; and the number of samples. Each shard is indexed once: the
     index is kept in the user's cache folder while the shard stays as it is.
 
-    shards: paths relative to `root`; label_field: of the samples' `.json`, None for `.cls`. Samples without an image are strays, and so are
-    those without a label, or with a negative one, where others have one; where none has, the set is unlabelled.
+    shards: paths relative to `root`; label_field: of the samples' `.json`, None for `.cls`. Samples without an image are strays, those
+    without a label have -1.
 
     Raises UserError for shards that are missing, compressed, damaged or no tar file, and for labels that are no integers.
     """
@@ -90,12 +92,8 @@ def open_shards(root: Path, shards: Sequence[str], image_fields: Sequence[str], 
     found = map_on_cores(lambda i: _load_index(root / shards[i], image_fields, label_field), len(shards), "indexing shards")
     num_samples = sum(num for _, num in found)
     indices = [index for index, _ in found]
-    if any(sample.label is not None for index in indices for sample in index):
-        indices = [[sample for sample in index if sample.label is not None] for index in indices]
-        labels = np.array([sample.label for index in indices for sample in index], np.int64)
-    else:
-        labels = None
     archive = ShardImages(root, shards, indices)
+    labels = np.array([sample.label for index in indices for sample in index], np.int64)
     return ImageSet(root, archive.names, labels, num_samples - len(archive.names), archive), num_samples
 
 
@@ -163,12 +161,12 @@ def _sample(
     info = group.get("cls" if label_field is None else "json")
     if info is None and label_field is not None:
         raise UserError(f"data.root: {printable(path / image.name)}: has no .json beside it that holds {label_field!r}")
-    label = None if info is None else _label(path, file, info, label_field)
+    label = -1 if info is None else _label(path, file, info, label_field)
     return Sample(image.name, image.offset_data, image.size, label)
 
 
-def _label(path: Path, file: BinaryIO, info: tarfile.TarInfo, field: str | None) -> int | None:
-    """None where it is negative, which is how a sample without a label is marked."""
+def _label(path: Path, file: BinaryIO, info: tarfile.TarInfo, field: str | None) -> int:
+    """-1 where it is negative, which is how timm's shards mark a sample without a label."""
     file.seek(info.offset_data)
     content = file.read(info.size)
     try:
@@ -179,7 +177,7 @@ def _label(path: Path, file: BinaryIO, info: tarfile.TarInfo, field: str | None)
     except (ValueError, TypeError, LookupError):
         what = f"has no integer {field!r}" if field else "is no integer"
         raise UserError(f"data.root: {printable(path / info.name)}: {what}: {content[:80]!r}") from None
-    return label if label >= 0 else None
+    return max(label, -1)
 
 
 def _field(content: Any, name: str) -> Any:
