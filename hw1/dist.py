@@ -6,6 +6,8 @@ obvious then, and torch is not even imported.
 
 import os
 import signal
+import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -86,7 +88,8 @@ def group() -> Iterator[None]:
 
     with _lost_processes_named(place), ExitStack() as stack:
         both = torch.cuda.is_available() and td.is_nccl_available()
-        td.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=STEP_TIMEOUT)
+        where: dict[str, Any] = {"store": _find_the_others(place), "rank": place.rank, "world_size": place.world_size}
+        td.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=STEP_TIMEOUT, **where)
         _patient_group = td.new_group(backend="gloo", timeout=START_TIMEOUT)
         _place = place
         if place.rank:
@@ -105,6 +108,35 @@ def _place_in(env: "os._Environ[str] | dict[str, str]") -> Place:
         return Place()
     names = {"rank": "RANK", "world_size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_world_size": "LOCAL_WORLD_SIZE"}
     return Place(**{field: int(env[name]) for field, name in names.items() if name in env})
+
+
+def _find_the_others(place: Place) -> Any:
+    """The store by which they find each other, empty but for what processes of this very start write.
+
+    torchrun keeps one for all its restarts, with the addresses of processes that are gone, and machines may count restarts differently. So
+    each process leaves a name that no other ever had; rank 0 answers every name that it finds with its own, until all have read that.
+    """
+    from torch.distributed import PrefixStore
+    from torch.distributed.rendezvous import rendezvous
+
+    store, *_ = next(rendezvous("env://", timeout=STEP_TIMEOUT))
+    name, deadline = uuid.uuid4().hex, time.monotonic() + STEP_TIMEOUT.total_seconds()
+    if place.rank:
+        store.set(f"rank {place.rank}", name)
+        store.wait([f"answer to {name}"], STEP_TIMEOUT)
+        name = store.get(f"answer to {name}").decode()
+        store.set(f"rank {place.rank} has read {name}", "")
+        return PrefixStore(name, store)
+    missing = list(range(1, place.world_size))
+    while missing:
+        for rank in missing:
+            if store.check([f"rank {rank}"]):
+                store.set(f"answer to {store.get(f'rank {rank}').decode()}", name)
+        time.sleep(0.02)
+        missing = [rank for rank in missing if not store.check([f"rank {rank} has read {name}"])]
+        if time.monotonic() > deadline:
+            raise RunError(f"no sign of rank {', '.join(map(str, missing))}: is it running, and can it reach this machine?")
+    return PrefixStore(name, store)
 
 
 @contextmanager

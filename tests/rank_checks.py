@@ -90,7 +90,10 @@ def statistics() -> dict[str, Any]:
     training.join()
     training.model.train()
     take_steps(training, (8,))
-    return {"running mean": training.model.get_buffer("conv1.1.running_mean"), "count": training.model.get_buffer("conv1.1.num_batches_tracked")}
+    return {
+        "running mean": training.model.get_buffer("conv1.1.running_mean"),
+        "count": training.model.get_buffer("conv1.1.num_batches_tracked"),
+    }
 
 
 def take_steps(training: Training, sizes: tuple[int, ...] = SIZES, until: int | None = None) -> None:
