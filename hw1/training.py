@@ -63,6 +63,8 @@ class Training:
     """[3] on the device: loss, correct predictions and images, summed over the epoch under way."""
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
+    is_whole: bool = True
+    """Not while the optimizer is at work, when it holds parts of two states."""
 
     def __post_init__(self) -> None:
         self.guard = Guard([self.sums, *self.model.buffers()], self.device)

@@ -100,7 +100,7 @@ def read_size(path: Path) -> tuple[int, int]:
 def find_bad_images(images: ImageSet) -> dict[int, str]:
     """Index -> reason, of every file that cannot be decoded. Decodes each file once, on all cores.
 
-    Files that were good before are not read again while path, size and date of change stay the same.
+    Files that were good before are not read again while path, size and date of change stay the same and they may be read.
     """
     root = os.path.abspath(images.root)
     remembered = load_checked(CHECKED_BY)
@@ -112,7 +112,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
         stamp = take_stamp(path)  # before the file is read: if it changes meanwhile, the next stamp differs
         if stamp is None:
             bad[index] = _reason(path) or "no such file"
-        elif remembered.get(path) != stamp:
+        elif remembered.get(path) != stamp or not _may_read(path):
             todo.append((index, path, stamp))
     pool = ThreadPoolExecutor(usable_cores())
     try:
@@ -257,6 +257,11 @@ def _to_rgb(image: Image.Image, kind: str) -> np.ndarray:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise BadImage(f"too large: {width} x {height} pixels")
+
+
+def _may_read(path: str) -> bool:
+    """A permission that was taken away changes neither size nor date."""
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _reason(path: str) -> str | None:
