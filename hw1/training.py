@@ -69,6 +69,8 @@ class Training:
     """The recordings, from the first step on."""
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
+    is_whole: bool = True
+    """Not while the optimizer is at work, when it holds parts of two states."""
 
     def __post_init__(self) -> None:
         self.guard = Guard([self.sums, *self.model.buffers()], self.device)
