@@ -181,6 +181,13 @@ def set_determinism(deterministic: bool) -> None:
     torch.backends.cudnn.benchmark = not deterministic
 
 
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device had no memory, or on the CPU the system: torch's and oneDNN's errors of that have no class of their own."""
+    text = str(error)
+    is_of_cpu = "DefaultCPUAllocator: " in text or text == "could not create a primitive"
+    return is_of_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+
+
 def get_rng_state() -> dict[str, Any]:
     """State of the generators that dropout draws from (the data's and Mixup's are functions of the step instead): CPU's, current GPU's."""
     return {"cpu": torch.get_rng_state(), "cuda": [torch.cuda.get_rng_state()] if torch.cuda.is_available() else []}

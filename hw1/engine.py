@@ -17,9 +17,18 @@ from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.data.quickcheck import describe_faults
 from hw1.data.workers import limit_threads
-from hw1.device import amp_dtype, describe_device, device_name, keep_freed_memory, pick_device, precision_name, set_determinism
+from hw1.device import (
+    amp_dtype,
+    describe_device,
+    device_name,
+    is_out_of_memory,
+    keep_freed_memory,
+    pick_device,
+    precision_name,
+    set_determinism,
+)
 from hw1.environment import describe_environment
-from hw1.errors import Interrupted, RunError, UserError
+from hw1.errors import RunError, UserError
 from hw1.evaluate import Predictions, evaluate
 from hw1.interrupt import StopRequest
 from hw1.logs import Row, WandbRun, say
@@ -27,49 +36,53 @@ from hw1.models.build import check_model
 from hw1.models.freeze import set_train_mode
 from hw1.plots import plot_samples, save_figure
 from hw1.record import finish_epoch, finish_run
-from hw1.runs import RunFolder, Status, start_folder
+from hw1.runs import RunFolder, Stamp, Status, start_folder
 from hw1.session import Session, continue_training, read_checkpoint
 from hw1.step import train_step
 from hw1.training import Training, build_training
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
+def fit(recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> Row:
     """Trains the recipe in the run folder, from the start or from where it was interrupted; returns the summary.
 
-    Several processes (`hw1.dist`) call it together; only rank 0 reads and writes the folder.
+    `status` is that of the folder when its stamp was `seen`. Several processes (`hw1.dist`) call it together; only rank 0 reads and writes
+    the folder.
 
-    Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or
-    SIGTERM, with the state saved, `Interrupted`.
+    Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or SIGTERM, with the state
+    saved, `Interrupted`.
     """
     set_determinism(recipe.train.deterministic)
     limit_threads()
     keep_freed_memory()
     stop = StopRequest(quiet=not dist.is_main())
-    session = _open_session(recipe, run, status, stop)
-    with ExitStack() as own:
-        dist.from_main(lambda: own.enter_context(_owned(run)))
-        own.enter_context(stop.listening())
-        try:
+    try:
+        session = _open_session(recipe, run, status, stop)
+        with ExitStack() as own:
+            dist.from_main(lambda: own.enter_context(_owned(run, seen)))
+            own.enter_context(stop.listening())
+            own.callback(session.close)
             dist.from_main(lambda: _start(session, fresh=status == "new"))
             if status == "new":
                 session.training.seed_dropout()  # its draws must not depend on what was drawn to build the model
             return _train(session)
-        except torch.OutOfMemoryError:
-            half = max(1, recipe.data.batch_size // 2)
-            advice = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
-            raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
-        finally:
-            session.close()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        half = max(1, recipe.data.batch_size // 2)
+        advice = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
+        raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
 
 
 @contextmanager
-def _owned(run: RunFolder) -> Iterator[None]:
-    """The run folder, made and locked."""
+def _owned(run: RunFolder, seen: Stamp) -> Iterator[None]:
+    """The run folder, made and locked; `seen`: its stamp when it was looked at."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
     with run.lock():
+        if run.stamp() != seen:
+            raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
         yield
 
 
@@ -110,6 +123,7 @@ def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequ
         state, damaged = dist.from_main(lambda: read_checkpoint(run))
         dist.agree(lambda: continue_training(training, state, run, data))
     val_loader = dist.agree(lambda: build_eval_loader(data.val, recipe, device))
+    train_loader.stop = val_loader.stop = stop
     training.join()
     return Session(training, run, data, train_loader, val_loader, stop, damaged=damaged)
 
@@ -138,6 +152,8 @@ def _start(session: Session, *, fresh: bool) -> None:
     if recipe.log.wandb != "off":
         session.wandb = WandbRun(recipe, run, training.wandb_id, progress.epoch)
         training.wandb_id = session.wandb.id
+        for row in session.rows:  # what it lacks
+            session.wandb.log(row)
     trained = sum(p.numel() for p in training.model.parameters() if p.requires_grad)
     parameters = sum(p.numel() for p in training.model.parameters())
     if fresh:
@@ -196,7 +212,6 @@ def train_epoch(session: Session) -> None:
         total=loader.num_batches, initial=progress.step, desc=f"epoch {progress.epoch + 1}/{recipe.train.epochs}",
         unit="batch", leave=False, disable=None, dynamic_ncols=True,
     )  # fmt: skip
-    is_update = True
     try:
         for batch in session.wait.over(loader.epoch(progress.epoch, progress.step)):
             if training.forward.is_about_to_compile:
@@ -214,9 +229,8 @@ def train_epoch(session: Session) -> None:
                 session.stop_if_asked()
                 session.save_if_due()
         session.look()
-    except RunError:
-        if is_update:  # a signal to the whole process group ends the loader's workers too
-            session.stop_if_asked()
+    except Exception as error:
+        session.save_after(error)
         raise
     finally:
         bar.close()
@@ -226,6 +240,9 @@ def validate_epoch(session: Session) -> Predictions:
     training = session.training
     try:
         return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.meet, desc="validation")
-    except (Interrupted, RunError):
-        session.stop_if_asked()
-        raise
+    except Exception as error:
+        session.save_after(error)
+        if not is_out_of_memory(error):
+            raise
+        half = max(1, training.recipe.data.eval_batch_size // 2)
+        raise RunError(f"{session.run.path}: out of memory on the device in validation; data.eval_batch_size={half} continues it") from None

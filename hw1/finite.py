@@ -109,9 +109,21 @@ class Guard:
         if not num_bad:
             self._judged.clear()
             return None
-        for live, views in zip(self._live, self._views, strict=True):  # batches of a further step may have been seen
-            torch._foreach_copy_(live, views)
+        self._put_back()  # batches of a further step may have been seen
         return self._judged[-num_bad], num_bad
+
+    def give_up(self) -> Mark | None:
+        """Undoes what the batches of an optimizer step have touched that is not judged yet, and returns its mark; None if there is none."""
+        mark, self._open = self._open, None
+        if mark is not None:
+            self._loss_is_bad.zero_()
+            self._put_back()
+        return mark
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        for live, views in zip(self._live, self._views, strict=True):
+            torch._foreach_copy_(live, views)
 
 
 def step_unless(bad: Tensor, optimizer: Optimizer) -> None:

@@ -69,6 +69,7 @@ def update(training: Training, decay: float | Tensor) -> None:
     elif not scaler.is_enabled():
         norm = nn.utils.get_total_norm([p.grad for p in training.model.parameters() if p.grad is not None])
     training.guard.judge(None if scaler.is_enabled() else norm)
+    training.is_whole = False
     if scaler.is_enabled():
         scaler.step(training.optimizer)
         scaler.update()
@@ -77,6 +78,7 @@ def update(training: Training, decay: float | Tensor) -> None:
     training.optimizer.zero_grad(set_to_none=True)
     if training.ema:
         average_unless(training.guard.bad, training.ema.module, training.model, decay)
+    training.is_whole = True
 
 
 def record_steps(training: Training) -> RecordedSteps:

@@ -79,6 +79,8 @@ class Training:
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
     _exchanging: DistributedDataParallel | None = None
+    is_whole: bool = True
+    """Not while the optimizer is at work, when it holds parts of two states."""
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.sums, list(self.model.buffers()), self.device)

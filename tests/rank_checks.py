@@ -193,7 +193,7 @@ def check_a_signal_to_one_stops_all_at_one_step(folder: Path) -> None:
     training.model.train()
     signals = iter([None, 15, None, None, None, None] if dist.rank() == 1 else [None] * 6)
     session = session_of(training, folder, lambda: next(signals))
-    with pytest.raises(Interrupted) as caught:
+    with pytest.raises(Interrupted) as caught:  # noqa: PT012
         for batch in make_batches(*SIZES):
             train_step(training, share_of(batch), loader_for(SIZES))
             session.meet()
@@ -211,7 +211,7 @@ def check_rank_0_decides_when_to_save() -> None:
     session.saved_at = time.monotonic() - (100.0 if dist.is_main() else 1000.0)
     saves: list[int] = []
     session.save = lambda: saves.append(meeting)  # type: ignore[method-assign]
-    for meeting in range(6):
+    for meeting in range(6):  # noqa: B007 - the lambda reads it
         session.meet()
         session.save_if_due()
     assert saves == [1]
@@ -268,7 +268,7 @@ def hang(seconds: str) -> None:
 
     dist.STEP_TIMEOUT = timedelta(seconds=float(seconds))
     began = time.monotonic()
-    with pytest.raises(RunError) as caught, dist.group():
+    with pytest.raises(RunError) as caught, dist.group():  # noqa: PT012
         if dist.rank() == 1:
             time.sleep(3 * float(seconds))
             raise RunError("hung")

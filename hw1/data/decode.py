@@ -99,7 +99,8 @@ def read_size(path: ImageFile) -> tuple[int, int]:
 def find_bad_images(images: ImageSet) -> dict[int, str]:
     """Index -> reason, of every file that cannot be decoded. Decodes each file once, on all cores.
 
-    Files that were good before are not read again while path, size and date of change stay the same (`ImageSet.stamp`).
+    Files that were good before are not read again while path, size and date of change stay the same (`ImageSet.stamp`), and they may be
+    read.
     """
     remembered = load_checked(CHECKED_BY)
     bad: dict[int, str] = {}
@@ -110,7 +111,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
         stamp = images.stamp(file)  # before the file is read: if it changes meanwhile, the next stamp differs
         if stamp is None:
             bad[index] = _reason(images.image_file(index)) or "no such file"
-        elif remembered.get(place) != stamp:
+        elif remembered.get(place) != stamp or not _may_read(images.place(file)):
             todo.append((index, place, stamp))
     pool = ThreadPoolExecutor(usable_cores())
     try:
@@ -255,6 +256,11 @@ def _to_rgb(image: Image.Image, kind: str) -> np.ndarray:
 def _check_size(width: int, height: int) -> None:
     if width * height > MAX_PIXELS:
         raise BadImage(f"too large: {width} x {height} pixels")
+
+
+def _may_read(path: str) -> bool:
+    """A permission that was taken away changes neither size nor date."""
+    return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
 def _reason(file: ImageFile) -> str | None:
