@@ -20,7 +20,7 @@ from hw1.config import Recipe
 from hw1.data.images import ClassMap, ImageSet
 from hw1.data.loaders import build_eval_loader
 from hw1.data.workers import limit_threads
-from hw1.device import amp_dtype, autocast_of, pick_device
+from hw1.device import amp_dtype, autocast_of, keep_freed_memory, pick_device
 from hw1.errors import UserError
 from hw1.evaluate import Predictions, evaluate
 from hw1.files import write_atomic
@@ -67,6 +67,7 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     damaged or does not fit the recipe.
     """
     limit_threads()  # as in training: the same arithmetic
+    keep_freed_memory()
     device = pick_device(recipe.train)
     path = run.best if checkpoint == "best" else run.last
     if not path.is_file() and not (checkpoint != "best" and run.previous.is_file()):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.autograd import DeviceType
 
 from benchmarks.training.case import Case
-from benchmarks.training.device import synchronize, use_default_kernels
+from benchmarks.training.device import synchronize, use_defaults
 from benchmarks.training.loops import Loop
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.peers import build_frozen_model
@@ -60,7 +60,7 @@ def measure_layouts(case: Case, device: torch.device, *, least: float, until: fl
 
     Rows of the stages' different convolutions with `count`, how often the step has them; those not begun by `until` are missing.
     """
-    use_default_kernels()
+    use_defaults()
     torch.backends.cudnn.benchmark = True
     model = build_frozen_model(recipe_of(case, "faithful/nchw"), case.num_classes, torch.device("cpu"), channels_last=False)
     rows = []

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from benchmarks.training import ours
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.curves import compare_curves
-from benchmarks.training.device import open_device, prepare_process, release_memory, use_default_kernels
+from benchmarks.training.device import open_device, prepare_process, release_memory, use_defaults
 from benchmarks.training.measure import freezing_of
 from benchmarks.training.ours import OurLoop, recipe_of
 from benchmarks.training.peers import build_frozen_model
@@ -45,7 +45,7 @@ def check_case(
     block: Block = {"case": case.describe(), "left_out": left_out, "gradients": {}, "curves": {}, "same_bits": {}}
     blocks.append(block)
     keys = [key for key in keys if key not in left_out]
-    use_default_kernels()
+    use_defaults()
     late = check_gradients(case, keys, device, block["gradients"], save, until=(start + until) / 2)
     left_out |= dict.fromkeys(late, "no time was left")
     compare_curves(case, [key for key in keys if key not in late], device, steps, block["curves"], save, until=until)
@@ -155,7 +155,7 @@ def same_bits(case: Case, key: str, device_name: str, steps: int = 5) -> bool:
             loop.step(batches[number % len(batches)])
         states.append(loop.training.copy_state()["model"])
         del loop
-    use_default_kernels()
+    use_defaults()
     return all(torch.equal(states[0][name], states[1][name]) for name in states[0])
 
 

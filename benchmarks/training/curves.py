@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from benchmarks.training.case import Case
-from benchmarks.training.device import release_memory, use_default_kernels
+from benchmarks.training.device import release_memory, use_defaults
 from benchmarks.training.ours import FREEZING, OurLoop, recipe_of
 from benchmarks.training.peers import build_frozen_model
 from benchmarks.training.pictures import read_batches
@@ -58,7 +58,7 @@ def compare_curves(
 
 def plain_losses(case: Case, freezing: str, batches: Sequence[Batch], device: torch.device, steps: int, nudge: float = 0.0) -> list[float]:
     """A loop in FP32, eager, NCHW, with torch's plain AdamW."""
-    use_default_kernels()
+    use_defaults()
     with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
         return _plain_losses(case, freezing, batches, device, steps, nudge)
 

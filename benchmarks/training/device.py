@@ -1,12 +1,14 @@
 """The device as a benchmark sees it: when it has finished, what it remembers of its memory, which kernels libraries may choose."""
 
+import contextlib
+import ctypes
 import gc
 
 import torch
 import torch._dynamo
 
 from hw1.data.workers import limit_threads
-from hw1.device import device_name
+from hw1.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, device_name
 from hw1.errors import UserError
 
 MIB = 2**20
@@ -55,12 +57,21 @@ def release_memory(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def use_default_kernels() -> None:
-    """PyTorch's own defaults of the switches that a training loop sets for the whole process: each loop starts its turn from here."""
+def use_defaults() -> None:
+    """PyTorch's and glibc's own defaults of what a training loop sets for the whole process: each loop starts its turn from here.
+
+    glibc raises its threshold by itself, up to 32 MiB, as pieces of memory are freed, and gives back twice that at the end of its heap
+    (mallopt(3)): what it comes to in any training is set here at once.
+    """
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = False
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(M_MMAP_THRESHOLD, 32 * MIB)
+        libc.mallopt(M_TRIM_THRESHOLD, 64 * MIB)
+        libc.malloc_trim(0)
 
 
 class DeviceMemory:

@@ -9,11 +9,11 @@ import numpy as np
 import torch
 
 from benchmarks.training.case import BASE, Case
-from benchmarks.training.device import use_default_kernels
+from benchmarks.training.device import use_defaults
 from benchmarks.training.same import first_loss
 from hw1.config import Recipe, TrainConfig
 from hw1.data.batch import Batch
-from hw1.device import set_determinism
+from hw1.device import keep_freed_memory, set_determinism
 from hw1.engine import train_step
 from hw1.models.freeze import set_train_mode
 from hw1.recipe import load_recipe
@@ -89,7 +89,8 @@ class OurLoop:
         self.session = Session(self.training, folder, nothing, nothing, nothing, lambda: None)
 
     def begin(self) -> None:
-        use_default_kernels()
+        use_defaults()
+        keep_freed_memory()
         set_determinism(self.recipe.train.deterministic)
 
     def step(self, batch: Batch) -> None:

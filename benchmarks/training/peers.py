@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.training.case import Case
-from benchmarks.training.device import use_default_kernels
+from benchmarks.training.device import use_defaults
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.same import first_loss
 from hw1.config import Recipe
@@ -87,7 +87,7 @@ class ReportLoop:
         self.loss_sum = self.accuracy_sum = 0.0
 
     def begin(self) -> None:
-        use_default_kernels()
+        use_defaults()
         torch.backends.cudnn.deterministic = True
 
     def step(self, batch: Batch) -> None:
@@ -143,7 +143,7 @@ class TimmLoop:
         self.loss_sum = 0.0
 
     def begin(self) -> None:
-        use_default_kernels()
+        use_defaults()
         torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = True
 

@@ -9,12 +9,12 @@ from timm.utils import AverageMeter, accuracy
 from torch import Tensor, nn
 
 from benchmarks.training.case import Case
-from benchmarks.training.device import use_default_kernels
+from benchmarks.training.device import use_defaults
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.peers import TIMM, build_frozen_model
 from hw1.config import TrainConfig
 from hw1.data.batch import Batch
-from hw1.device import Autocast, amp_dtype, autocast_of, set_determinism
+from hw1.device import Autocast, amp_dtype, autocast_of, keep_freed_memory, set_determinism
 from hw1.evaluate import evaluate
 from hw1.metrics import summarize
 
@@ -69,7 +69,8 @@ class OurValidation:
         self.autocast = autocast_of(device, amp_dtype(self.recipe.train, device))
 
     def begin(self) -> None:
-        use_default_kernels()
+        use_defaults()
+        keep_freed_memory()
         set_determinism(self.recipe.train.deterministic)
 
     def run(self, batches: Sequence[Batch]) -> float:
@@ -96,7 +97,7 @@ class TimmValidation:
         self.criterion = nn.CrossEntropyLoss().to(device)
 
     def begin(self) -> None:
-        use_default_kernels()
+        use_defaults()
         if self.flags:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
