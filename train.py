@@ -28,6 +28,8 @@ def main(argv: Sequence[str]) -> None:
         print(dump_recipe(recipe), end="")
         return
     run = RunFolder.of(recipe)
+    run.refuse_if_held()
+    seen = run.stamp()
     status = find_status(run, recipe, overwrite=args.overwrite)
     if status == "finished":
         print(f"{run.path}: finished already; train.epochs=N trains longer, --overwrite starts over, run.name=NAME starts another run")
@@ -35,7 +37,7 @@ def main(argv: Sequence[str]) -> None:
     from hw1.engine import fit  # torch takes seconds to import: only once the recipe is known to be right
 
     try:
-        summary = fit(recipe, run, status)
+        summary = fit(recipe, run, status, seen)
     except UserError as error:
         raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
     print(

@@ -14,7 +14,7 @@ from benchmarks import peers
 from benchmarks.pipelines import SEED, From, open_source
 from benchmarks.timing import use_one_thread
 from hw1.config import AugConfig
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.loaders import Loader
 from hw1.data.transforms import build_train_transform
 

@@ -20,7 +20,7 @@ from torchvision import transforms
 from torchvision.transforms import functional, v2
 
 from hw1.config import AugConfig
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 
 META = torch.device("meta")
 

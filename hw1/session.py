@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from hw1.checkpoint import load_newest, load_weights, save_state, save_weights
 from hw1.data.batch import BatchLoader
 from hw1.data.folders import TrainingData
 from hw1.data.wait import WORTH_ADVICE, DataWait, advice
+from hw1.device import is_out_of_memory
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import replace_file
 from hw1.logs import Row, WandbRun, say
@@ -122,6 +124,27 @@ class Session:
             "val_loss": progress.best_loss,
         }
 
+    def save_after(self, error: Exception) -> None:
+        """After an error in a step or a validation, but for faults of this program: saves the state before the optimizer step under way.
+
+        It needs no memory of the state's size. If the run was asked to stop, raises `Interrupted`. What saving meets besides is not raised:
+        then the last checkpoint is what there is, as it is after an error within the optimizer's own work.
+        """
+        if not isinstance(error, Interrupted | RunError) and not is_out_of_memory(error):
+            return
+        traceback.clear_frames(error.__traceback__)  # memory that the step holds
+        training = self.training
+        with suppress(Exception):
+            if training.is_whole:
+                if (mark := training.guard.give_up()) is not None:
+                    training.roll_back(mark, 0)
+                self.look()
+                self.writer.wait()
+                if training.progress != self.saved:
+                    write_checkpoints(self.run, training.state_dict(), self.best_meta() if self.is_best else None)
+                    self.saved = replace(training.progress)
+        self.stop_if_asked()
+
     def repair(self) -> None:
         """Makes the checkpoints of a run that is continued whole again, as far as that can be; says what was not."""
         for problem in self.damaged:
@@ -190,7 +213,7 @@ def continue_training(training: Training, run: RunFolder, data: TrainingData) ->
 
     Raises `UserError` if none is whole, or the data are not those of the run, with the difference.
     """
-    root = training.recipe.data.root
+    root = training.recipe.data.root or training.recipe.data.dataset
     try:
         state, damaged = load_newest(run.last, run.previous)
     except UserError as error:

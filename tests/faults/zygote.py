@@ -1,10 +1,11 @@
 """A process that has imported everything and forks a training whenever it is told to: torch's import costs seconds, a fork none.
 
-It reads orders from stdin, one JSON object a line, and answers each with one number: `{"argv": ..., "out": ..., "env": ..., "hooks": ...}`
-with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs.
+It reads orders from stdin, one JSON object a line, and answers each with one number: `{"script": ..., "argv": ..., "out": ..., "env": ...,
+"hooks": ...}` with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs.
 """
 
 import ctypes
+import importlib
 import json
 import os
 import signal
@@ -27,13 +28,13 @@ def main() -> int:
             pid, status = os.waitpid(order["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         elif not (answer := os.fork()):
-            return _train(order)
+            return _run(order)
         print(json.dumps(answer), flush=True)
     return 0
 
 
-def _train(order: dict[str, Any]) -> int:
-    """What `python train.py ARGUMENTS` does, in a process group of its own."""
+def _run(order: dict[str, Any]) -> int:
+    """What `python SCRIPT.py ARGUMENTS` does, in a process group of its own."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing stays when the tests are ended
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -41,12 +42,11 @@ def _train(order: dict[str, Any]) -> int:
     for target, source in ((0, null), (1, out), (2, out)):
         os.dup2(source, target)
     os.environ.update(order["env"])
-    import train
     from hw1.errors import run_command
 
     for name, arguments in order["hooks"].items():
         getattr(hooks, name)(*arguments)
-    return run_command(train.main, order["argv"])
+    return run_command(importlib.import_module(order["script"]).main, order["argv"])
 
 
 if __name__ == "__main__":
