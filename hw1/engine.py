@@ -103,11 +103,11 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
     device = dist.agree(lambda: _pick_device(recipe))
     problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
-    if not problems and dist.is_main():
-        say(describe_device(device))
     data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
     precision = precision_name(amp_dtype(recipe.train, device))
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
+    if dist.is_main():
+        say(describe_device(device))
     if dist.is_main() and (faults := describe_faults(data)):
         say(faults)
 

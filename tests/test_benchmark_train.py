@@ -285,10 +285,10 @@ def test_train_step_writes_what_it_measured(folder, capsys, monkeypatch):
 
 
 def test_train_step_checks(folder, capsys):
-    result = run(benchmarks.train_step.main, "--check", "--case", TINY, "--loop", "faithful/nhwc", "--steps", "6")
+    result = run(benchmarks.train_step.main, "--check", "--case", TINY, "--loop", "faithful/nhwc", "--steps", "4")
     block = result["checks"][0]
     assert [part["met"] for part in block["gradients"]["faithful/nhwc"]] == [True, True]
-    assert {len(losses) for losses in block["curves"]["losses"].values()} == {6}
+    assert {len(losses) for losses in block["curves"]["losses"].values()} == {4}
     assert block["curves"]["differences"]["faithful/nhwc"]["met"]
     assert block["same_bits"] == {"faithful/nhwc": True}
     assert "| yes | yes |" in capsys.readouterr().out
@@ -349,17 +349,7 @@ def test_timms_script_is_told_what_the_recipe_says(case, tmp_path):
 
 
 GPU = (
-    "--tiny",
-    "--case",
-    "resnet18_half_cbam:32:20",
-    "--check-case",
-    TINY,
-    "--batch",
-    "24",
-    "--loop",
-    "*/nhwc",
-    "--loop",
-    "faithful/graph",
+    f"--tiny --case resnet18_half_cbam:32:20 --check-case {TINY} --batch 24 --loop fast/nhwc --loop timm/nhwc --loop faithful/graph".split()
 )
 
 
@@ -370,13 +360,13 @@ def test_gpu_runs_every_part_on_the_cpu_in_a_small_form(folder, capsys):
     assert result["card"]["copy_gigabytes_per_second"] > 0
     assert result["roofline"]["faithful"]["images_per_second"]["fused"] > 0
     assert result["steps"]["left_out"] == {"faithful/graph": "no CUDA device"}
-    assert set(result["steps"]["results"]) == {"faithful/nhwc", "fast/nhwc", "timm/nhwc"}
-    assert {key: len(rows) for key, rows in result["kernels"].items()} == {"faithful/nhwc": 10, "fast/nhwc": 10}
+    assert set(result["steps"]["results"]) == {"fast/nhwc", "timm/nhwc"}
+    assert {key: len(rows) for key, rows in result["kernels"].items()} == {"fast/nhwc": 10}
     assert {row["stage"] for row in result["layouts"]["convolutions"]} == {"stem", "layer1", "layer2", "layer3", "layer4"}
     assert [block["case"]["batch"] for block in result["batches"]] == [24]
     assert result["epoch"]["results"]["fast/nhwc"]["report_minutes"] > 0
     assert [block["case"]["batch"] for block in result["sizes"]] == [20, 24]
-    assert result["summary"]["best"]["faithful"]["of_fused_roofline"] > 0
+    assert result["summary"]["best"]["fast"]["of_fused_roofline"] > 0
     assert all(part["met"] for part in result["checks"][0]["gradients"]["fast/nhwc"])
     assert Path("out/result.png").is_file()
     table = capsys.readouterr().out

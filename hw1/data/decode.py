@@ -111,7 +111,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
         stamp = images.stamp(file)  # before the file is read: if it changes meanwhile, the next stamp differs
         if stamp is None:
             bad[index] = _reason(images.image_file(index)) or "no such file"
-        elif remembered.get(place) != stamp or not _may_read(images.place(file)):
+        elif remembered.get(place) != stamp or not (images.archive or _may_read(place)):
             todo.append((index, place, stamp))
     pool = ThreadPoolExecutor(usable_cores())
     try:
