@@ -74,10 +74,8 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
     device = pick_device(recipe.train)
-    problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
-    if not problems:
-        say(describe_device(device))
-    data = open_data(recipe, problems)
+    data = open_data(recipe, check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size))
+    say(describe_device(device))
     if faults := describe_faults(data):
         say(faults)
     train_loader = build_train_loader(data.train, recipe, device)
