@@ -60,7 +60,7 @@ def test_every_name_has_its_class_and_timms_are_known_to_timm(tmp_path):
     for name in TORCH_SETS:
         [line] = problems(tmp_path, f"torch/{name}")
         assert "no splits of its own" not in line
-        assert line.startswith(f"data.train_split: torch/{name}: "), line
+        assert line.startswith((f"data.dataset: torch/{name}: ", f"data.train_split: torch/{name}: ")), line
         assert "Unknown torchvision dataset" not in line
     assert set(OF_TIMM) <= set(TORCH_SETS)
 
@@ -146,12 +146,13 @@ def test_nothing_is_fetched_unless_asked_for_and_then_by_one_process_at_a_time(t
 
     monkeypatch.setattr(flowers102, "download_and_extract_archive", fetch)
     monkeypatch.setattr(flowers102, "download_url", fetch)
-    assert problems(tmp_path / "no", "torch/flowers102") == (f"data.root: {tmp_path}/no: no such folder",)
+    line = f"data.root: {tmp_path}/no: no such folder; data.download=true lets it be fetched"
+    assert problems(tmp_path / "no", "torch/flowers102") == (line,)
     [line] = problems(tmp_path, "torch/flowers102")
     assert line.endswith("You can use download=True to download it; data.download=true lets it be fetched")
     assert fetched == []
     [line] = problems(tmp_path / "new", "torch/flowers102", download=True)
-    assert line.startswith("data.train_split: torch/flowers102: Dataset not found or corrupted.")
+    assert line.startswith("data.dataset: torch/flowers102: Dataset not found or corrupted.")
     assert [url.rpartition("/")[2] for url in fetched] == ["102flowers.tgz", "imagelabels.mat", "setid.mat"]
     assert problems(None, "torch/flowers102") == ("data.root: not set; add data.root=FOLDER, where torch/flowers102 lies",)
 
@@ -240,7 +241,7 @@ def test_the_hub_is_not_asked_unless_download_is_set(tmp_path, monkeypatch):
         raise ConnectionError("no network\nhere")
 
     monkeypatch.setattr(datasets, "load_dataset", load)
-    message = "data.train_split: hfds/owner/name: no network here"
+    message = "data.dataset: hfds/owner/name: no network here"
     assert problems(tmp_path, "hfds/owner/name") == (f"{message}; data.download=true lets it be fetched",)
     assert problems(tmp_path, "hfds/owner/name", download=True) == (message,)
     assert problems(None, "hfds/owner/name")  # the library's own folder

@@ -299,7 +299,7 @@ def test_mistakes_come_before_anything_is_written(recipe, tmp_path):
     for overrides, message in (
         (["data.dataset=torch/flowers120"], "command line: data.dataset: no such data set: 'torch/flowers120'; nearest: torch/flowers102"),
         (["data.dataset=wds/x"], "recipe.yaml: data.root: nowhere: no such folder"),
-        (["data.dataset=hfds/owner/name", "data.root=null"], "recipe.yaml: data.train_split: hfds/owner/name: "),
+        (["data.dataset=hfds/owner/name", "data.root=null"], "command line: data.dataset: hfds/owner/name: "),
     ):
         result = run("train.py", recipe, *overrides, f"run.dir={tmp_path / 'runs'}")
         assert result.returncode == 2

@@ -30,6 +30,7 @@ OF_TIMM = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "inaturalist", "k
 """The names below `torch/` that timm knows."""
 VALIDATION = ("validation", "val", "valid")
 """What it may be called: timm takes any for its own sets."""
+FETCH = "; data.download=true lets it be fetched"
 Names = tuple[str, ...] | None
 """The set's own names of its labels 0, 1, ...; None where it has none."""
 
@@ -120,7 +121,8 @@ def _relabel(images: ImageSet, names: Names, classes: ClassMap) -> ImageSet:
 
 
 def _open(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Names]:
-    """One of the set's own splits, with its own labels; `key` is named where the split is wrong."""
+    """One of the set's own splits, with its own labels; `key` is named where the split is wrong, for which all three have ValueError, but
+    timm's reader of shards."""
     name = str(config.dataset)
     openers = {"torch": _open_torch, "hfds": _open_hfds, "wds": _open_wds}
     try:
@@ -128,8 +130,10 @@ def _open(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Names]:
     except UserError:
         raise
     except Exception as error:  # torchvision, datasets and timm have many errors, without a common base
-        hint = "" if config.download or name.startswith("wds/") else "; data.download=true lets it be fetched"
-        raise UserError(f"{key}: {name}: {' '.join(str(error).split()) or type(error).__name__}{hint}") from None
+        is_split = isinstance(error, ValueError) or _is_wds(config)
+        hint = "" if config.download or is_split else FETCH
+        what = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{key if is_split else 'data.dataset'}: {name}: {what}{hint}") from None
     if not len(images):
         raise UserError(f"{key}: {name}: the split {split} has no images")
     return replace(images.labelled(), dataset=name), names
@@ -139,9 +143,17 @@ def _require_root(config: DataConfig) -> Path:
     if config.root is None:
         raise UserError(f"data.root: not set; add data.root=FOLDER, where {config.dataset} lies")
     root = Path(config.root).expanduser()
-    if not config.download:
+    if config.download:
+        return root
+    try:
         require_folder(root, "data.root: ")
+    except UserError as error:
+        raise UserError(f"{error}{'' if _is_wds(config) else FETCH}") from None
     return root
+
+
+def _is_wds(config: DataConfig) -> bool:
+    return str(config.dataset).startswith("wds/")
 
 
 def _require_package(name: str, prefix: str) -> None:
