@@ -23,7 +23,13 @@ from hw1.errors import UserError
 
 pytestmark = pytest.mark.slow
 MEMORY = 80 * 2**20  # of the object store, through which nothing passes
-QUICK = {"health_check_initial_delay_ms": "1000", "health_check_period_ms": "500"}  # else a dead node is noticed after half a minute
+SETTINGS = {
+    "RAY_AUTH_MODE": "disabled",  # no token in the home folder
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_health_check_initial_delay_ms": "1000",  # else a dead node is noticed after half a minute
+    "RAY_health_check_period_ms": "500",
+    "RAY_worker_niceness": "0",  # else trainings crawl beside anything else
+}
 
 
 class Cluster:
@@ -52,12 +58,11 @@ class Cluster:
 
 @pytest.fixture(scope="module")
 def ray_settings() -> Iterator[None]:
-    """Ray's files in a folder of their own (with a short name: sockets are in it), no token in the home folder, no network."""
+    """Ray's files in a folder of their own (with a short name: sockets are in it); skips where there is no Ray."""
     folder = tempfile.mkdtemp(prefix="ray-")
-    settings = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "XDG_CACHE_HOME": f"{folder}/cache"}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**settings, **{f"RAY_{name}": value for name, value in QUICK.items()}}.items():
-            patch.setenv(name, value)
+        for name, value in {**SETTINGS, "RAY_TMPDIR": folder, "XDG_CACHE_HOME": f"{folder}/cache"}.items():
+            patch.setenv(name, value)  # some are read when Ray is imported
         pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
         yield
     shutil.rmtree(folder, ignore_errors=True)
