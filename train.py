@@ -12,7 +12,7 @@ from hw1 import dist
 from hw1.config import Recipe
 from hw1.errors import UserError, run_command
 from hw1.recipe import dump_recipe, load_recipe, with_sources
-from hw1.runs import RunFolder, Status, find_status
+from hw1.runs import RunFolder, Stamp, Status, find_status
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 130/143 interrupted (SIGINT/SIGTERM)"
 
@@ -29,29 +29,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     with dist.group():
         args = parse(argv)
-        recipe, run, status = dist.from_main(lambda: look(args))
+        recipe, run, status, seen = dist.from_main(lambda: look(args))
         if args.print_config:
             print(dump_recipe(recipe), end="")
         elif status == "finished":
             print(f"{run.path}: finished already; train.epochs=N trains longer, --overwrite starts over, run.name=NAME starts another run")
         else:
-            carry_out(args, recipe, run, status)
+            carry_out(args, recipe, run, status, seen)
 
 
-def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status]:
-    """The recipe, its run folder, and what that holds. Reads only."""
+def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, Stamp]:
+    """The recipe, its run folder, what that holds, and the folder's stamp then. Reads only."""
     recipe = load_recipe(args.recipe, args.overrides)
     run = RunFolder.of(recipe)
     if args.print_config:
-        return recipe, run, "new"
-    return recipe, run, find_status(run, recipe, overwrite=args.overwrite and not dist.is_restart())
+        return recipe, run, "new", []
+    run.refuse_if_held()
+    seen = run.stamp()
+    return recipe, run, find_status(run, recipe, overwrite=args.overwrite and not dist.is_restart()), seen
 
 
-def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: Status) -> None:
+def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> None:
     from hw1.engine import fit  # torch takes seconds to import: only once the recipe is known to be right
 
     try:
-        summary = fit(recipe, run, status)
+        summary = fit(recipe, run, status, seen)
     except UserError as error:
         raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
     print(

@@ -1,4 +1,4 @@
-"""The training loop: fit -> train_epoch -> train_step."""
+"""The training loop: fit -> train_epoch -> hw1.step.train_step."""
 
 import time
 from collections.abc import Iterator
@@ -6,71 +6,83 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from hw1 import dist
 from hw1.config import Recipe
-from hw1.data.batch import Batch, BatchLoader, fill_up
+from hw1.data.batch import BatchLoader
 from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.data.quickcheck import describe_faults
 from hw1.data.workers import limit_threads
-from hw1.device import amp_dtype, device_name, pick_device, precision_name, set_determinism
+from hw1.device import (
+    amp_dtype,
+    describe_device,
+    device_name,
+    is_out_of_memory,
+    keep_freed_memory,
+    pick_device,
+    precision_name,
+    set_determinism,
+)
 from hw1.environment import describe_environment
-from hw1.errors import Interrupted, RunError, UserError
+from hw1.errors import RunError, UserError
 from hw1.evaluate import Predictions, evaluate
-from hw1.finite import average_unless, step_unless
 from hw1.interrupt import StopRequest
 from hw1.logs import Row, WandbRun, say
-from hw1.losses import dominant_label
 from hw1.models.build import check_model
 from hw1.models.freeze import set_train_mode
 from hw1.plots import plot_samples, save_figure
 from hw1.record import finish_epoch, finish_run
-from hw1.runs import RunFolder, Status, start_folder
+from hw1.runs import RunFolder, Stamp, Status, start_folder
 from hw1.session import Session, continue_training, read_checkpoint
+from hw1.step import train_step
 from hw1.training import Training, build_training
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status) -> Row:
+def fit(recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> Row:
     """Trains the recipe in the run folder, from the start or from where it was interrupted; returns the summary.
 
-    Several processes (`hw1.dist`) call it together; only rank 0 reads and writes the folder.
+    `status` is that of the folder when its stamp was `seen`. Several processes (`hw1.dist`) call it together; only rank 0 reads and writes
+    the folder.
 
-    Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or
-    SIGTERM, with the state saved, `Interrupted`.
+    Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or SIGTERM, with the state
+    saved, `Interrupted`.
     """
     set_determinism(recipe.train.deterministic)
     limit_threads()
+    keep_freed_memory()
     stop = StopRequest(quiet=not dist.is_main())
-    session = _open_session(recipe, run, status, stop)
-    with ExitStack() as own:
-        dist.from_main(lambda: own.enter_context(_owned(run)))
-        own.enter_context(stop.listening())
-        try:
+    try:
+        session = _open_session(recipe, run, status, stop)
+        with ExitStack() as own:
+            dist.from_main(lambda: own.enter_context(_owned(run, seen)))
+            own.enter_context(stop.listening())
+            own.callback(session.close)
             dist.from_main(lambda: _start(session, fresh=status == "new"))
             if status == "new":
                 session.training.seed_dropout()  # its draws must not depend on what was drawn to build the model
             return _train(session)
-        except torch.OutOfMemoryError:
-            half = max(1, recipe.data.batch_size // 2)
-            advice = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
-            raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
-        finally:
-            session.close()
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        half = max(1, recipe.data.batch_size // 2)
+        advice = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
+        raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
 
 
 @contextmanager
-def _owned(run: RunFolder) -> Iterator[None]:
-    """The run folder, made and locked."""
+def _owned(run: RunFolder, seen: Stamp) -> Iterator[None]:
+    """The run folder, made and locked; `seen`: its stamp when it was looked at."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
     with run.lock():
+        if run.stamp() != seen:
+            raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
         yield
 
 
@@ -90,9 +102,12 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
     device = dist.agree(lambda: _pick_device(recipe))
-    data = dist.first_on_each_machine(lambda: open_data(recipe, check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)))
+    problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
+    data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
     precision = precision_name(amp_dtype(recipe.train, device))
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
+    if dist.is_main():
+        say(describe_device(device))
     if dist.is_main() and (faults := describe_faults(data)):
         say(faults)
 
@@ -108,6 +123,7 @@ def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequ
         state, damaged = dist.from_main(lambda: read_checkpoint(run))
         dist.agree(lambda: continue_training(training, state, run, data))
     val_loader = dist.agree(lambda: build_eval_loader(data.val, recipe, device))
+    train_loader.stop = val_loader.stop = stop
     training.join()
     return Session(training, run, data, train_loader, val_loader, stop, damaged=damaged)
 
@@ -136,6 +152,8 @@ def _start(session: Session, *, fresh: bool) -> None:
     if recipe.log.wandb != "off":
         session.wandb = WandbRun(recipe, run, training.wandb_id, progress.epoch)
         training.wandb_id = session.wandb.id
+        for row in session.rows:  # what it lacks
+            session.wandb.log(row)
     trained = sum(p.numel() for p in training.model.parameters() if p.requires_grad)
     parameters = sum(p.numel() for p in training.model.parameters())
     if fresh:
@@ -194,9 +212,10 @@ def train_epoch(session: Session) -> None:
         total=loader.num_batches, initial=progress.step, desc=f"epoch {progress.epoch + 1}/{recipe.train.epochs}",
         unit="batch", leave=False, disable=None, dynamic_ncols=True,
     )  # fmt: skip
-    is_update = True
     try:
         for batch in session.wait.over(loader.epoch(progress.epoch, progress.step)):
+            if training.forward.is_about_to_compile:
+                bar.set_postfix_str("compiling the step: once, kept for the next run")
             is_update = train_step(training, batch, loader)
             progress.epoch_seconds = time.perf_counter() - started
             progress.wait_seconds += session.wait.take()
@@ -210,78 +229,20 @@ def train_epoch(session: Session) -> None:
                 session.stop_if_asked()
                 session.save_if_due()
         session.look()
-    except RunError:
-        if is_update:  # a signal to the whole process group ends the loader's workers too
-            session.stop_if_asked()
+    except Exception as error:
+        session.save_after(error)
         raise
     finally:
         bar.close()
-
-
-def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
-    """One batch forward and backward; returns whether it also completed an optimizer step.
-
-    Within an optimizer step each image weighs the same, also where the last batch is smaller, and where one process has fewer than another.
-    """
-    progress, accum = training.progress, training.recipe.train.grad_accum
-    first = progress.step - progress.step % accum
-    if progress.step == first:
-        training.guard.begin(training.mark())
-    window = range(first, min(first + accum, loader.num_batches))
-    is_update = progress.step + 1 == window.stop
-    num_images = sum(loader.batch_size_of(step) for step in window)
-    own = len(batch.label)
-    share = own * dist.world_size() / num_images  # gradients are averaged over the processes
-    images, targets = batch.image, batch.label
-    if dist.world_size() > 1:
-        images, targets = fill_up(images, 2), fill_up(targets, 2)
-    if training.mixup:
-        images, targets = training.mixup(images, targets, epoch=progress.epoch, step=progress.step)
-    with training.exchange(now=is_update):
-        with training.autocast():
-            logits = training.forward(images)
-        loss = training.loss(logits.float(), targets)
-        training.scaler.scale(training.guard.weigh(loss, batch.index, share)).backward()
-    _add_to_sums(training.sums, loss.detach(), logits.detach()[:own], targets[:own])
-    progress.step += 1
-    if is_update:
-        training.guard.merge(sum(loader.share_of(step) for step in window) / num_images)
-        update(training)
-    return is_update
-
-
-def update(training: Training) -> None:
-    """One optimizer step from the gradients at hand, at the schedule's learning rate; none where they or the loss are not finite."""
-    training.schedule.before_step(training.progress.updates)
-    clip, scaler = training.recipe.optim.clip_grad, training.scaler
-    norm: Tensor | None = None
-    if clip is not None:
-        scaler.unscale_(training.optimizer)
-        norm = nn.utils.clip_grad_norm_(training.model.parameters(), clip)
-    elif not scaler.is_enabled():
-        norm = nn.utils.get_total_norm([p.grad for p in training.model.parameters() if p.grad is not None])
-    training.guard.judge(None if scaler.is_enabled() else norm)
-    if scaler.is_enabled():
-        scaler.step(training.optimizer)
-        scaler.update()
-    else:
-        step_unless(training.guard.bad, training.optimizer)
-    training.optimizer.zero_grad(set_to_none=True)
-    training.progress.updates += 1
-    if training.ema:
-        average_unless(training.guard.bad, training.ema.module, training.model, training.ema.get_decay(training.progress.updates))
-
-
-def _add_to_sums(sums: Tensor, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-    correct = (logits.argmax(1) == dominant_label(targets)).sum()
-    count = len(logits)
-    sums += torch.stack([loss.to(sums.dtype) * count, correct.to(sums.dtype), torch.full_like(sums[0], count)])
 
 
 def validate_epoch(session: Session) -> Predictions:
     training = session.training
     try:
         return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.meet, desc="validation")
-    except (Interrupted, RunError):
-        session.stop_if_asked()
-        raise
+    except Exception as error:
+        session.save_after(error)
+        if not is_out_of_memory(error):
+            raise
+        half = max(1, training.recipe.data.eval_batch_size // 2)
+        raise RunError(f"{session.run.path}: out of memory on the device in validation; data.eval_batch_size={half} continues it") from None

@@ -46,13 +46,16 @@ class Guard:
         """To be called before the first batch of an optimizer step."""
         self._open = mark
 
-    def weigh(self, loss: Tensor, samples: Tensor, share: float) -> Tensor:
+    def see(self, samples: Tensor) -> None:
+        """Notes the samples of a batch of this step, int64 [B]."""
+        assert self._open is not None
+        self._open.samples.append(samples)
+
+    def weigh(self, loss: Tensor, share: float) -> Tensor:
         """The loss, float32 scalar, times `share`; NaN, and with it all gradients, where this step or one before it is bad.
 
         `GradScaler` then leaves out the step. A gradient that only fp16 made infinite is not bad: it does so by itself.
         """
-        assert self._open is not None
-        self._open.samples.append(samples)
         self._loss_is_bad |= ~torch.isfinite(loss.detach())
         return loss * torch.where(self._loss_is_bad | (self.bad > 0), torch.nan, share)
 
@@ -86,6 +89,9 @@ class Guard:
         for live, kept, views in zip(self._live, self._kept, self._views, strict=True):
             torch.where(self.bad > 0, kept, _flat(live), out=kept)
             torch._foreach_copy_(live, views)
+
+    def end(self) -> None:
+        """To be called after each optimizer step."""
         assert self._open is not None
         self._judged.append(self._open)
         self._open = None
@@ -103,9 +109,21 @@ class Guard:
         if not num_bad:
             self._judged.clear()
             return None
-        for live, views in zip(self._live, self._views, strict=True):  # batches of a further step may have been seen
-            torch._foreach_copy_(live, views)
+        self._put_back()  # batches of a further step may have been seen
         return self._judged[-num_bad], num_bad
+
+    def give_up(self) -> Mark | None:
+        """Undoes what the batches of an optimizer step have touched that is not judged yet, and returns its mark; None if there is none."""
+        mark, self._open = self._open, None
+        if mark is not None:
+            self._loss_is_bad.zero_()
+            self._put_back()
+        return mark
+
+    @torch.no_grad()
+    def _put_back(self) -> None:
+        for live, views in zip(self._live, self._views, strict=True):
+            torch._foreach_copy_(live, views)
 
 
 def step_unless(bad: Tensor, optimizer: Optimizer) -> None:
@@ -122,7 +140,7 @@ def step_unless(bad: Tensor, optimizer: Optimizer) -> None:
 
 
 @torch.no_grad()
-def average_unless(bad: Tensor, average: nn.Module, model: nn.Module, decay: float) -> None:
+def average_unless(bad: Tensor, average: nn.Module, model: nn.Module, decay: float | Tensor) -> None:
     """average = decay * average + (1 - decay) * model, of all its floating-point state; unchanged where `bad`, a float32 scalar, is 1."""
     weight = torch.where(bad > 0, 0.0, 1.0 - decay)
     for own, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):

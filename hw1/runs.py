@@ -16,6 +16,7 @@ from hw1.files import remove_leftovers, write_atomic
 from hw1.recipe import differences, dump_recipe, load_recipe
 
 Status = Literal["new", "interrupted", "finished"]
+Stamp = list[tuple[int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,17 @@ class RunFolder:
     def best(self) -> Path:
         return self.path / "checkpoints" / "best.safetensors"
 
+    def stamp(self) -> Stamp:
+        """Changes whenever a process starts the run or saves its state: inode and time of change of two files, None where there is none."""
+        found: Stamp = []
+        for path in (self.config, self.last):
+            try:
+                status = path.stat()
+                found.append((status.st_ino, status.st_mtime_ns))
+            except OSError:
+                found.append(None)
+        return found
+
     def eval_dir(self, split: str) -> Path:
         return self.path / "eval" / split
 
@@ -145,6 +157,23 @@ class RunFolder:
                 raise UserError(f"{self.path}: {what}") from None
             yield
 
+    def is_locked(self) -> bool:
+        """Whether another process, on any machine that shares the folder, is training this run. Not for its owner: asking would free it."""
+        try:
+            with open(self.path / ".lock", "rb") as file:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+        return False
+
+    def refuse_if_held(self) -> None:
+        """Raises `UserError` where another process has the run; writes nothing for that."""
+        if (self.path / ".lock").is_file():
+            with self.lock():
+                pass
+
 
 def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
     """Compares the run folder with the recipe; reads only. With `overwrite` a run in it counts as not there.
@@ -152,7 +181,8 @@ def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> S
     Raises `UserError` if the folder holds another recipe's run (naming each key that differs and may not), a damaged one or none at all.
     """
     try:
-        is_empty = not any(item.name != ".lock" for item in run.path.iterdir())
+        # a process that was killed in its first write leaves the temporary file of config.yaml
+        is_empty = all(item.name == ".lock" or item.match(f".{run.config.name}.*.tmp") for item in run.path.iterdir())
     except FileNotFoundError:
         return "new"
     except OSError as error:

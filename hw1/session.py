@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -16,7 +17,7 @@ from hw1.checkpoint import load_newest, load_weights, save_state, save_weights
 from hw1.data.batch import BatchLoader
 from hw1.data.folders import TrainingData
 from hw1.data.wait import WORTH_ADVICE, DataWait, advice
-from hw1.device import get_rng_state
+from hw1.device import get_rng_state, is_out_of_memory
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import replace_file
 from hw1.logs import Row, WandbRun, say
@@ -132,6 +133,32 @@ class Session:
             "val_loss": progress.best_loss,
         }
 
+    def save_after(self, error: Exception) -> None:
+        """After an error in a step or a validation, but for faults of this program: saves the state before the optimizer step under way.
+
+        It needs no memory of the state's size. If the run was asked to stop, raises `Interrupted`. What saving meets besides is not raised:
+        then the last checkpoint is what there is, as it is after an error within the optimizer's own work, or among several processes, of
+        which the others know nothing of this error.
+        """
+        if dist.world_size() > 1:
+            if isinstance(error, Interrupted):
+                self.stop_if_asked()
+            return
+        if not isinstance(error, Interrupted | RunError) and not is_out_of_memory(error):
+            return
+        traceback.clear_frames(error.__traceback__)  # memory that the step holds
+        training = self.training
+        with suppress(Exception):
+            if training.is_whole:
+                if (mark := training.guard.give_up()) is not None:
+                    training.roll_back(mark, 0)
+                self.look()
+                self.writer.wait()
+                if training.progress != self.saved:
+                    write_checkpoints(self.run, training.state_dict(), self.best_meta() if self.is_best else None)
+                    self.saved = replace(training.progress)
+        self.stop_if_asked()
+
     def repair(self) -> None:
         """Makes the checkpoints of a run that is continued whole again, as far as that can be; says what was not."""
         for problem in self.damaged:
@@ -227,7 +254,7 @@ def continue_training(training: Training, state: dict[str, Any], run: RunFolder,
 
     Another number of processes goes on at the same step, with the same images in every batch, but with other draws of dropout.
     """
-    root = training.recipe.data.root
+    root = training.recipe.data.root or training.recipe.data.dataset
     former, current = tuple(state["classes"]), data.classes.names
     if former != current:
         gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))

@@ -1,7 +1,6 @@
 """Everything that one training holds between two steps, and how it becomes a checkpoint and back."""
 
 import dataclasses
-from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,12 +16,15 @@ from torch.nn.parallel import DistributedDataParallel
 from hw1 import dist
 from hw1.config import Recipe, base_lr
 from hw1.data.folders import ClassMap
-from hw1.device import Autocast, amp_dtype, autocast_of, get_rng_state, set_rng_state
+from hw1.device import Autocast, amp_dtype, autocast_of, compiles, get_rng_state, records, set_rng_state
 from hw1.finite import Guard, Mark
+from hw1.forward import TrainForward, keep_compiled
 from hw1.losses import SeededMixup, balanced_weights, build_mixup, build_train_loss
 from hw1.models.build import build_model
 from hw1.models.freeze import freeze_stages
+from hw1.models.small_maps import use_small_map_products
 from hw1.optim import Schedule, build_optimizer, build_schedule
+from hw1.recorded import RecordedSteps
 
 DROPOUT_STREAM = 4  # last seed word here; augmentation has 1, order 2 (hw1.data), Mixup 3 (hw1.losses)
 
@@ -50,7 +52,7 @@ class Progress:
 
 @dataclass
 class Training:
-    """Model, optimizer and all other state of one run. `forward` is the model, compiled where the recipe says so.
+    """Model, optimizer and all other state of one run.
 
     Several processes have the same of all after each optimizer step, but for the random state and the times in `progress`.
     """
@@ -60,7 +62,7 @@ class Training:
     classes: ClassMap
     fingerprint: str
     model: nn.Module
-    forward: Callable[[Tensor], Tensor]
+    forward: TrainForward
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
@@ -70,9 +72,15 @@ class Training:
     ema: ModelEmaV3 | None
     sums: Tensor
     """[3] on the device: loss, correct predictions and images, summed over the epoch under way."""
+    is_recorded: bool = False
+    """Whether whole steps are recorded as CUDA graphs."""
+    recorded: RecordedSteps | None = None
+    """The recordings, from the first step on."""
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
     _exchanging: DistributedDataParallel | None = None
+    is_whole: bool = True
+    """Not while the optimizer is at work, when it holds parts of two states."""
 
     def __post_init__(self) -> None:
         self.guard = Guard(self.sums, list(self.model.buffers()), self.device)
@@ -97,7 +105,7 @@ class Training:
         size = self.recipe.aug.size
         self._exchanging(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
-        self.forward = torch.compile(self._exchanging) if self.recipe.train.compile else self._exchanging
+        self.forward.go_through(self._exchanging)
 
     def exchange(self, *, now: bool) -> AbstractContextManager[Any]:
         """Around forward and backward of a batch: several processes exchange gradients `now`, or leave that to a later batch."""
@@ -132,6 +140,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
+        self.forward.forget()
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
@@ -201,24 +210,32 @@ def build_training(
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
     dtype = amp_dtype(recipe.train, device)
+    if device.type == "cpu" and dtype is None:
+        use_small_map_products(model)
     optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
     weights = balanced_weights(labels, classes.num_classes) if recipe.loss.class_weights == "balanced" else None
     decay = recipe.train.ema_decay
+    num_updates = recipe.train.epochs * updates_per_epoch
+    is_compiled = compiles(recipe.train, device, num_updates)
+    if is_compiled:
+        keep_compiled()
+    own_share = recipe.data.batch_size // dist.world_size() + (dist.rank() < recipe.data.batch_size % dist.world_size())
     return Training(
         recipe=recipe,
         device=device,
         classes=classes,
         fingerprint=fingerprint,
         model=model,
-        forward=torch.compile(model) if recipe.train.compile else model,
+        forward=TrainForward(model, recipe.freeze, own_share if is_compiled else None),
         optimizer=optimizer,
         schedule=build_schedule(optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=updates_per_epoch),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
         autocast=autocast_of(device, dtype),
         mixup=mixup,
         loss=build_train_loss(mixup is not None, recipe.loss, weights).to(device),
+        is_recorded=records(recipe.train, device, dtype, num_updates),
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
     )

@@ -12,6 +12,7 @@ from train_commands import command, run, write_recipe
 from hw1.checkpoint import load_state
 from hw1.data.demo import draw_shapes
 
+PAGE = 4096
 MIB = 1 << 20
 
 
@@ -43,13 +44,26 @@ def disk(tmp_path: Path) -> Path:
     return disk
 
 
-def on_a_disk(disk: Path, started: Path, out: Path, *, mebibytes: int, then: str = ":", recipe: Path) -> subprocess.CompletedProcess[str]:
-    """Continues the run on a tmpfs of this size, `then` done to it first; its folder is copied to `out` after."""
-    train = subprocess.list2cmdline(command("train.py", recipe, f"run.dir={disk}/runs", "train.epochs=3"))
+def on_a_disk(
+    disk: Path, started: Path, out: Path, *, room: int, then: str = ":", recipe: Path, epochs: int = 3
+) -> subprocess.CompletedProcess[str]:
+    """Continues the run on a tmpfs with room for so many bytes more, `then` done to it first; its folder is copied to `out` after."""
+    train = subprocess.list2cmdline(command("train.py", recipe, f"run.dir={disk}/runs", f"train.epochs={epochs}"))
+    size = room + sum(-(-path.stat().st_size // PAGE) * PAGE for path in started.rglob("*") if path.is_file())
     script = f"""
-        mount -t tmpfs -o size={mebibytes}m tmpfs {disk} && cp -r {started} {disk}/runs && {then} && {{ {train}; code=$?; }}
+        mount -t tmpfs -o size={size} tmpfs {disk} && cp -r {started} {disk}/runs && {then} && {{ {train}; code=$?; }}
         mount -o remount,size=1g,rw {disk}; cp -r {disk}/runs {out}; exit $code"""
     return subprocess.run(["unshare", "-m", "bash", "-c", script], cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def once_saved(disk: Path, act: str) -> str:
+    """Bash that does `act` beside the run as soon as its process has saved a state of its own."""
+    last = disk / "runs" / "tiny" / "seed5" / "checkpoints" / "last.pt"
+    return f"{{ sleep 0.1; touch {disk}/now; (until [ {last} -nt {disk}/now ]; do sleep 0.02; done; {act}) & }}"
+
+
+def read_only(folder: Path) -> str:
+    return f"mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}"
 
 
 def checkpoints(runs: Path) -> dict[str, bytes]:
@@ -58,9 +72,7 @@ def checkpoints(runs: Path) -> dict[str, bytes]:
 
 def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints(disk: Path, started: Path, recipe: Path, tmp_path: Path) -> None:
     before = checkpoints(started)
-    used = sum(path.stat().st_size for path in started.rglob("*") if path.is_file())
-    room = -(-(used + len(before["last.pt"]) // 2) // MIB)  # for half a checkpoint more
-    result = on_a_disk(disk, started, tmp_path / "out", mebibytes=room, recipe=recipe)
+    result = on_a_disk(disk, started, tmp_path / "out", room=len(before["last.pt"]) // 2, recipe=recipe)
     assert result.returncode == 3, result.stderr
     last = disk / "runs" / "tiny" / "seed5" / "checkpoints" / "last.pt"
     assert f"{last}: cannot be written: No space left on device; free some space there" in result.stderr
@@ -73,7 +85,7 @@ def test_a_full_disk_ends_the_run_and_leaves_the_checkpoints(disk: Path, started
 
 
 def test_a_disk_that_cannot_be_written_to_is_named_at_once(disk: Path, started: Path, recipe: Path, tmp_path: Path) -> None:
-    result = on_a_disk(disk, started, tmp_path / "out", mebibytes=200, then=f"mount -o remount,ro {disk}", recipe=recipe)
+    result = on_a_disk(disk, started, tmp_path / "out", room=100 * MIB, then=f"mount -o remount,ro {disk}", recipe=recipe)
     assert result.returncode == 2, result.stderr
     assert f"{disk / 'runs/tiny/seed5'}: cannot be written to: Read-only file system" in result.stderr
     assert "Traceback" not in result.stderr
@@ -83,11 +95,8 @@ def test_a_disk_that_cannot_be_written_to_is_named_at_once(disk: Path, started: 
 def test_a_folder_that_turns_read_only_ends_the_run(disk: Path, started: Path, recipe: Path, tmp_path: Path) -> None:
     """As after the first checkpoint of the process; a disk that fails is made read-only by Linux."""
     folder = disk / "runs" / "tiny" / "seed5" / "checkpoints"
-    turn = (
-        f"until [ {folder}/last.pt -nt {disk}/now ]; do sleep 0.1; done; mount --bind {folder} {folder}; mount -o remount,bind,ro {folder}"
-    )
-    then = f"{{ sleep 0.1; touch {disk}/now; ({turn}) & }}"
-    result = on_a_disk(disk, started, tmp_path / "out", mebibytes=200, then=then, recipe=recipe)
+    then = once_saved(disk, read_only(folder))
+    result = on_a_disk(disk, started, tmp_path / "out", room=100 * MIB, then=then, recipe=recipe)
     assert result.returncode == 3, result.stderr
     assert "cannot be written: Read-only file system; make it writable, then the same command continues" in result.stderr
     assert "Traceback" not in result.stderr

@@ -1,7 +1,7 @@
 """What a loader gives, whatever its pictures come from."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -35,6 +35,8 @@ class BatchLoader(ABC):
     def __init__(self, batches: EpochBatches) -> None:
         self._batches = batches
         self._turn = 0  # counts epochs begun: one that is not the latest is over
+        self.stop: Callable[[], int | None] = lambda: None
+        """Returns a signal once the run was asked to stop: from then on no batch is waited for long."""
 
     @property
     def num_samples(self) -> int:

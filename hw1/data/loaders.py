@@ -17,7 +17,7 @@ from hw1.config import AugConfig, Recipe
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.diskcache import open_disk_source
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.resident import ResidentLoader
 from hw1.data.ring import Ring
 from hw1.data.sampler import EpochBatches
@@ -116,6 +116,7 @@ class Loader(BatchLoader):
             return iter(self._source)
         has_workers = self._num_workers > 0
         if has_workers:  # what a transform's first call compiles or loads, the processes inherit: here it is done once
+            _try_semaphores(self._num_workers)
             self._pictures.transform(np.zeros((self._size, self._size, 3), np.uint8), (0, 0, 0))
         self._ring = ring = Ring(self._num_workers, max(self.share_of(0), 1), self._size)
         self._source = DataLoader(
@@ -135,7 +136,7 @@ class Loader(BatchLoader):
         if self._device.type == "cuda":
             ring.pin(self._device)
         if self._workers:
-            self._watch = Watch(self._workers, SECONDS_PER_IMAGE * self.share_of(0))
+            self._watch = Watch(self._workers, SECONDS_PER_IMAGE * self.share_of(0), lambda: self.stop() is not None)
         return raw
 
     def _filled_slots(self, turn: int) -> Iterator[Filled]:
@@ -158,6 +159,11 @@ class Loader(BatchLoader):
                 yield
         except Exception as error:
             if not self._workers:
+                if self._num_workers and isinstance(error, OSError):
+                    raise RunError(
+                        f"the processes that load images could not be started ({error.strerror}); if /dev/shm is full, free it or give "
+                        "Docker more with --ipc=host or --shm-size=8g, else lower data.num_workers (0 needs none)"
+                    ) from error
                 raise
             connection.wait([worker.sentinel for worker in self._workers], timeout=1.0)  # the error may be seen before the death
             dead = [_cause_of_death(worker.exitcode) for worker in self._workers if worker.exitcode is not None]
@@ -258,6 +264,14 @@ def _workers_starting() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGCHLD, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _try_semaphores(num_workers: int) -> None:
+    """Raises OSError where there is no room for the semaphores of torch's queues, which lie in /dev/shm.
+
+    torch would raise it too, and complain of its own unfinished iterator besides.
+    """
+    [multiprocessing.Semaphore() for _ in range(8 + 3 * num_workers)]
 
 
 def _cause_of_death(exitcode: int) -> str:

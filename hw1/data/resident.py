@@ -8,7 +8,7 @@ import torch
 from hw1.config import AugConfig
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.batch_augment import BatchAugment, BatchPictures, BatchTaken, pack_factors
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.policy import draw_factors, largest_crop
 from hw1.data.sampler import EpochBatches
 from hw1.data.store import load_for_crops, load_resized

@@ -32,8 +32,10 @@ def main() -> int:
         for fault in bar:
             bar.set_postfix_str(fault.name)
             rows.append(_try(fault, Path(folder) / fault.name, max(1, round(fault.long * args.scale))))
-            for loss in rows[-1]["losses"]:
-                tqdm.write(f"{fault.name}: {loss}", file=sys.stderr)
+            row = rows[-1]
+            tqdm.write(f"{fault.name}: {row['survived']} of {row['tried']} in {row['seconds']:.0f} s {_text(row['seen'])}", file=sys.stderr)
+            for loss in row["losses"]:
+                tqdm.write(f"{fault.name}: LOST {loss}", file=sys.stderr)
     minutes = (time.monotonic() - started) / 60
     env = describe_machine()
     table = _table(
@@ -58,7 +60,8 @@ def _try(fault: Fault, folder: Path, n: int) -> dict[str, Any]:
         tally.losses.append(f"could not be tried: {type(error).__name__}: {error}")
     counts = {"tried": tally.tried, "survived": tally.survived, "lost": len(tally.losses)}
     times = {"seconds": round(time.monotonic() - started, 1)}
-    return {"name": fault.name, "fault": fault.what, **counts, "losses": tally.losses, "skipped": tally.skipped, **times}
+    details = {"losses": tally.losses, "skipped": tally.skipped, "seen": dict(tally.seen)}
+    return {"name": fault.name, "fault": fault.what, **counts, **details, **times}
 
 
 def _table(rows: list[dict[str, Any]], caption: str) -> str:
@@ -67,8 +70,13 @@ def _table(rows: list[dict[str, Any]], caption: str) -> str:
     total = [sum(row[key] for row in rows) for key in ("tried", "survived", "lost")]
     lines.append("| **all** | {} | {} | {} |".format(*total))
     lines += ["", f"{caption}."]
+    lines += [f"{row['fault'].capitalize()}: {_text(row['seen'])}." for row in rows if row["seen"]]
     lines += [f"Not tried here: {reason}." for reason in dict.fromkeys(reason for row in rows for reason in row["skipped"])]
     return "\n".join(lines)
+
+
+def _text(seen: dict[str, int]) -> str:
+    return ", ".join(f"{count} {what}" for what, count in seen.items())
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
 """Numbers that are not finite, and a device without memory."""
 
+import math
 import random
 from pathlib import Path
 
 import torch
 from train_commands import assert_equal
 
-from faults.processes import Bench, expect_clear, last_in, updates_in
+from faults.processes import Bench, expect_clear, expect_same_run, last_in, run_in, updates_in
 from faults.tally import Tally, expect
 from hw1.checkpoint import load_state
 
@@ -36,14 +37,36 @@ def not_finite(tally: Tally, folder: Path, n: int) -> None:
             expect(all(torch.isfinite(tensor).all() for tensor in state["model"].values()), "a weight is not finite")
 
 
-def out_of_memory(tally: Tally, folder: Path, n: int) -> None:
-    """One line with the advice, and the newest checkpoint as it was. No GPU: the error is raised by hand."""
+def skipped_by_scaler(tally: Tally, folder: Path, n: int) -> None:
+    """An fp16 scaler that has to halve its scale many times leaves out as many steps, and raises no alarm."""
     bench = Bench(folder)
     for i in range(n):
         runs = folder / f"runs{i}"
         with tally.attempt(f"number {i}"):
-            process = bench.start(runs, out_of_memory_at=[5 + i])
+            bench.finish(runs, scaled_by=[2.0**127])  # float32 ends at 2^128
+            scale = load_state(last_in(runs))["scaler"]["scale"]
+            expect(scale < 2.0**127, "no step was left out")
+            tally.seen["steps left out by the scaler"] += round(math.log2(2.0**127 / scale))
+
+
+def out_of_memory(tally: Tally, folder: Path, n: int) -> None:
+    """One line with the advice, the state before the step saved; with memory the run goes on to the same bits.
+
+    No GPU: memory is really taken from the process, by `setrlimit`, or torch's CUDA error is raised by hand.
+    """
+    bench = Bench(folder)
+    for i in range(n):
+        runs, batch, kind = folder / f"runs{i}", 3 + i, ("raised", "taken", "taken in validation")[i % 3]
+        with tally.attempt(f"{kind}, number {i}"):
+            hook = {"raised": "out_of_memory_at", "taken": "memory_taken_at"}.get(kind, "memory_taken_in_validation")
+            arguments = [] if kind == "taken in validation" else [batch]
+            process = bench.start(runs, "checkpoint.every_steps=1000", **{hook: arguments})
             process.wait()
-            expect_clear(process, 3, "out of memory on the device; the same updates in less memory: data.batch_size=15 train.grad_accum=4")
-            expect(updates_in(runs) == (4 + i) // WINDOW if i < 3 else True, f"{updates_in(runs)} updates are safe")
+            in_training = "the same updates in less memory: data.batch_size=15 train.grad_accum=4 run.name=NAME"
+            in_validation = "in validation; data.eval_batch_size=32 continues it"
+            message = in_validation if kind == "taken in validation" else in_training
+            expect_clear(process, 3, f"{run_in(runs)}: out of memory on the device", message)
+            expected = 4 if kind == "taken in validation" else (batch - 1) // WINDOW
+            expect(updates_in(runs) == expected, f"{updates_in(runs)} updates are safe, not {expected}: {process.output}")
             bench.finish(runs)
+            expect_same_run(runs, bench.reference())

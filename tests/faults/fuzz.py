@@ -1,8 +1,10 @@
 """hypothesis looks for a recipe, picture or checkpoint that ends in anything but a result or the user's error; cases that did are kept.
 
-A failing case is shown shrunk and stays in hypothesis's database (`.hypothesis/`); one that was mended becomes an `@example` here.
+What a failing case shrinks to is written to `tests/faults/cases/<kind>/`, to be committed with what mends it; the files there are tried
+first, each time, in `make test` too. Cases of sampler and resume, which are a few numbers, are shown and become an `@example` here.
 """
 
+import hashlib
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from conftest import ROOT
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from image_files import KINDS, samples
@@ -25,6 +28,7 @@ from hw1.errors import UserError
 from hw1.recipe import load_recipe
 
 SIZES = (6, 6, 6, 2)
+BASE = (ROOT / "recipes" / "base.yaml").read_bytes()
 EDITS = st.lists(
     st.tuples(st.sampled_from(["flip", "cut", "insert", "repeat"]), st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=5
 )
@@ -44,6 +48,34 @@ def edited(data: bytes, edits: list[tuple[str, float, int]]) -> bytes:
             case "repeat":
                 data = data[:at] + data[at : at + value] + data[at:]
     return data
+
+
+CASES = Path(__file__).parent / "cases"
+
+
+def _run_on_bytes(tally: Tally, n: int, kind: str, check: Callable[[bytes], None], **strategies: Any) -> None:
+    """`_run` for checks of one argument, `data`, after the cases that are kept of this kind; the one found is kept, too."""
+    for path in sorted((CASES / kind).glob("*")):
+        with tally.attempt(f"kept case {path.name}"):
+            check(path.read_bytes())
+            tally.seen["kept cases"] += 1
+    failing = b""
+
+    def noted(data: bytes) -> None:
+        nonlocal failing
+        try:
+            check(data)
+        except Exception:
+            failing = data  # of those that hypothesis tries, the last to fail is what they shrink to
+            raise
+
+    lost = len(tally.losses)
+    _run(tally, n, noted, **strategies)
+    if len(tally.losses) > lost:
+        path = CASES / kind / hashlib.sha256(failing).hexdigest()[:12]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(failing)
+        tally.losses[-1] += f"; kept as {path.relative_to(ROOT)}"
 
 
 def _run(tally: Tally, n: int, check: Callable[..., None], **strategies: Any) -> None:
@@ -71,56 +103,53 @@ def recipes(tally: Tally, folder: Path, n: int) -> None:
         st.sampled_from([*"{}[]:,-?&*!|>'\"%@#~ \n\t", ": ", "\n  ", "seed", "mixup", "alpha", "base", "1e-4", "!!int"]), max_size=40
     )
 
-    def check(text: bytes) -> None:
-        path.write_bytes(text)
+    def check(data: bytes) -> None:
+        path.write_bytes(data)
         try:
             load_recipe(path)
         except UserError as error:
             expect(all(problem and len(problem.splitlines()) == 1 for problem in error.problems), f"unclear: {error}")
 
-    _run(
-        tally,
-        n,
-        check,
-        text=st.binary() | st.text().map(lambda t: t.encode("utf-8", "replace")) | pieces.map(lambda p: "".join(p).encode()),
-    )
+    words = st.text().map(lambda text: text.encode("utf-8", "replace"))
+    mended = st.tuples(st.just(BASE), EDITS).map(lambda pair: edited(*pair))
+    _run_on_bytes(tally, n, "recipe", check, data=st.binary() | words | pieces.map(lambda p: "".join(p).encode()) | mended)
 
 
 def pictures(tally: Tally, folder: Path, n: int) -> None:
     """Files of every kind with a few bytes changed: a picture, or one line that says why not."""
 
-    def check(kind: str, edits: list[tuple[str, float, int]]) -> None:
+    def check(data: bytes) -> None:
         try:
-            picture = decode_image(edited(samples()[kind], edits))
+            picture = decode_image(data)
         except BadImage as error:
             expect("\n" not in error.reason and error.reason, f"unclear: {error.reason!r}")
             return
         expect(picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, f"{picture.dtype} {picture.shape}")
 
-    _run(tally, n, check, kind=st.sampled_from(KINDS), edits=EDITS)
+    changed = st.tuples(st.sampled_from(KINDS), EDITS).map(lambda pair: edited(samples()[pair[0]], pair[1]))
+    _run_on_bytes(tally, n, "picture", check, data=changed)
 
 
 def checkpoints(tally: Tally, folder: Path, n: int) -> None:
-    """Any change at all is noticed."""
+    """Any change at all is noticed, by the reader of states and by that of weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    files: dict[Path, tuple[bytes, Callable[[Path], Any]]] = {}
-    save_state(folder / "last.pt", {"step": 3, "model": {"w": torch.arange(600.0)}})
-    save_weights(folder / "best.safetensors", {"w": torch.arange(600.0)}, {"classes": ["a"]})
-    for path, load in ((folder / "last.pt", load_state), (folder / "best.safetensors", load_weights)):
-        files[path] = path.read_bytes(), load
+    last, best = folder / "last.pt", folder / "best.safetensors"
+    save_state(last, {"step": 3, "model": {"w": torch.arange(600.0)}})
+    save_weights(best, {"w": torch.arange(600.0)}, {"classes": ["a"]})
+    wholes = last.read_bytes(), best.read_bytes()
 
-    def check(path: Path, edits: list[tuple[str, float, int]]) -> None:
-        whole, load = files[path]
-        changed = edited(whole, edits)
-        path.write_bytes(changed)
-        try:
-            load(path)
-        except UserError as error:
-            expect(str(error).startswith(f"{path}: ") and "\n" not in str(error), f"unclear: {error}")
-        else:
-            expect(changed == whole, "a changed file was loaded")
+    def check(data: bytes) -> None:
+        for path, load in ((last, load_state), (best, load_weights)):
+            path.write_bytes(data)
+            try:
+                load(path)
+            except UserError as error:
+                expect(str(error).startswith(f"{path}: ") and "\n" not in str(error), f"unclear: {error}")
+            else:
+                expect(data in wholes, "a changed file was loaded")
 
-    _run(tally, n, check, path=st.sampled_from(sorted(files)), edits=EDITS)
+    changed = st.tuples(st.sampled_from(wholes), EDITS).map(lambda pair: edited(*pair))
+    _run_on_bytes(tally, n, "checkpoint", check, data=changed | st.binary())
 
 
 def sampler(tally: Tally, folder: Path, n: int) -> None:

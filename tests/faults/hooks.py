@@ -1,7 +1,10 @@
 """Faults from inside a training process, each planted by a function that is called before it begins."""
 
+import atexit
+import json
 import os
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -24,38 +27,51 @@ def log_samples(path: str) -> None:
     engine.train_step = logged
 
 
-def die_at(call: str, count: int) -> None:
-    """SIGKILL at the `count`th (from 1) call of its kind while files are written; `write` tears the data in two."""
+def before_writing(call: str, act: Callable[..., None]) -> None:
+    """Calls `act` with the arguments of each call of this kind (`DYING`) before it is done."""
     from hw1 import checkpoint
 
+    owner, name = (checkpoint._HashedFile, "write") if call == "write" else (os, call)
+    function = getattr(owner, name)
+
+    def changed(*arguments: Any, **options: Any) -> Any:
+        act(*arguments)
+        return function(*arguments, **options)
+
+    setattr(owner, name, changed)
+
+
+def die_at(call: str, count: int) -> None:
+    """SIGKILL at the `count`th (from 1) call of its kind while files are written; `write` tears the data in two."""
     left = count
 
-    def is_now() -> bool:
+    def act(*arguments: Any) -> None:
         nonlocal left
         left -= 1
-        return left == 0
-
-    def deadly(function: Callable[..., Any]) -> Callable[..., Any]:
-        def dies(*arguments: Any, **options: Any) -> Any:
-            if is_now():
-                os.kill(os.getpid(), signal.SIGKILL)
-            return function(*arguments, **options)
-
-        return dies
-
-    if call != "write":
-        setattr(os, call, deadly(getattr(os, call)))
-        return
-    write = checkpoint._HashedFile.write
-
-    def torn(self: Any, data: Any) -> int:
-        if is_now():
-            self._file.write(memoryview(data)[: len(data) // 2])
-            self._file.flush()
+        if left == 0:
+            if call == "write":
+                file, data = arguments
+                file._file.write(memoryview(data)[: len(data) // 2])
+                file._file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        return write(self, data)
 
-    checkpoint._HashedFile.write = torn  # type: ignore[method-assign]
+    before_writing(call, act)
+
+
+def count_calls(path: str) -> None:
+    """At the end of the process writes how many calls of each kind there were, as JSON: what `die_at` can be given."""
+    counts = dict.fromkeys(DYING, 0)
+
+    def count(call: str) -> Callable[..., None]:
+        def act(*_: Any) -> None:
+            counts[call] += 1
+
+        return act
+
+    for call in DYING:
+        before_writing(call, count(call))
+    owner = os.getpid()
+    atexit.register(lambda: os.getpid() == owner and Path(path).write_text(json.dumps(counts)))
 
 
 def before_step(act: Callable[[Any, Any], None], count: int) -> None:
@@ -95,12 +111,62 @@ def not_finite_at(count: int, value: str, where: str) -> None:
 
 
 def out_of_memory_at(count: int) -> None:
-    def act(training: Any, batch: Any) -> None:
+    """The error of a GPU without memory, in the `count`th batch's forward pass."""
+
+    def forward(images: Any) -> Any:
         import torch
 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    before_step(act, count)
+    before_step(lambda training, batch: setattr(training, "forward", forward), count)
+
+
+def memory_taken_at(count: int) -> None:
+    """From the `count`th batch on the system gives this process no more memory."""
+    before_step(lambda *_: _take_memory(), count)
+
+
+def memory_taken_in_validation() -> None:
+    from hw1 import engine
+
+    evaluate = engine.evaluate
+
+    def starved(model: Any, *arguments: Any, **options: Any) -> Any:
+        model.register_forward_pre_hook(lambda *_: _take_memory())
+        return evaluate(model, *arguments, **options)
+
+    engine.evaluate = starved
+
+
+def _take_memory() -> None:
+    import resource
+
+    import torch
+
+    size = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (size, resource.getrlimit(resource.RLIMIT_AS)[1]))
+    kept = []
+    try:
+        while True:
+            kept.append(torch.empty(1 << 20, dtype=torch.uint8))  # what the allocator has in store
+    except RuntimeError:
+        pass
+
+
+def scaled_by(scale: float) -> None:
+    """An fp16 scaler that begins with this scale, on a CPU, which has none of its own."""
+    import torch
+
+    from hw1 import engine
+
+    build = engine.build_training
+
+    def scaled(*arguments: Any, **options: Any) -> Any:
+        training = build(*arguments, **options)
+        training.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        return training
+
+    engine.build_training = scaled
 
 
 def damage_at(count: int, paths: list[str]) -> None:
@@ -122,8 +188,6 @@ def impatient(seconds: int) -> None:
 
 def clock_shift(step_seconds: float) -> None:
     """The clock on the wall jumps by so much, forward and back again, at every look."""
-    import time
-
     real, sign = time.time, 1.0
 
     def wrong() -> float:
@@ -134,22 +198,44 @@ def clock_shift(step_seconds: float) -> None:
     time.time = wrong
 
 
-def slow_writing(seconds: float) -> None:
-    """Each piece of a checkpoint's bytes takes so long, as on a slow disk."""
-    import time
+def on_signal(act: Callable[[], object]) -> None:
+    """Calls `act` whenever the training is told to stop."""
+    from hw1.interrupt import StopRequest
 
-    from hw1 import checkpoint
+    receive = StopRequest._receive
 
-    write, pieces = checkpoint._HashedFile.write, 0
+    def received(self: Any, signum: int, frame: Any) -> None:
+        act()
+        receive(self, signum, frame)
 
-    def slowly(self: Any, data: Any) -> int:
-        nonlocal pieces
-        pieces += 1
-        if pieces % 20 == 0:
-            time.sleep(seconds)
-        return write(self, data)
+    StopRequest._receive = received  # type: ignore[method-assign]
 
-    checkpoint._HashedFile.write = slowly  # type: ignore[method-assign]
+
+def log_signals(path: str) -> None:
+    """A line in the log of samples for every signal to stop, and for every beginning of a validation, which takes a second more."""
+    from hw1 import engine
+
+    file, evaluate = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), engine.evaluate
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        os.write(file, b"validation\n")
+        time.sleep(1)
+        return evaluate(*arguments, **options)
+
+    engine.evaluate = slow
+    on_signal(lambda: os.write(file, b"signal\n"))
+
+
+def slow_writing_when_told_to_stop(seconds: float) -> None:
+    """From the first signal on each piece of a checkpoint's bytes takes so long, as on a slow disk."""
+    pause = 0.0
+
+    def begin() -> None:
+        nonlocal pause
+        pause = seconds
+
+    on_signal(begin)
+    before_writing("write", lambda *_: time.sleep(pause))
 
 
 def without_powers() -> None:

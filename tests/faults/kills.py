@@ -1,70 +1,121 @@
 """kill -9 at any moment, then the same command to the end; and again and again."""
 
+import json
 import random
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from test_logs import records, values
+
 from faults.hooks import DYING
 from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, updates_in
-from faults.tally import Tally, expect
+from faults.tally import Lost, Tally, expect
 from hw1.checkpoint import load_newest
 
 UPDATES = EPOCHS * 4  # 7 batches an epoch in windows of 2
 LOST_BATCHES = 4  # two optimizer steps: the one that was being written when the next was done
+WITHIN = "within a checkpoint's writing"
 
 
 def kill_and_resume(tally: Tally, folder: Path, n: int, workers: int) -> None:
-    """`n` runs, every other killed by the clock, the rest inside a checkpoint's writing."""
+    """`n` runs, every other killed by the clock, the rest inside a file's writing, every fourth twice."""
     bench = Bench(folder)
     began = time.monotonic()
     bench.reference()
     duration = time.monotonic() - began
+    settings = [f"data.num_workers={workers}"]
     for i in range(n):
         rng = random.Random(f"kill {workers} {i}")
         runs, log = folder / f"kill{i}", folder / f"kill{i}.log"
         where = rng.choice(DYING) if i % 2 else "clock"
         with tally.attempt(f"{where}, {workers} workers, number {i}"):
-            settings = [f"data.num_workers={workers}"]
-            if where == "clock":
-                process = bench.start(runs, *settings, log_samples=[str(log)])
-                time.sleep(rng.uniform(0, duration))
-            else:
-                count = rng.randrange(1, 1500) if where == "write" else rng.randrange(1, 2 * UPDATES)
-                process = bench.start(runs, *settings, log_samples=[str(log)], die_at=[where, count])
-                process.wait_until(lambda: False)
-            children = process.children()
-            process.kill()
-            expect_gone(children)
+            kills = 2 if i % 4 == 3 else 1
+            for _ in range(kills):
+                _start_and_kill(bench, runs, settings, log, where, duration, rng)
+                tally.seen[_moment(runs)] += 1
             bench.finish(runs, *settings, log_samples=[str(log)])
             expect_same_run(runs, bench.reference())
-            expect_same_samples(log, folder / "reference.log")
+            expect_same_samples(log, folder / "reference.log", kills * LOST_BATCHES)
         shutil.rmtree(runs, ignore_errors=True)
+    if n >= 8 and tally.seen[WITHIN] < n // 4:
+        tally.losses.append(f"too few kills {WITHIN}: {dict(tally.seen)}")
 
 
-def expect_same_samples(log: Path, reference: Path) -> None:
+def _start_and_kill(bench: Bench, runs: Path, settings: list[str], log: Path, where: str, duration: float, rng: random.Random) -> None:
+    """Starts or continues the run and kills it; where that came too late, because it had ended, the same from where it was before."""
+    calls = json.loads((bench.folder / "reference.calls").read_text())
+    before, samples = bench.folder / "before", log.read_bytes() if log.exists() else b""
+    if runs.exists():
+        shutil.copytree(runs, before)
+    for share in (1.0, 0.5, 0.25, 0.1, 0.05):
+        hooks = {} if where == "clock" else {"die_at": [where, rng.randint(1, max(1, round(share * calls[where])))]}
+        process = bench.start(runs, *settings, log_samples=[str(log)], **hooks)
+        if where == "clock":
+            time.sleep(rng.uniform(0, share * duration))
+        else:
+            process.wait_until(lambda: False)
+        children = process.children()
+        process.kill()
+        expect_gone(children)
+        if process.code == -signal.SIGKILL:
+            break
+        expect(process.code == 0, f"exit code {process.code}: {process.output}")
+        shutil.rmtree(runs)
+        if before.exists():
+            shutil.copytree(before, runs)
+        log.write_bytes(samples)
+    else:
+        raise Lost("every kill came too late")
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _moment(runs: Path) -> str:
+    """When the kill came, by what it has left."""
+    if any((run_in(runs) / "checkpoints").glob(".*.tmp")):
+        return WITHIN
+    return "after a checkpoint" if last_in(runs).is_file() else "before the first checkpoint"
+
+
+def expect_same_samples(log: Path, reference: Path, most: int) -> None:
     """The same images in every batch, whenever it was done; no batch missing; no more done twice than is saved at once."""
     lines, wanted = log.read_text().splitlines(), reference.read_text().splitlines()
     expect(set(lines) == set(wanted), "other images in some batch")
     again = len(lines) - len(wanted)
-    expect(again <= LOST_BATCHES, f"{again} batches were done again")
+    expect(again <= most, f"{again} batches were done again")
 
 
 def wandb_goes_on(tally: Tally, folder: Path, n: int) -> None:
-    """The curves of a killed run go on under the same id."""
+    """The curves of a killed run go on under the same id, with every epoch; one that is there twice is so with the same numbers."""
     bench = Bench(folder)
     for i in range(n):
         runs = folder / f"wandb{i}"
         with tally.attempt(f"number {i}"):
+            updates = random.Random(f"wandb {i}").randrange(1, UPDATES)
             process = bench.start(runs, "log.wandb=offline")
-            process.wait_until(lambda runs=runs, i=i: updates_in(runs) >= 2 + i)
+            process.wait_until(lambda runs=runs, updates=updates: updates_in(runs) >= updates)
+            children = process.children()
             process.kill()
+            expect(process.code == -signal.SIGKILL, f"exit code {process.code}: {process.output}")
+            expect_gone(children)
             bench.finish(runs, "log.wandb=offline")
-            parts = list(run_in(runs).glob("wandb/offline-run-*"))
+            parts = sorted(run_in(runs).glob("wandb/offline-run-*"))
             ids = {part.name.rpartition("-")[2] for part in parts}
             expect(len(parts) == 2 and len(ids) == 1, f"parts {[part.name for part in parts]}")
             expect(ids == {load_newest(last_in(runs))[0]["wandb_id"]}, "another id in the checkpoint")
+            expect_same_curves(parts, run_in(runs))
+
+
+def expect_same_curves(parts: list[Path], run: Path) -> None:
+    rows = {row["epoch"]: row for row in map(json.loads, (run / "metrics.jsonl").read_text().splitlines())}
+    sent = []
+    for part in parts:
+        history = (values(record.history.item) for file in part.glob("*.wandb") for record in records(file) if record.HasField("history"))
+        sent += [row for row in history if "val_loss" in row]
+    expect({row["epoch"] for row in sent} == rows.keys(), f"epochs in wandb: {[row['epoch'] for row in sent]}")
+    expect(all(row["val_loss"] == rows[row["epoch"]]["val_loss"] for row in sent), "other numbers in wandb")
 
 
 def soak(tally: Tally, folder: Path, n: int) -> None:

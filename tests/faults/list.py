@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from faults import arithmetic, configuration, disks, fuzz, kills, loader, photos, places, stops, strangers, torn
+from faults import arithmetic, changes, configuration, disks, fuzz, kills, loader, photos, places, saving, stops, strangers, torn
 from faults.tally import Tally
 
 
@@ -22,29 +22,37 @@ class Fault(NamedTuple):
 FAULTS = [
     Fault("kill", "kill -9 at any moment, no loader processes", partial(kills.kill_and_resume, workers=0), 2, 20),
     Fault("kill-workers", "kill -9 at any moment, 2 loader processes", partial(kills.kill_and_resume, workers=2), 0, 20),
-    Fault("wandb", "kill -9, curves in wandb", kills.wandb_goes_on, 0, 2),
+    Fault("wandb", "kill -9, curves in wandb", kills.wandb_goes_on, 0, 4),
     Fault("soak", "kill -9 and resume, one run again and again", kills.soak, 3, 60),
     Fault("stop", "SIGTERM or SIGINT at any moment", stops.stop_and_resume, 0, 12),
+    Fault("stop-large", "SIGTERM to a ResNeXt101", stops.stop_large, 0, 1),
+    Fault("stop-hung", "SIGTERM or SIGINT while the loader hangs", stops.stop_hung, 0, 4),
     Fault("second-signal", "a second signal while the state is saved", stops.second_signal, 0, 4),
+    Fault("saving", "time that saving takes", saving.share_of_saving, 0, 1),
     Fault("torn-state", "last.pt cut, or one bit flipped", torn.torn_states, 50, 50),
     Fault("torn-weights", "best.safetensors cut, or one bit flipped", torn.torn_weights, 50, 50),
     Fault("torn-run", "run continued from a damaged last.pt", torn.torn_runs, 0, 6),
     Fault("full-disk", "disk full", disks.full_disk, 0, 6),
-    Fault("read-only", "disk read-only", disks.read_only_disk, 0, 2),
+    Fault("read-only", "disk read-only", disks.read_only_disk, 0, 4),
     Fault("photo", "a bad or an odd picture", photos.each_kind, 2, 20),
     Fault("photos", "1 % of the pictures bad", photos.bad_photos, 0, 6),
+    Fault("real-photos", "1 % of real photographs bad", photos.real_photos, 0, 1),
     Fault("turning-bad", "pictures that break during the run", photos.turning_bad, 0, 6),
     Fault("killed-worker", "loader process killed", loader.killed_workers, 0, 5),
     Fault("hung-worker", "loader process hangs", loader.hung_workers, 0, 5),
+    Fault("shared-memory", "/dev/shm full", loader.no_shared_memory, 0, 3),
     Fault("orphans", "kill -9 beside loader processes: none stays", loader.orphans, 0, 5),
     Fault("not-finite", "NaN or infinity in the loss or a gradient", arithmetic.not_finite, 0, 12),
-    Fault("out-of-memory", "out of device memory", arithmetic.out_of_memory, 0, 3),
-    Fault("recipe", "a mistake in the recipe", configuration.broken_recipes, 0, 3),
+    Fault("scaler", "an fp16 scaler leaves out steps", arithmetic.skipped_by_scaler, 0, 2),
+    Fault("out-of-memory", "out of memory", arithmetic.out_of_memory, 0, 6),
+    Fault("recipe", "a mistake in the recipe", configuration.broken_recipes, 0, 60),
     Fault("pickle", "a checkpoint that would run code", strangers.pickle_payloads, 0, 1),
+    Fault("absurd", "a file that claims, unpacks to or reaches too much", strangers.absurd_files, 1, 5),
+    Fault("changed", "run continued with other data, model or batch", changes.changed_runs, 0, 2),
     Fault("two-processes", "two processes on one run", places.two_processes, 0, 4),
     Fault("clock", "the clock jumps by a year", places.jumping_clock, 0, 3),
     Fault("places", "odd names and folders", places.odd_places, 0, len(places.ODD_NAMES)),
-    Fault("fuzz-recipe", "any text as a recipe", fuzz.recipes, 0, 3000),
+    Fault("fuzz-recipe", "any text as a recipe", fuzz.recipes, 50, 3000),
     Fault("fuzz-picture", "any bytes as a picture", fuzz.pictures, 100, 3000),
     Fault("fuzz-checkpoint", "any change to a checkpoint", fuzz.checkpoints, 100, 3000),
     Fault("fuzz-sampler", "an epoch continued at any step", fuzz.sampler, 50, 3000),

@@ -3,8 +3,12 @@
 import os
 import random
 import signal
+import subprocess
 from pathlib import Path
 
+from train_commands import command
+
+from faults.disks import can_mount
 from faults.processes import Bench, expect_clear, expect_gone, last_in, updates_in
 from faults.tally import Tally, expect
 from hw1.checkpoint import load_newest
@@ -38,6 +42,29 @@ def _struck(tally: Tally, folder: Path, n: int, signum: int, message: str) -> No
             state, damaged = load_newest(last_in(runs))
             expect(not damaged, f"damaged: {damaged}")
             bench.finish(runs, f"train.epochs={state['progress']['epoch'] + 1}")
+
+
+def no_shared_memory(tally: Tally, folder: Path, n: int) -> None:
+    """A /dev/shm with less and less room, none at last: the run is right, or one line says where to make room; by the real command."""
+    if not can_mount(folder / "probe"):
+        tally.skipped.append("file systems cannot be mounted here (it takes Linux and root)")
+        return
+    bench = Bench(folder, per_class=1)
+    for i in range(n):
+        left = (0, 40, 20_000)[i % 3]  # KiB
+        with tally.attempt(f"{left} KiB"):
+            mount = f"mount -t tmpfs -o size={left + 64}k tmpfs /dev/shm && head -c 64K /dev/zero > /dev/shm/filler"
+            train = subprocess.list2cmdline(command("train.py", bench.recipe, f"run.dir={folder}/runs{i}", "train.epochs=1"))
+            script = f"{mount} && exec {train} data.num_workers=2"
+            result = subprocess.run(["unshare", "-m", "bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=300)
+            expect("Traceback" not in result.stderr, result.stderr)
+            if left > 1000:
+                expect(result.returncode == 0, f"exit code {result.returncode}: {result.stderr}")
+            elif result.returncode != 0:
+                hint = "No space left on device); if /dev/shm is full, free it or give Docker more with --ipc=host or --shm-size=8g"
+                expect(result.returncode == 3 and hint in result.stderr, f"exit code {result.returncode}: {result.stderr}")
+            else:
+                expect(left > 0, "was not refused")
 
 
 def orphans(tally: Tally, folder: Path, n: int) -> None:

@@ -81,6 +81,42 @@ def bad_photos(tally: Tally, folder: Path, n: int) -> None:
         shutil.rmtree(root)
 
 
+def real_photos(tally: Tally, folder: Path, n: int) -> None:
+    """1 % of real photographs bad, of every kind, and as many odd: each bad one is named with its reason, and nothing else."""
+    if not os.environ.get("HW1_PHOTOS"):
+        tally.skipped.append("real photographs (HW1_PHOTOS names no folder of them)")
+        return
+    source = Path(os.environ["HW1_PHOTOS"])
+    bench = Bench(folder, per_class=1)
+    for i in range(n):
+        root = folder / f"photos{i}"
+        with tally.attempt(f"number {i}"):
+            for split in ("train", "val"):
+                for path in (source / split).rglob("*.*"):
+                    link = root / path.relative_to(source)
+                    link.parent.mkdir(parents=True, exist_ok=True)
+                    link.symlink_to(path)
+            files = sorted((root / "train").rglob("*.*")) + sorted((root / "val").rglob("*.*"))
+            share = -(-len(files) // 100)
+            chosen = random.Random(f"real {i}").sample(files, 2 * share)
+            for k, path in enumerate(chosen):
+                content = path.read_bytes()
+                path.unlink()
+                path.write_bytes(content)
+                changes = list((BAD if k < share else ODD).values())
+                changes[k % len(changes)](path)
+            process = bench.start(folder / f"runs{i}", f"data.root={root}", without_powers=[])
+            process.wait()
+            named = [line.rpartition(": ") for line in process.output.splitlines()]
+            expect_clear(process, 2, f"{share} of {len(files)} images cannot be decoded")
+            expect({path for path, _, _ in named[:-1]} == {str(path) for path in chosen[:share]}, f"named: {process.output}")
+            expect(all(reason for _, _, reason in named), f"without a reason: {process.output}")
+            expect(not (folder / f"runs{i}").exists(), "something was written")
+            tally.seen["real photographs bad"] += share
+            tally.seen["good"] += len(files) - share
+        shutil.rmtree(root)
+
+
 def each_kind(tally: Tally, folder: Path, n: int) -> None:
     """Each kind of bad and of odd picture by itself, in the check that comes before a run; `n` files of each."""
     from hw1.data.decode import find_bad_images
@@ -97,6 +133,14 @@ def each_kind(tally: Tally, folder: Path, n: int) -> None:
                     found = find_bad_images(ImageSet(root, (str(files[i].relative_to(root)),), None, 0))
                 expect(bool(found) == (kind in BAD), f"found {found}")
                 expect(all("\n" not in reason and reason for reason in found.values()), f"found {found}")
+            if kind == "permission":
+                with tally.attempt(f"{kind} {i}, taken away after it was found good"):
+                    files[i].chmod(0o644)
+                    images = ImageSet(root, (str(files[i].relative_to(root)),), None, 0)
+                    expect(not find_bad_images(images), "a good one was found bad")
+                    change(files[i])
+                    with powers.dropped():
+                        expect(find_bad_images(images), "not found")
         shutil.rmtree(root)
 
 

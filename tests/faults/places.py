@@ -1,10 +1,10 @@
 """Two processes on one run, clocks that jump, and folders with names that nobody expects."""
 
+import csv
+import json
 import os
 import shutil
 from pathlib import Path
-
-from train_commands import rows_without_times
 
 from faults.processes import Bench, expect_clear, expect_same_run, run_in, updates_in
 from faults.tally import Tally, expect
@@ -18,23 +18,33 @@ ODD_NAMES = {
     "not UTF-8": os.fsdecode(b"caf\xe9"),
     "very long": "/".join(["x" * 200] * 4),
 }
+IN_NO_RECIPE = ("newline", "not UTF-8")
 
 
 def two_processes(tally: Tally, folder: Path, n: int) -> None:
-    """The second is refused at once and changes nothing; the lock is gone with its owner, even by kill -9."""
+    """The second is refused at once, before it looks at the data, and changes nothing; the lock is gone with its owner, even by kill -9.
+
+    Every other time both begin at the same moment, and one of the two trains.
+    """
     bench = Bench(folder)
     for i in range(n):
         runs = folder / f"runs{i}"
         with tally.attempt(f"number {i}"):
-            first = bench.start(runs, "train.epochs=10000")
-            first.wait_until(lambda runs=runs: updates_in(runs) >= 1)
-            second = bench.start(runs, "train.epochs=10000")
+            first = bench.start(runs)
+            if i % 2:
+                second = bench.start(runs)
+                first.wait_until(lambda second=second: second.poll() is not None)
+                if second.poll() is None:
+                    first, second = second, first
+            else:
+                first.wait_until(lambda runs=runs: updates_in(runs) >= 1)
+                second = bench.start(runs, "data.root=nowhere")
             second.wait(60)
             expect_clear(second, 2, "another process")
             expect(first.poll() is None, first.output)
             first.kill()
-            epoch = len(rows_without_times(run_in(runs))) if (run_in(runs) / "metrics.jsonl").is_file() else 0
-            bench.finish(runs, f"train.epochs={epoch + 1}")
+            bench.finish(runs)
+            expect_same_run(runs, bench.reference())
 
 
 def jumping_clock(tally: Tally, folder: Path, n: int) -> None:
@@ -54,27 +64,44 @@ def jumping_clock(tally: Tally, folder: Path, n: int) -> None:
 
 
 def odd_places(tally: Tally, folder: Path, n: int) -> None:
-    """Pictures and classes under odd names, behind a link, or with an empty class: the run is right, or the mistake is named; `n` kinds."""
+    """Pictures, classes and runs under odd names (`n` kinds), data behind a link, an empty class: it is right, or the mistake is named."""
     bench = Bench(folder, per_class=1)
-    runs = (folder / f"runs{i}" for i in range(100))
     for kind, name in list(ODD_NAMES.items())[:n]:
         with tally.attempt(kind):
-            root = folder / name / "root"
+            root, last = folder / name / "root", name.rpartition("/")[2]
             shutil.copytree(bench.data, root)
             for split in ("train", "val"):
-                (root / split / "7").rename(root / split / name.rpartition("/")[2])
-            picture = next((root / "train" / "8").iterdir())
-            picture.rename(picture.with_name(f"{name.rpartition('/')[2]}.jpg"))
+                (root / split / "7").rename(root / split / last)
+            for pictures in (root / "train" / "8", root / "test"):
+                picture = min(pictures.iterdir())
+                picture.rename(picture.with_name(f"{last}.jpg"))
             link = folder / f"link to {kind}"  # an override is YAML, in which not all of these names can be written
             link.symlink_to(root, target_is_directory=True)
-            expect_clear(bench.finish(out := next(runs), f"data.root={link}", "train.epochs=1"), 0)
-            expect((run_in(out) / "summary.json").is_file(), "not finished")
+            runs = folder / f"runs {kind}" / (name if kind not in IN_NO_RECIPE else "runs")
+            expect_clear(bench.finish(runs, f"data.root={link}", "train.epochs=1"), 0)
+            expect((run_in(runs) / "summary.json").is_file(), "not finished")
+            process = bench.command("validate", str(run_in(runs)), "--split", "test")
+            expect(process.wait() == 0, process.output)
+            with open(run_in(runs) / "eval" / "test" / "prediction.csv", newline="", errors="surrogateescape") as file:
+                rows = {row["image_name"]: row["pred_label"] for row in csv.DictReader(file)}
+            expect(last in rows, f"{last!r} is not among {len(rows)} predictions")
+            expect(len(rows) == sum(1 for _ in (root / "test").iterdir()), f"{len(rows)} predictions")
+    for kind in IN_NO_RECIPE[:n]:
+        with tally.attempt(f"run.dir: {kind}"):
+            process = bench.command("train", str(bench.recipe), f"run.dir={json.dumps(ODD_NAMES[kind])}")
+            process.wait()
+            expect_clear(process, 2, "run.dir: ")
+    for what, setting in (("folder", "run.dir"), ("data", "data.root")):
+        with tally.attempt(f"a path of 6,000 characters, {what}"):
+            process = bench.command("train", str(bench.recipe), f"run.dir={folder}/none", f"{setting}={folder}{'/y' * 3000}")
+            process.wait()
+            expect_clear(process, 2, "/y/y/y")
     with tally.attempt("class folder without images"):
-        root = folder / "empty"
+        root, out = folder / "empty", folder / "runs of none"
         shutil.copytree(bench.data, root)
         shutil.rmtree(root / "train" / "3")
         (root / "train" / "3").mkdir()
-        process = bench.start(out := next(runs), f"data.root={root}")
+        process = bench.start(out, f"data.root={root}")
         process.wait()
         expect_clear(process, 2, f"{root}/train/3: class folder without images")
         expect(not out.exists(), "something was written")

@@ -97,12 +97,16 @@ class Bench:
 
     def start(self, runs: Path, *overrides: str, ranks: dict[str, str] | None = None, **hooks: list[Any]) -> Process:
         """Begins or continues the run in `runs`, with every optimizer step saved."""
-        self._count += 1
         runs.parent.mkdir(parents=True, exist_ok=True)
+        settings = [f"run.dir={json.dumps(str(runs))}", "checkpoint.every_steps=1", f"train.epochs={EPOCHS}"]
+        return self.command("train", str(self.recipe), *settings, *overrides, ranks=ranks, **hooks)
+
+    def command(self, script: str, *argv: str, ranks: dict[str, str] | None = None, **hooks: list[Any]) -> Process:
+        """Any of the commands."""
+        self._count += 1
         out = self.folder / f"out{self._count}.txt"
-        argv = [str(self.recipe), f"run.dir={runs}", "checkpoint.every_steps=1", f"train.epochs={EPOCHS}", *overrides]
         env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true", **(ranks or {})}
-        return Process(_zygote().ask({"argv": argv, "out": str(out), "env": env, "hooks": hooks}), out)
+        return Process(_zygote().ask({"script": script, "argv": argv, "out": str(out), "env": env, "hooks": hooks}), out)
 
     def start_ranks(self, num: int, runs: Path, *overrides: str, hooks: dict[int, dict[str, list[Any]]] | None = None) -> list[Process]:
         """As many processes that train together, as torchrun would start them; `hooks` by rank."""
@@ -122,10 +126,11 @@ class Bench:
         return process
 
     def reference(self) -> Path:
-        """`runs` of the undisturbed run."""
+        """`runs` of the undisturbed run, whose samples are in `reference.log` and whose calls of each kind are in `reference.calls`."""
         runs = self.folder / "reference"
         if not (run_in(runs) / "summary.json").is_file():
-            self.finish(runs, log_samples=[str(self.folder / "reference.log")])
+            log, calls = (str(self.folder / name) for name in ("reference.log", "reference.calls"))
+            self.finish(runs, log_samples=[log], count_calls=[calls])
         return runs
 
 
@@ -170,10 +175,14 @@ def _updates(last: Path, changed: int) -> int:
 
 
 def expect_same_run(runs: Path, other: Path) -> None:
-    """Weights, optimizer, averages, random state and every row of metrics: to the bit."""
-    assert_equal_states(load_state(last_in(runs)), load_state(last_in(other)))
+    """Weights, optimizer, schedule, averages, random state and every row of metrics: to the bit."""
+    state = load_state(last_in(runs))
+    assert_equal_states(state, load_state(last_in(other)))
+    expect(all(state[part] for part in ("model", "optimizer", "schedule", "ema", "rng", "progress")), "a part of the state is empty")
     rows, others = rows_without_times(run_in(runs)), rows_without_times(run_in(other))
     expect(rows == others, f"other metrics: {rows} and {others}")
+    table = (run_in(runs) / "metrics.csv").read_text().splitlines()
+    expect([line.partition(",")[0] for line in table] == ["epoch", *(str(row["epoch"]) for row in rows)], f"other rows: {table}")
     best, other_best = (run_in(r) / "checkpoints" / "best.safetensors" for r in (runs, other))
     expect(best.read_bytes() == other_best.read_bytes(), "other best weights")
     expect_no_leftovers(runs)

@@ -1,6 +1,7 @@
 """Counts faults tried, survived and lost."""
 
 import traceback
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -18,12 +19,15 @@ def expect(condition: object, message: str) -> None:
 
 @dataclass
 class Tally:
-    """`losses` says of each attempt that failed what it was and why; `skipped` why a kind of fault could not be tried here."""
+    """`losses` says of each attempt that failed what it was and why; `skipped` why a kind of fault could not be tried here; `seen` counts
+    what the attempts met with, so that a table shows that they met with anything.
+    """
 
     fault: str
     survived: int = 0
     losses: list[str] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    seen: Counter[str] = field(default_factory=Counter)
 
     @property
     def tried(self) -> int:

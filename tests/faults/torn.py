@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from train_commands import rows_without_times
 
-from faults.processes import Bench, expect_clear, last_in, run_in
+from faults.processes import Bench, assert_equal_states, expect_clear, last_in, run_in
 from faults.tally import Tally, expect
 from hw1.checkpoint import load_newest, load_state, load_weights, save_state, save_weights
 from hw1.errors import UserError
@@ -64,8 +65,8 @@ def torn_runs(tally: Tally, folder: Path, n: int) -> None:
             last.write_bytes(damaged(last.read_bytes(), random.Random(f"run {i}"), kind))
             process = bench.finish(runs)
             expect_clear(process, 0, f"{last}: damaged", "is used instead")
-            state = load_state(last)
-            expect(all(torch.equal(state["model"][name], expected["model"][name]) for name in expected["model"]), "other weights")
+            assert_equal_states(load_state(last), expected)
+            expect(rows_without_times(run_in(runs)) == rows_without_times(run_in(bench.reference())), "other metrics")
 
 
 def expect_refused(load: Callable[[Path], Any], path: Path) -> None:

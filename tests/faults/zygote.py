@@ -1,8 +1,8 @@
 """A process that has imported everything and forks a training whenever it is told to: torch's import costs seconds, a fork none.
 
-It reads orders from stdin, one JSON object a line, and answers each with one number: `{"argv": ..., "out": ..., "env": ..., "hooks": ...}`
-with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs. With `"call":
-"module.function"` it calls that function of the tests with `argv` in place of training.
+It reads orders from stdin, one JSON object a line, and answers each with one number: `{"script": ..., "argv": ..., "out": ..., "env": ...,
+"hooks": ...}` with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs. With
+`"call": "module.function"` it calls that function of the tests with `argv` in place of the script.
 """
 
 import ctypes
@@ -29,13 +29,13 @@ def main() -> int:
             pid, status = os.waitpid(order["poll"], os.WNOHANG)
             answer = os.waitstatus_to_exitcode(status) if pid else None
         elif not (answer := os.fork()):
-            return _train(order)
+            return _run(order)
         print(json.dumps(answer), flush=True)
     return 0
 
 
-def _train(order: dict[str, Any]) -> int:
-    """What `python train.py ARGUMENTS` does, in a process group of its own."""
+def _run(order: dict[str, Any]) -> int:
+    """What `python SCRIPT.py ARGUMENTS` does, in a process group of its own."""
     os.setsid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)  # nothing stays when the tests are ended
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -43,7 +43,6 @@ def _train(order: dict[str, Any]) -> int:
     for target, source in ((0, null), (1, out), (2, out)):
         os.dup2(source, target)
     os.environ.update(order["env"])
-    import train
     from hw1.errors import run_command
 
     for name, arguments in order["hooks"].items():
@@ -52,7 +51,7 @@ def _train(order: dict[str, Any]) -> int:
         module, _, function = call.rpartition(".")
         getattr(importlib.import_module(module), function)(*order["argv"])
         return 0
-    return run_command(train.main, order["argv"])
+    return run_command(importlib.import_module(order["script"]).main, order["argv"])
 
 
 if __name__ == "__main__":
