@@ -1,6 +1,6 @@
 """Carries out the Dockerfile without Docker: its own lines, in a root of their own, and processes in it as `docker run` starts them.
 
-    python tests/docker_steps.py FOLDER                          # on a fresh Debian from debootstrap: root, network, 10 GB, 10 minutes
+    python tests/docker_steps.py FOLDER            # on a fresh Debian from debootstrap: root, network, 10 GB, 15 minutes
     HW1_IMAGE_ROOT=FOLDER python -m pytest tests/test_docker.py  # then tries it
 
 Needs root and Linux namespaces. What is not Docker's: layers, registries, and GPUs.
