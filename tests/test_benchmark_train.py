@@ -29,7 +29,6 @@ from benchmarks.training.roofline import Norm, Rates, analyse, analyse_case
 from benchmarks.training.same import first_loss
 from benchmarks.training.turns import compare, time_turns
 from hw1.errors import RunError, UserError, run_command
-from hw1.recipe import load_recipe
 
 CPU = torch.device("cpu")
 TINY = "resnet18_half_cbam:32:10"
@@ -109,11 +108,17 @@ def test_a_loop_that_computes_something_else_is_not_timed(case, monkeypatch):
     assert "its first loss is" in bench.block["failed"]["timm/nhwc"]
 
 
-def test_the_fast_freezing_is_that_of_the_recipe():
-    recipe = ROOT / "recipes/fast.yaml"
-    if not recipe.is_file():
-        pytest.skip("no recipes/fast.yaml yet")
-    assert load_recipe(recipe).freeze == ours.recipe_of(Case("resnet18_cbam", 32, 8), "fast/nhwc").freeze
+def test_a_variant_whose_compiler_fails_is_not_timed_as_compiled(case, monkeypatch):
+    """A training goes on without it."""
+
+    def fail(images):
+        raise RuntimeError("no C compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **options: fail)
+    bench = measure.CaseBench(case, ["faithful/compiled", "faithful/nhwc"], CPU, measure.Amounts(1, 0.0, 1, memory=False), lambda: None)
+    bench.run()
+    assert set(bench.block["results"]) == {"faithful/nhwc"}
+    assert bench.block["failed"] == {"faithful/compiled": "ValueError: it was not compiled"}
 
 
 def test_a_batch_that_is_mixed_in_place_is_the_loops_own(case):

@@ -19,6 +19,7 @@ from benchmarks.training.peers import build_frozen_model
 from hw1.config import TrainConfig
 from hw1.data.batch import Batch
 from hw1.device import amp_dtype, autocast_of, set_determinism
+from hw1.recorded import EAGER_STEPS
 
 NOTHING_DRAWN = ("mixup.prob=0.0", "model.drop_layer3=0.0", "model.drop_rate=0.0")
 LR = 100.0
@@ -26,7 +27,7 @@ PLAIN_DESCENT = ("optim.name=sgd", f"optim.lr={LR}", "optim.betas=[0.0, 0.0]", "
 """An optimizer step is then -LR times the gradient; the rate is so high that rounding of the weights does not hide the gradient."""
 FLOOR_OVERALL, FLOOR_WORST = 1e-3, 1e-2
 """Relative errors that FP32 may have: of the whole gradient, of one parameter's."""
-REPEATS = 5  # steps from one state: a CUDA graph is captured in one of the first and replayed after
+REPEATS = EAGER_STEPS + 2  # steps from one state: the last come from a recorded CUDA graph, where there is one
 Gradients = dict[str, Tensor]
 Block = dict[str, Any]
 
@@ -97,7 +98,7 @@ def check_gradients(
             each = [errors(gradients, reference) for gradients in step_gradients(loop, batch, REPEATS)]
             worst = max(each, key=lambda row: row["overall"])
             met = worst["overall"] <= max(FLOOR_OVERALL, 3 * yardstick["overall"])
-            met = met and worst["worst"] <= max(FLOOR_WORST, 3 * yardstick["worst"])
+            met = met and worst["worst"] <= max(FLOOR_WORST, 3 * yardstick["worst"]) and loop.why_not_as_asked() is None
             rows.append({"images": size, **worst, "plain": yardstick, "met": met})
             save()
         del loop
