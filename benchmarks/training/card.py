@@ -19,6 +19,7 @@ from hw1.data.batch import Batch
 from hw1.device import amp_dtype
 
 TOP = 10
+CALLS = 10
 Passes = dict[str, dict[str, float]]
 
 
@@ -125,8 +126,24 @@ def _time_passes(key: Key, shape: tuple[int, ...], device: torch.device, order: 
         "dgrad": backward(True),
         "wgrad": backward(False),
     }
+    found = {}
     with torch.no_grad():
-        return {name: round(seconds_of(each, device, least=least, samples=3) * 1e6, 2) for name, each in work.items()}
+        for name, each in work.items():
+            calls = CALLS if device.type == "cuda" else 1
+            seconds = seconds_of(_recorded(each) if calls > 1 else each, device, least=least, samples=3) / calls
+            found[name] = round(seconds * 1e6, 2)
+    return found
+
+
+def _recorded(work: Callable[[], Any]) -> Callable[[], None]:
+    """`CALLS` calls as one CUDA graph: the host takes longer to launch a small kernel than the device to run it."""
+    for _ in range(3):
+        work()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for _ in range(CALLS):
+            work()
+    return graph.replay
 
 
 def layout_sums(rows: list[dict[str, Any]]) -> dict[str, dict[str, Passes]]:

@@ -79,8 +79,8 @@ class DeviceMemory:
 
     def __init__(self, device: torch.device) -> None:
         self._device = device
-        release_memory(device)
         if device.type == "cuda":
+            release_memory(device)
             synchronize(device)
             torch.cuda.reset_peak_memory_stats(device)
             self._allocated = torch.cuda.memory_allocated(device)

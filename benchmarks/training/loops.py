@@ -28,6 +28,9 @@ class Loop(Protocol):
     def first_loss(self, batch: Batch) -> float:
         """Of the model as it is on this batch, nothing drawn at random."""
 
+    def why_not_as_asked(self) -> str | None:
+        """After some steps: what of its way it did not do; None where it did all."""
+
 
 LABELS: dict[str, str] = ours.OURS | peers.PEERS
 

@@ -18,6 +18,7 @@ from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE, di
 from benchmarks.training.turns import LoopTurn, Turn, compare, fastest, time_turns
 from hw1.config import TrainConfig
 from hw1.device import amp_dtype
+from hw1.recorded import EAGER_STEPS
 
 Block = dict[str, Any]
 
@@ -30,7 +31,7 @@ class Amounts:
     seconds: float = 1.0
     """Of a turn, at least one step."""
     warmup: int = 3
-    """Steps before the first turn; the first of them compiles, and a CUDA graph is captured in them."""
+    """Steps before the first turn, of which the first compiles; more where a CUDA graph is recorded after some."""
     memory: bool = True
     """On the CPU every loop's memory costs a process of its own; on CUDA it costs nothing."""
 
@@ -103,7 +104,10 @@ class CaseBench:
         if loop.writes_batches:
             own = [batch._replace(image=batch.image.clone()) for batch in own]
         self.turns[key] = turn = LoopTurn(loop, own, self.device)
-        self.block["warmup_seconds"][key] = round(turn.warm_up(self.amounts.warmup, self.amounts.seconds), 2)
+        steps = max(self.amounts.warmup, EAGER_STEPS + 2) if key.endswith("graph") else self.amounts.warmup
+        self.block["warmup_seconds"][key] = round(turn.warm_up(steps, self.amounts.seconds), 2)
+        if reason := loop.why_not_as_asked():
+            raise ValueError(reason)
         if peak := memory.peak():
             self.block["memory_mib"][key] = peak
 

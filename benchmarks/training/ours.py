@@ -11,20 +11,17 @@ import torch
 from benchmarks.training.case import BASE, Case
 from benchmarks.training.device import use_defaults
 from benchmarks.training.same import first_loss
-from hw1.config import Recipe, TrainConfig
+from hw1.config import Recipe
 from hw1.data.batch import Batch
 from hw1.device import keep_freed_memory, set_determinism
-from hw1.engine import train_step
 from hw1.models.freeze import set_train_mode
 from hw1.recipe import load_recipe
 from hw1.session import Session
+from hw1.step import train_step
 from hw1.training import build_training
 
-FREEZING: dict[str, tuple[str, ...]] = {
-    "faithful": ("freeze.stages=[layer1, layer2]", "freeze.bn=train"),
-    "fast": ("freeze.stages=[stem, layer1, layer2]", "freeze.bn=eval"),
-}
-"""What the two recipes freeze: the report's, and recipes/fast.yaml's."""
+FREEZING = {"faithful": BASE, "fast": BASE.with_name("fast.yaml")}
+"""The two recipes: what the report froze, and more."""
 
 
 class Way(NamedTuple):
@@ -45,28 +42,20 @@ WAYS: dict[str, Way] = {
 """THE table of our variants: with each freezing they are `faithful/nchw` ... `fast/eager-graph`."""
 
 OURS = {f"{freezing}/{way}": f"hw1 {freezing}, {WAYS[way].label}" for freezing in FREEZING for way in WAYS}
-HAS_CUDA_GRAPH = "cuda_graph" in TrainConfig.model_fields
 
 
 def why_not(key: str, device: torch.device) -> str | None:
     """Why a variant cannot run here; None where it can."""
-    if WAYS[key.partition("/")[2]].cuda_graph:
-        if device.type != "cuda":
-            return "no CUDA device"
-        if not HAS_CUDA_GRAPH:
-            return "this version of hw1 has no train.cuda_graph"
-    return None
+    return "no CUDA device" if WAYS[key.partition("/")[2]].cuda_graph and device.type != "cuda" else None
 
 
 def recipe_of(case: Case, key: str, overrides: Sequence[str] = ()) -> Recipe:
     """The recipe of variant `key`, with further overrides; every switch of speed is set, none is left to `auto`."""
     freezing, _, name = key.partition("/")
     way = WAYS[name]
-    switches = {"channels_last": way.channels_last, "compile": way.compile}
-    if HAS_CUDA_GRAPH:
-        switches["cuda_graph"] = way.cuda_graph
-    settings = [f"train.{name}={str(value).lower()}" for name, value in switches.items()]
-    return load_recipe(BASE, [*case.overrides(), *FREEZING[freezing], *settings, *overrides])
+    switches = {"channels_last": way.channels_last, "compile": way.compile, "cuda_graph": way.cuda_graph}
+    settings = [f"train.{switch}={str(value).lower()}" for switch, value in switches.items()]
+    return load_recipe(FREEZING[freezing], [*case.overrides(), *settings, *overrides])
 
 
 class OurLoop:
@@ -97,6 +86,13 @@ class OurLoop:
         train_step(self.training, batch, _loader_of(len(batch.label)))
         if self.training.progress.step % self.recipe.log.every_steps == 0:
             self.session.running_means()
+
+    def why_not_as_asked(self) -> str | None:
+        """After some steps: None where they were compiled and recorded as the recipe asks, else what was not."""
+        forward: Any = self.training.forward
+        if self.recipe.train.compile and forward._compiled is None:  # a training goes on without, and says so on the console
+            return "it was not compiled"
+        return "it was not recorded" if self.recipe.train.cuda_graph and self.training.recorded is None else None
 
     def first_loss(self, batch: Batch) -> float:
         """Of the model as it starts, on this batch, without dropout and Mixup, outside of any compiled code."""

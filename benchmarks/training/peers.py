@@ -105,6 +105,9 @@ class ReportLoop:
     def first_loss(self, batch: Batch) -> float:
         return first_loss(self.model, batch, autocast_of(self.device, None))
 
+    def why_not_as_asked(self) -> str | None:
+        return None
+
 
 class TimmLoop:
     """What timm's train.py does in a step, with timm's own Mixup, task, loss and optimizer.
@@ -164,6 +167,9 @@ class TimmLoop:
 
     def first_loss(self, batch: Batch) -> float:
         return first_loss(self.model, batch, self.autocast)
+
+    def why_not_as_asked(self) -> str | None:
+        return None
 
 
 def builder_of(key: str) -> Callable[[Case, torch.device], ReportLoop | TimmLoop]:
