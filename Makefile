@@ -2,23 +2,33 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-FILES := requirements.txt requirements-dev.txt requirements-onnx.txt
+FILES := requirements.txt requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt
 WANTED := $(FILES:%=-r %)
 
-.PHONY: help install run test torture format lock
+IMAGE ?= hw1
+WHEELHOUSE ?= wheelhouse
+WHEEL_PYTHON ?= 3.11
+WHEEL_MACHINE ?= x86_64
+WHEEL_FILES ?= requirements.txt requirements-onnx.txt
+GLIBC := $(shell seq 28 -1 5)
+PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),2014 2010 1 $(GLIBC:%=_2_%))
+
+.PHONY: help install run test torture format lock image wheelhouse
 
 help:
 	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores"
 	@echo "make test    lint, types and tests (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
 	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make format  format the code and write recipes/schema.json"
-	@echo "make lock    pin the newest versions that requirements*.txt allow (needs uv)"
+	@echo "make lock    pin the newest versions that requirements*.txt allow"
+	@echo "make image   build the Docker image (IMAGE=NAME; see docs/docker.md)"
+	@echo "make wheelhouse  collect what a machine without internet needs (WHEEL_PYTHON=3.12, WHEEL_MACHINE=aarch64; see docs/offline.md)"
 
 install: $(INSTALLED)
 
 $(INSTALLED): $(FILES) requirements.lock
 	@if command -v uv >/dev/null; then \
-		test -x $(BIN)/python || uv venv --quiet --python $(PYTHON) .venv; \
+		test -x $(BIN)/python || uv venv --quiet --seed --python $(PYTHON) .venv; \
 		uv pip install --compile-bytecode --python $(BIN)/python $(WANTED) -c requirements.lock; \
 	else \
 		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
@@ -41,5 +51,21 @@ format: $(INSTALLED)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	$(BIN)/python -m hw1.schema > recipes/schema.json
 
-lock:
-	uv pip compile --universal --python-version 3.11 --no-header --no-annotate $(FILES) -o requirements.lock
+lock: $(INSTALLED)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate $(FILES) -o requirements.lock
+
+# What was changed and not committed is in the image too, and its runs say so.
+image:
+	docker build --build-arg COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)" --tag $(IMAGE) .
+
+# uv reads the lock as the other machine would, whose Python and processor may not be this one's.
+wheelhouse: $(INSTALLED)
+	@mkdir -p $(WHEELHOUSE) && rm -f $(WHEELHOUSE)/*.whl
+	$(BIN)/uv pip compile --quiet --no-header --no-annotate --only-binary :all: --python-version $(WHEEL_PYTHON) \
+		--python-platform $(WHEEL_MACHINE)-manylinux_2_28 $(WHEEL_FILES) -c requirements.lock -o $(WHEELHOUSE)/wheels.lock
+	$(BIN)/python -m pip download --disable-pip-version-check --progress-bar off --no-deps --only-binary :all: \
+		--python-version $(WHEEL_PYTHON) $(PLATFORMS) -d $(WHEELHOUSE) -r $(WHEELHOUSE)/wheels.lock
+	git archive --prefix=hw1/ -o $(WHEELHOUSE)/hw1.tar.gz HEAD
+	cp docs/offline/install.sh $(WHEELHOUSE)/
+	cd $(WHEELHOUSE) && sha256sum *.whl hw1.tar.gz install.sh > SHA256SUMS
+	@du -sh $(WHEELHOUSE); echo "next: bring $(WHEELHOUSE)/ to the other machine, and there: sh install.sh"

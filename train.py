@@ -1,19 +1,24 @@
 #!/usr/bin/env python
-"""Trains the model that a recipe describes, or continues an interrupted run: python train.py RECIPE.yaml [section.key=value ...]"""
+"""Trains the model that a recipe describes, or continues an interrupted run: python train.py RECIPE.yaml [section.key=value ...]
+
+On several GPUs: torchrun --nproc-per-node N train.py RECIPE.yaml [section.key=value ...]
+"""
 
 import argparse
 import sys
 from collections.abc import Sequence
 
+from hw1 import dist
+from hw1.config import Recipe
 from hw1.errors import UserError, run_command
 from hw1.recipe import dump_recipe, load_recipe, with_sources
-from hw1.runs import RunFolder, find_status
+from hw1.runs import RunFolder, Stamp, Status, find_status
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 130/143 interrupted (SIGINT/SIGTERM)"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, epilog=EXIT_CODES)
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXIT_CODES, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipe", metavar="RECIPE.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe; values are YAML")
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe as it would be used, and stop")
@@ -22,18 +27,29 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
-    args = parse(argv)
+    with dist.group():
+        args = parse(argv)
+        recipe, run, status, seen = dist.from_main(lambda: look(args))
+        if args.print_config:
+            print(dump_recipe(recipe), end="")
+        elif status == "finished":
+            print(f"{run.path}: finished already; train.epochs=N trains longer, --overwrite starts over, run.name=NAME starts another run")
+        else:
+            carry_out(args, recipe, run, status, seen)
+
+
+def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, Stamp]:
+    """The recipe, its run folder, what that holds, and the folder's stamp then. Reads only."""
     recipe = load_recipe(args.recipe, args.overrides)
-    if args.print_config:
-        print(dump_recipe(recipe), end="")
-        return
     run = RunFolder.of(recipe)
+    if args.print_config:
+        return recipe, run, "new", []
     run.refuse_if_held()
     seen = run.stamp()
-    status = find_status(run, recipe, overwrite=args.overwrite)
-    if status == "finished":
-        print(f"{run.path}: finished already; train.epochs=N trains longer, --overwrite starts over, run.name=NAME starts another run")
-        return
+    return recipe, run, find_status(run, recipe, overwrite=args.overwrite and not dist.is_restart()), seen
+
+
+def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> None:
     from hw1.engine import fit  # torch takes seconds to import: only once the recipe is known to be right
 
     try:

@@ -4,7 +4,6 @@
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from hw1.errors import UserError, run_command
@@ -15,9 +14,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where and how to run: data.root, train.device, ...")
-    parser.add_argument(
-        "--split", default="val", metavar="val|test|DIR", help="folder in the run's data.root, or any folder (default: val)"
-    )
+    parser.add_argument("--split", default="val", metavar="val|test|DIR", help="split of the run's data, or any folder (default: val)")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
     parser.add_argument(
         "--temperature",
@@ -54,7 +51,7 @@ def main(argv: Sequence[str]) -> None:
     from hw1.attention.rows import draw_attended  # torch and OpenCV take seconds to import: only once the arguments are right
     from hw1.averaging import mean_predictions
     from hw1.data.decode import check_images
-    from hw1.data.folders import open_split, open_unlabelled
+    from hw1.data.folders import find_split
     from hw1.predictor import check_names, load_predictor, load_temperature, save_submission
     from hw1.review.findings import find
     from hw1.review.pictures import choose_attended
@@ -67,13 +64,8 @@ def main(argv: Sequence[str]) -> None:
     for other, each in zip(others, runs[1:], strict=True):
         if other.classes != predictor.classes:
             raise UserError(f"--with {each.path}: its classes are not those of {run.path}; only runs on the same classes can be averaged")
-    root, split = locate_split(args.split, recipe.data.root)
-    labelled = split in ("train", "val") or has_class_folders(root / split)
-    if labelled:
-        images = open_split(root, split, predictor.classes, recipe.data, recipe.seed)
-    else:
-        images = open_unlabelled(root / split)
-    name = split if root == Path(recipe.data.root or "") else f"{root.resolve().name}-{split}"
+    images, name = find_split(args.split, recipe.data, predictor.classes, recipe.seed)
+    labelled = images.labels is not None
     out = run.eval_dir(name + (f"-mean{len(runs)}" if args.others else "") + (f"-{args.tta}" if args.tta else ""))
     fits = labelled and out == run.eval_dir("val")
     fitted = None if averaged or (fits and args.temperature != "fitted") else load_temperature(run, predictor.facts)
@@ -124,21 +116,6 @@ def parse_temperature(text: str) -> float | Literal["fitted"]:
     if not 0 < value < float("inf"):
         raise ValueError(text)
     return value
-
-
-def locate_split(text: str, root: str | None) -> tuple[Path, str]:
-    """What `--split` means, as (parent folder, name): the split of that name in the run's data, else the folder at that path."""
-    if "/" not in text and (text in ("train", "val", "test") or not Path(text).is_dir()):
-        return Path(root or ""), text
-    folder = Path(text).resolve()
-    return folder.parent, folder.name
-
-
-def has_class_folders(folder: Path) -> bool:
-    """Whether the folder holds folders of images rather than images."""
-    from hw1.data.listing import list_flat_images, list_folders
-
-    return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
 
 
 if __name__ == "__main__":

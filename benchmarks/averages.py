@@ -9,7 +9,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 from benchmarks.machine import describe_machine, hardware_name, result_path
 from hw1.averaging import Tta, mean_predictions
 from hw1.calibration import measure
-from hw1.data.folders import open_split
+from hw1.data.folders import find_split
 from hw1.errors import UserError, run_command
 from hw1.evaluate import Predictions
 from hw1.files import write_atomic
@@ -33,7 +32,7 @@ def predict(run: RunFolder, overrides: Sequence[str]) -> tuple[dict[str, Predict
     """Predictions of the last weights with each kind of views, and the seconds of processor time that each took."""
     recipe = run.read_recipe(overrides)
     predictor = load_predictor(run, recipe, "last")
-    images = open_split(Path(recipe.data.root or ""), "val", predictor.classes, recipe.data, recipe.seed)
+    images, _ = find_split("val", recipe.data, predictor.classes, recipe.seed)
     found, seconds = {}, {}
     for name, tta in VIEWS.items():
         started = time.process_time()

@@ -10,9 +10,8 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from hw1.errors import UserError, run_command
+from hw1.errors import run_command
 from hw1.files import write_atomic
 
 
@@ -27,9 +26,10 @@ def main(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
 
     from benchmarks.input_table import to_markdown
+    from benchmarks.resultfile import read_result
 
     if args.markdown:
-        print(to_markdown(_read(args.markdown)))
+        print(to_markdown(read_result(args.markdown)))
         return
     from benchmarks.input_plot import plot_input_pipeline
     from benchmarks.machine import result_path
@@ -42,15 +42,6 @@ def main(argv: Sequence[str]) -> None:
     write_atomic(target, (json.dumps(result, indent=1) + "\n").encode())
     save_figure(plot_input_pipeline(result), target.with_suffix(".png"))
     print(f"{to_markdown(result)}\n\n{target}")
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        return json.loads(file.read_bytes())
-    except OSError as error:
-        raise UserError(f"{file}: {error.strerror}") from None
-    except ValueError:
-        raise UserError(f"{file}: no JSON") from None
 
 
 if __name__ == "__main__":

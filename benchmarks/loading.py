@@ -8,18 +8,17 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
 from torch.utils.data import DataLoader
 
 from benchmarks import peers
 from benchmarks.pipelines import SEED, From, open_source
 from benchmarks.timing import use_one_thread
 from hw1.config import AugConfig
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.loaders import Loader
 from hw1.data.transforms import build_train_transform
 
-META = torch.device("meta")
+META = peers.META
 EPOCH = 100_000  # pictures, the files over and over: no epoch ends while it is measured
 MIN_CYCLES = 4  # batches from each worker, at least
 

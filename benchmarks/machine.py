@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ from hw1.environment import describe_environment
 RESULTS = Path(__file__).parent / "results"
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, versions, commit, date (UTC), and the load average of the minute before: how quiet the machine was."""
-    env = describe_environment("cpu")
+def describe_machine(device: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Processor, versions, commit, date (UTC), and the load average of the minute before: how quiet the machine was.
+
+    `device`: the facts of the accelerator (`benchmarks.training.device.describe_device`), where one is measured.
+    """
+    env = describe_environment("cpu") | dict(device or {})
     env["packages"] |= {name: version(name) for name in ("numba", "matplotlib")}
     return env | {"usable_cores": usable_cores(), "load_before": round(os.getloadavg()[0], 2)}
 

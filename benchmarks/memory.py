@@ -5,17 +5,20 @@ import re
 from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any, Literal
 
 
-def peak_mebibytes(work: Callable[[], None]) -> float:
-    """How far `work` raises the resident memory of a process forked from this one, at most, MiB.
+def peak_mebibytes(work: Callable[[], None], *, method: Literal["fork", "spawn"] = "fork") -> float:
+    """How far `work` raises the resident memory of a process of its own, at most, MiB.
 
     The kernel's high-water mark of the process (VmHWM) less what it began with. `ru_maxrss` would be the larger of that and its parent's.
-    What this process has imported is in neither; of libraries loaded later, pictures held and files mapped, all that was touched is.
-    Raises ValueError where `work` fails.
+    What the process has imported when `work` begins is in neither; of libraries loaded later, pictures held and files mapped, all that was
+    touched is. A process that is forked from this one has all of its imports; where this one has computed with threads of its own, `work`,
+    which must then be picklable, needs a new process, spawned. Raises ValueError where `work` fails.
     """
     receiver, sender = multiprocessing.Pipe(duplex=False)
-    process = multiprocessing.get_context("fork").Process(target=_run, args=(work, sender))
+    context: Any = multiprocessing.get_context(method)
+    process = context.Process(target=_run, args=(work, sender))
     process.start()
     sender.close()
     try:

@@ -14,13 +14,15 @@ import cv2
 import numpy as np
 import torch
 from PIL import Image
-from timm.data import ImageDataset, create_loader
+from timm.data import FastCollateMixup, ImageDataset, create_loader
 from torch.utils.data import Dataset
 from torchvision import transforms
 from torchvision.transforms import functional, v2
 
 from hw1.config import AugConfig
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
+
+META = torch.device("meta")
 
 
 class Peer(Dataset[tuple[torch.Tensor, int]]):
@@ -85,10 +87,19 @@ class Albumentations:
         return torch.from_numpy(self.pipeline(image=image)["image"])
 
 
-def timm_loader(images: ImageSet, aug: AugConfig, *, num_workers: int = 0, batch_size: int = 32, repeats: int = 1) -> Any:
+def timm_loader(
+    images: ImageSet,
+    aug: AugConfig,
+    *,
+    num_workers: int = 0,
+    batch_size: int = 32,
+    repeats: int = 1,
+    device: torch.device = META,
+    mixup: FastCollateMixup | None = None,
+) -> Any:
     """timm's `create_loader` with the nearest policy that it has: all but the rotation, which it offers as a part of AutoAugment only.
 
-    Its loader hands uint8 batches to the device, which is torch's `meta` here: it computes nothing.
+    Its loader hands uint8 batches to the device; torch's `meta` computes nothing. `mixup` mixes in the loader's processes.
     """
     dataset = ImageDataset(str(images.root))
     dataset.reader.samples = dataset.reader.samples * repeats
@@ -105,7 +116,9 @@ def timm_loader(images: ImageSet, aug: AugConfig, *, num_workers: int = 0, batch
         mean=aug.mean,
         std=aug.std,
         num_workers=num_workers,
-        device=torch.device("meta"),
+        device=device,
+        collate_fn=mixup,
+        pin_memory=device.type == "cuda",
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from hw1.data.demo import draw_picture
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.errors import UserError
 
 CLASS = "pictures"  # the one class folder, which timm's dataset needs

@@ -12,7 +12,7 @@ import torch
 from benchmarks import peers
 from hw1.config import AugConfig, DataConfig
 from hw1.data.dataset import FileSource, PictureDataset, PictureSource
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
 
 Read = Callable[[int, int], torch.Tensor]

@@ -65,9 +65,14 @@ def _summarise(rates: np.ndarray, base: np.ndarray) -> Result:
     low, median, high = np.percentile(rates, (25, 50, 75))
     ratio_low, ratio, ratio_high = np.percentile(rates / base, (25, 50, 75))
     return {
-        "images_per_second": [round(float(rate), 1) for rate in rates],
-        "median": round(float(median), 1),
-        "quartiles": (round(float(low), 1), round(float(high), 1)),
+        "images_per_second": [_rounded(rate) for rate in rates],
+        "median": _rounded(median),
+        "quartiles": (_rounded(low), _rounded(high)),
         "ratio": round(float(ratio), 3),
         "ratio_quartiles": (round(float(ratio_low), 3), round(float(ratio_high), 3)),
     }
+
+
+def _rounded(rate: float) -> float:
+    """To a tenth, of small rates to four digits."""
+    return round(float(rate), 1) if rate >= 100 else float(f"{rate:.4g}")

@@ -15,7 +15,7 @@ PR_SET_PDEATHSIG = 1  # prctl(2)
 class ChildRunner:
     """Runs one command after the other; a SIGINT or SIGTERM to this process reaches the child, which then decides when it ends.
 
-    `signum` is the first signal received, or None.
+    `signum` is the first signal received, or passed to `stop`, or None.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class ChildRunner:
     def run(self, command: Sequence[str]) -> int:
         """Waits for the command to end and returns its exit code, or minus the number of the signal that killed it.
 
-        It gets no standard input and shares stdout and stderr. It is asked to end, by SIGTERM, when this process ends first, be it by
-        SIGKILL (Linux only; elsewhere it runs on).
+        It gets no standard input and shares stdout and stderr. It is asked to end, by SIGTERM, when this process, or the thread that
+        called this, ends first, be it by SIGKILL (Linux only; elsewhere it runs on).
         """
         self._child = _start(command)
         if self.signum is not None:  # received before there was a child to tell
@@ -35,11 +35,15 @@ class ChildRunner:
         self._child = None
         return code
 
-    def _receive(self, signum: int, frame: FrameType | None) -> None:
+    def stop(self, signum: int) -> None:
+        """Asks the child, and any that is started from now on, to end; another thread may call it while `run` waits."""
         self.signum = self.signum or signum
-        if self._child:
+        if child := self._child:
             # SIGTERM for either: it means the same to a training run, and in a Python that still starts up SIGINT is a traceback.
-            self._child.terminate()
+            child.terminate()
+
+    def _receive(self, signum: int, frame: FrameType | None) -> None:
+        self.stop(signum)
 
     @contextmanager
     def listening(self) -> Iterator["ChildRunner"]:
@@ -62,11 +66,16 @@ def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen([*wrapper, *command], stdin=subprocess.DEVNULL, process_group=0)
 
 
-def _become(parent: int, command: list[str]) -> None:
-    """Turns this process into the command, with the request (kept by exec) to be sent SIGTERM when its parent ends."""
+def end_with_parent(signum: int) -> None:
+    """Has this process sent the signal when its parent ends (Linux only), and after exec too."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
-        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGTERM))
+        libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signum))
+
+
+def _become(parent: int, command: list[str]) -> None:
+    """Turns this process into the command, which is asked to end when its parent does."""
+    end_with_parent(signal.SIGTERM)
     if os.getppid() == parent:  # else it ended before the request was made
         os.execv(command[0], command)
 

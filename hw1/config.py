@@ -3,6 +3,7 @@
 The defaults are the report's best setting; `recipes/base.yaml` states them all. `hw1.recipe` reads the YAML.
 """
 
+from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,13 @@ Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Factor = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Channel = Annotated[float, Field(ge=0.0, le=1.0)]
+TORCH_SETS = (
+    "caltech101", "caltech256", "cifar10", "cifar100", "country211", "dtd", "eurosat", "fashion_mnist", "fgvc_aircraft", "flowers102",
+    "food101", "gtsrb", "imagenet", "imagenette", "inaturalist", "kmnist", "mnist", "oxford_iiit_pet", "places365", "qmnist",
+    "stanford_cars", "stl10", "sun397", "svhn",
+)  # fmt: skip
+"""What may follow `torch/` in `data.dataset`."""
+DATASET_PATTERN = rf"^(torch/({'|'.join(TORCH_SETS)})|(hfds|wds)/[\w ./+-]+)$"  # for editors; `contradictions` knows more
 FROM_LIST = Field(strict=False)  # YAML has lists only: a tuple may be built from one, its items stay strict
 
 
@@ -29,9 +37,24 @@ class RunConfig(Section):
 
 class DataConfig(Section):
     root: Annotated[str, Field(min_length=1)] | None = None
-    """Folder with `train/`, `val/` (and `test/`), each of class folders; or, with `val_fraction`, of class folders alone."""
+    """Folder with `train/`, `val/` (and `test/`), each of class folders; or, with `val_fraction`, of class folders alone; or where
+    `dataset` lies (null: for `hfds/` the library's own folder)."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Share of each class that becomes the validation split where the data has none; null expects `val/`."""
+    """Share of each class of the training split that becomes the validation split; null expects one."""
+    dataset: Annotated[str, Field(min_length=1, json_schema_extra={"pattern": DATASET_PATTERN})] | None = None
+    """Public data set by timm's name: `torch/flowers102` (torchvision), `hfds/OWNER/NAME` (Hugging Face), `wds/NAME` (WebDataset shards in
+    `root`); null = folders."""
+    download: bool = False
+    """Fetch `dataset` if it is not there."""
+    train_split: Annotated[str, Field(min_length=1)] | None = None
+    """Split of `dataset` to train on, by the set's own name; null = `train`."""
+    val_split: Annotated[str, Field(min_length=1)] | None = None
+    """Split of `dataset` to validate on; null = `validation`."""
+    input_key: Annotated[str, Field(min_length=1)] | None = None
+    """`hfds/`: column of the images, null = `image`; `wds/`: their suffixes, of which a sample's first is taken, null =
+    `jpg;png;webp` and more."""
+    target_key: Annotated[str, Field(min_length=1)] | None = None
+    """`hfds/`: column of the labels, null = `label`; `wds/`: field of the samples' `.json`, null = their `.cls`."""
     generate: Annotated[int, Field(ge=0, le=1000)] = 0
     """Training pictures per class of a generated 100-class set, drawn into `root` if it is not there; 0 = off."""
     bad_images: Literal["stop", "skip"] = "stop"
@@ -39,12 +62,13 @@ class DataConfig(Section):
     max_bad: Fraction = 0.05
     """Largest share of the images that `bad_images: skip` leaves out; where more are unreadable something else is wrong, and it stops."""
     batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
-    """Images in one training batch; the last, smaller batch of an epoch is kept."""
+    """Images in one training batch; the last, smaller batch of an epoch is kept. Several processes share each batch as equally as can be,
+    and each image weighs the same, so that their number changes no batch."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Training: `uniform` = every image once an epoch; `balanced` = every class equally often in an epoch of as many images, those of
     a small class several times, each time augmented anew."""
     eval_batch_size: Annotated[int, Field(ge=1, le=65536)] = 64
-    """Images in one batch of validation and prediction."""
+    """Images in one batch of validation and prediction, in each process."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; null chooses by the cores the process may use. Never changes the result."""
     cache: Literal["none", "disk", "device"] = "none"
@@ -129,7 +153,12 @@ class OptimConfig(Section):
     name: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with Nesterov momentum."""
     lr: Annotated[float, Field(gt=0.0, le=100.0)] = 1e-4
-    """Learning rate, for the batch size of the recipe (not rescaled)."""
+    """Learning rate; of another batch than `lr_batch` it is rescaled by `lr_scale`."""
+    lr_scale: Literal["none", "linear", "sqrt"] = "none"
+    """What `lr` is multiplied by: `none` = 1, `linear` = r (Goyal et al. 2017, section 2.1), `sqrt` = the root of r (usual for AdamW),
+    where r = images of one optimizer step, `data.batch_size` x `train.grad_accum`, / `lr_batch`."""
+    lr_batch: Annotated[int, Field(ge=1, le=268_435_456)] = 32
+    """Images of the optimizer step that `lr` is meant for; `lr_scale` looks at it."""
     betas: Annotated[tuple[Factor, Factor], FROM_LIST] = (0.9, 0.96)
     """AdamW's betas; the first is SGD's momentum."""
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.045
@@ -168,10 +197,14 @@ class TrainConfig(Section):
     """Mixed precision; `auto` takes bf16 where the device computes in it, else fp16 on CUDA, else off."""
     channels_last: bool = True
     """Keep images and weights in NHWC memory order."""
-    compile: bool = False
-    """torch.compile the training step."""
+    compile: bool | Literal["auto"] = "auto"
+    """torch.compile the training step; `auto`: on CUDA where the run is long enough for it to pay, not with `deterministic`."""
+    cuda_graph: bool | Literal["auto"] = "auto"
+    """Record whole training steps as CUDA graphs; `auto`: on CUDA in bf16 or FP32, without `grad_accum`, where the run is long."""
     deterministic: bool = False
     """Deterministic kernels only: the same bits at every run on the same hardware, slower on CUDA."""
+    sync_bn: bool = False
+    """Several processes, on GPUs only: BatchNorm normalises by the whole batch, not by each process' share of it."""
 
 
 class CheckpointConfig(Section):
@@ -218,9 +251,15 @@ class Recipe(Section):
 # Keys that may differ when a run is continued: they change how long, where or how loudly it runs, not what is computed.
 # `data.root` may move because the files themselves are compared.
 MAY_CHANGE = (
-    "run.dir", "data.root", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad", "train.epochs",
-    "train.device", "train.compile", "checkpoint.*", "log.*",
+    "run.dir", "data.root", "data.download", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad",
+    "train.epochs", "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
 )  # fmt: skip
+
+
+def base_lr(recipe: Recipe) -> float:
+    """The learning rate that the schedule starts from, `optim.lr` by the rule of `optim.lr_scale`."""
+    ratio = recipe.data.batch_size * recipe.train.grad_accum / recipe.optim.lr_batch
+    return recipe.optim.lr * {"none": 1.0, "linear": ratio, "sqrt": ratio**0.5}[recipe.optim.lr_scale]
 
 
 def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
@@ -236,10 +275,12 @@ def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
             found.append((key, f"names a stage twice: {list(items)}"))
     if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
         found.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
-    if recipe.sched.name != "constant" and recipe.sched.min_lr > recipe.optim.lr:
-        found.append(("sched.min_lr", f"must not exceed optim.lr ({recipe.optim.lr}), got {recipe.sched.min_lr}"))
+    if recipe.sched.name != "constant" and recipe.sched.min_lr > (lr := base_lr(recipe)):
+        by = "" if recipe.optim.lr_scale == "none" else " by optim.lr_scale"
+        found.append(("sched.min_lr", f"must not exceed optim.lr ({lr}{by}), got {recipe.sched.min_lr}"))
     if recipe.sched.warmup_epochs > recipe.train.epochs:
         found.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
+    found += _dataset_contradictions(recipe.data)
     if recipe.data.generate and recipe.data.val_fraction is not None:
         found.append(("data.val_fraction", "generated data has its own val/; leave it null"))
     if recipe.data.sampling == "balanced" and recipe.loss.class_weights == "balanced":
@@ -249,3 +290,39 @@ def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         found.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return found
+
+
+def _dataset_contradictions(data: DataConfig) -> list[tuple[str, str]]:
+    names = ("download", "train_split", "val_split", "input_key", "target_key")
+    given = [name for name in names if getattr(data, name)]
+    if data.dataset is None:
+        return [(f"data.{name}", "means nothing without data.dataset; for folders leave it out") for name in given]
+    if problem := _unknown_dataset(data.dataset):
+        return [("data.dataset", problem)]
+    found = []
+    kind = data.dataset.partition("/")[0]
+    if data.generate:
+        found.append(("data.generate", "draws a folder of its own; leave data.dataset null"))
+    if data.val_split is not None and data.val_fraction is not None:
+        found.append(("data.val_split", "data.val_fraction takes validation from the training split; use one of them"))
+    if data.val_fraction is None and (data.train_split or "train") == (data.val_split or "validation"):
+        found.append(("data.val_split", f"{data.val_split or 'validation'} is what it trains on (data.train_split)"))
+    if kind == "wds" and data.download:
+        found.append(("data.download", "wds/ reads shards that are there; fetch them into data.root first"))
+    if kind == "torch":
+        found += [(f"data.{name}", "torch/ has no such choice; leave it null") for name in given if name.endswith("_key")]
+    return found
+
+
+def _unknown_dataset(name: str) -> str | None:
+    """What is wrong with a name that no data set can have, with the nearest that one has."""
+    known = [f"torch/{each}" for each in TORCH_SETS]
+    kind, _, rest = name.partition("/")
+    if name in known or (kind in ("hfds", "wds") and rest):
+        return None
+    if kind in ("hfids", "tfds"):
+        return f"{kind}/ can only be read from front to back, so that no run could be continued; take torch/, hfds/ or wds/, not {name!r}"
+    [nearest] = get_close_matches(name.lower(), known, n=1, cutoff=0.0)
+    if rest and (close := get_close_matches(kind.lower(), ("hfds", "wds"), n=1)):
+        nearest = f"{close[0]}/{rest}"
+    return f"no such data set: {name!r}; nearest: {nearest} (torch/NAME, hfds/OWNER/NAME or wds/NAME)"

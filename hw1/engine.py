@@ -1,66 +1,89 @@
-"""The training loop: fit -> train_epoch -> train_step."""
+"""The training loop: fit -> train_epoch -> hw1.step.train_step."""
 
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
 from tqdm import tqdm
 
+from hw1 import dist
 from hw1.config import Recipe
-from hw1.data.batch import Batch, BatchLoader
+from hw1.data.batch import BatchLoader
 from hw1.data.decode import check_images
 from hw1.data.demo import draw_shapes
 from hw1.data.folders import TrainingData, open_training_data
 from hw1.data.loaders import build_eval_loader, build_train_loader
 from hw1.data.quickcheck import describe_faults
 from hw1.data.workers import limit_threads
-from hw1.device import amp_dtype, device_name, is_out_of_memory, pick_device, precision_name, set_determinism
+from hw1.device import (
+    amp_dtype,
+    describe_device,
+    device_name,
+    is_out_of_memory,
+    keep_freed_memory,
+    pick_device,
+    precision_name,
+    set_determinism,
+)
 from hw1.environment import describe_environment
 from hw1.errors import RunError, UserError
 from hw1.evaluate import Predictions, evaluate
-from hw1.finite import average_unless, step_unless
 from hw1.interrupt import StopRequest
-from hw1.logs import Row, WandbRun, format_row, say
-from hw1.losses import dominant_label
-from hw1.metrics import summarize
+from hw1.logs import Row, WandbRun, say
 from hw1.models.build import check_model
 from hw1.models.freeze import set_train_mode
 from hw1.plots import plot_samples, save_figure
+from hw1.record import finish_epoch, finish_run
 from hw1.runs import RunFolder, Stamp, Status, start_folder
-from hw1.session import Session, continue_training
+from hw1.session import Session, continue_training, read_checkpoint
+from hw1.step import train_step
 from hw1.training import Training, build_training
 
 
 def fit(recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> Row:
     """Trains the recipe in the run folder, from the start or from where it was interrupted; returns the summary.
 
-    `status` is that of the folder when its stamp was `seen`. Raises `UserError` before anything is written to the folder, `RunError` if
-    training fails, and after SIGINT or SIGTERM, with the state saved, `Interrupted`.
+    `status` is that of the folder when its stamp was `seen`. Several processes (`hw1.dist`) call it together; only rank 0 reads and writes
+    the folder.
+
+    Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or SIGTERM, with the state
+    saved, `Interrupted`.
     """
     set_determinism(recipe.train.deterministic)
     limit_threads()
-    stop = StopRequest()
+    keep_freed_memory()
+    stop = StopRequest(quiet=not dist.is_main())
     try:
         session = _open_session(recipe, run, status, stop)
-        try:
-            run.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
-        with run.lock(), stop.listening():
-            if run.stamp() != seen:
-                raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
-            try:
-                _start(session, fresh=status == "new")
-                return _train(session)
-            finally:
-                session.close()
+        with ExitStack() as own:
+            dist.from_main(lambda: own.enter_context(_owned(run, seen)))
+            own.enter_context(stop.listening())
+            own.callback(session.close)
+            dist.from_main(lambda: _start(session, fresh=status == "new"))
+            if status == "new":
+                session.training.seed_dropout()  # its draws must not depend on what was drawn to build the model
+            return _train(session)
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         half = max(1, recipe.data.batch_size // 2)
         advice = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
         raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
+
+
+@contextmanager
+def _owned(run: RunFolder, seen: Stamp) -> Iterator[None]:
+    """The run folder, made and locked; `seen`: its stamp when it was looked at."""
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
+    with run.lock():
+        if run.stamp() != seen:
+            raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
+        yield
 
 
 def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
@@ -78,21 +101,43 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
-    device = pick_device(recipe.train)
-    data = open_data(recipe, check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size))
-    if faults := describe_faults(data):
+    device = dist.agree(lambda: _pick_device(recipe))
+    problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
+    data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
+    precision = precision_name(amp_dtype(recipe.train, device))
+    dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
+    if dist.is_main():
+        say(describe_device(device))
+    if dist.is_main() and (faults := describe_faults(data)):
         say(faults)
-    train_loader = build_train_loader(data.train, recipe, device)
-    steps = train_loader.num_batches
-    assert data.train.labels is not None
-    labels = data.train.labels
-    training = build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
+
+    def build() -> tuple[BatchLoader, Training]:
+        loader = build_train_loader(data.train, recipe, device)
+        assert data.train.labels is not None
+        steps, labels = loader.num_batches, data.train.labels
+        return loader, build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
+
+    train_loader, training = dist.agree(build)
     damaged: list[str] = []
     if status != "new":
-        damaged = continue_training(training, run, data)
-    val_loader = build_eval_loader(data.val, recipe, device)
+        state, damaged = dist.from_main(lambda: read_checkpoint(run))
+        dist.agree(lambda: continue_training(training, state, run, data))
+    val_loader = dist.agree(lambda: build_eval_loader(data.val, recipe, device))
     train_loader.stop = val_loader.stop = stop
+    training.join()
     return Session(training, run, data, train_loader, val_loader, stop, damaged=damaged)
+
+
+def _pick_device(recipe: Recipe) -> torch.device:
+    """The device; with it, what is wrong with its precision, and what several processes cannot do."""
+    device = pick_device(recipe.train)
+    amp_dtype(recipe.train, device)
+    num = dist.world_size()
+    if num > recipe.data.batch_size:
+        raise UserError(f"data.batch_size: {num} processes cannot share {recipe.data.batch_size} images; start fewer, or raise it")
+    if num > 1 and recipe.train.sync_bn and device.type != "cuda":
+        raise UserError(f"train.sync_bn: torch has it for GPUs only, not for {num} processes on the {device.type}; set it to false")
+    return device
 
 
 def _start(session: Session, *, fresh: bool) -> None:
@@ -120,20 +165,25 @@ def _start(session: Session, *, fresh: bool) -> None:
             "num_parameters": parameters,
             "num_trained_parameters": trained,
             "precision": precision_name(amp_dtype(recipe.train, training.device)),
+            "num_processes": dist.world_size(),
             "wandb_id": training.wandb_id,
         }
         run.write_json(run.env, {**describe_environment(device_name(training.device)), **facts})
         images, labels = session.train_loader.preview(24)
         save_figure(plot_samples(images, [data.classes.names[label] for label in labels]), run.samples)
-        torch.manual_seed(recipe.seed)  # dropout's draws must not depend on what was drawn to build the model
     else:
         session.repair()
     say(
         f"{run.path}: {recipe.model.name}, {trained / 1e6:.1f} of {parameters / 1e6:.1f} M parameters trained, on "
-        f"{device_name(training.device)}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
+        f"{_hardware(training.device)}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
     )
     if not fresh:
         say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")
+
+
+def _hardware(device: torch.device) -> str:
+    num = dist.world_size()
+    return device_name(device) if num == 1 else f"{num} processes, each with {device_name(device)}"
 
 
 def _train(session: Session) -> Row:
@@ -147,24 +197,7 @@ def _train(session: Session) -> Row:
         finish_epoch(session, predictions, time.perf_counter() - started)
         stopped_early = config.early_stop is not None and progress.epoch - progress.best_epoch >= config.early_stop
     session.save()
-    session.writer.wait()
-    session.draw_curves(force=True)
-    summary: Row = {
-        "epochs": progress.epoch,
-        "stopped_early": stopped_early,
-        "best_epoch": progress.best_epoch,
-        "best_top1": progress.best_top1,
-        "best_loss": progress.best_loss,
-        "last_top1": session.rows[-1]["val_top1"],
-        "last_loss": session.rows[-1]["val_loss"],
-        "seconds": progress.seconds,
-        "saving_seconds": session.saving_seconds,
-    }
-    if session.wandb:
-        session.wandb.finish(summary, {"curves": session.run.curves, "samples": session.run.samples})
-        session.wandb = None
-    session.run.write_json(session.run.summary, summary)
-    return summary
+    return dist.from_main(lambda: finish_run(session, stopped_early=stopped_early))
 
 
 def train_epoch(session: Session) -> None:
@@ -181,6 +214,8 @@ def train_epoch(session: Session) -> None:
     )  # fmt: skip
     try:
         for batch in session.wait.over(loader.epoch(progress.epoch, progress.step)):
+            if training.forward.is_about_to_compile:
+                bar.set_postfix_str("compiling the step: once, kept for the next run")
             is_update = train_step(training, batch, loader)
             progress.epoch_seconds = time.perf_counter() - started
             progress.wait_seconds += session.wait.take()
@@ -190,6 +225,7 @@ def train_epoch(session: Session) -> None:
                 rate = progress.step * recipe.data.batch_size / progress.epoch_seconds
                 bar.set_postfix_str(f"loss {loss:.4f}, lr {training.schedule.lr:.1e}, {rate:.0f} img/s")
             if is_update:
+                session.meet()
                 session.stop_if_asked()
                 session.save_if_due()
         session.look()
@@ -200,109 +236,13 @@ def train_epoch(session: Session) -> None:
         bar.close()
 
 
-def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
-    """One batch forward and backward; returns whether it also completed an optimizer step.
-
-    Within an optimizer step each image weighs the same, also where the last batch is smaller.
-    """
-    progress, accum = training.progress, training.recipe.train.grad_accum
-    first = progress.step - progress.step % accum
-    if progress.step == first:
-        training.guard.begin(training.mark())
-    window = range(first, min(first + accum, loader.num_batches))
-    share = len(batch.label) / sum(loader.batch_size_of(step) for step in window)
-    images, targets = batch.image, batch.label
-    if training.mixup:
-        images, targets = training.mixup(images, targets, epoch=progress.epoch, step=progress.step)
-    with training.autocast():
-        logits = training.forward(images)
-    loss = training.loss(logits.float(), targets)
-    training.scaler.scale(training.guard.weigh(loss, batch.index, share)).backward()
-    _add_to_sums(training.sums, loss.detach(), logits.detach(), targets)
-    progress.step += 1
-    is_update = progress.step == window.stop
-    if is_update:
-        update(training)
-    return is_update
-
-
-def update(training: Training) -> None:
-    """One optimizer step from the gradients at hand, at the schedule's learning rate; none where they or the loss are not finite."""
-    training.schedule.before_step(training.progress.updates)
-    clip, scaler = training.recipe.optim.clip_grad, training.scaler
-    norm: Tensor | None = None
-    if clip is not None:
-        scaler.unscale_(training.optimizer)
-        norm = nn.utils.clip_grad_norm_(training.model.parameters(), clip)
-    elif not scaler.is_enabled():
-        norm = nn.utils.get_total_norm([p.grad for p in training.model.parameters() if p.grad is not None])
-    training.guard.judge(None if scaler.is_enabled() else norm)
-    training.is_whole = False
-    if scaler.is_enabled():
-        scaler.step(training.optimizer)
-        scaler.update()
-    else:
-        step_unless(training.guard.bad, training.optimizer)
-    training.optimizer.zero_grad(set_to_none=True)
-    training.progress.updates += 1
-    if training.ema:
-        average_unless(training.guard.bad, training.ema.module, training.model, training.ema.get_decay(training.progress.updates))
-    training.is_whole = True
-
-
-def _add_to_sums(sums: Tensor, loss: Tensor, logits: Tensor, targets: Tensor) -> None:
-    correct = (logits.argmax(1) == dominant_label(targets)).sum()
-    count = len(logits)
-    sums += torch.stack([loss.to(sums.dtype) * count, correct.to(sums.dtype), torch.full_like(sums[0], count)])
-
-
 def validate_epoch(session: Session) -> Predictions:
     training = session.training
     try:
-        return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.stop, desc="validation")
+        return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.meet, desc="validation")
     except Exception as error:
         session.save_after(error)
         if not is_out_of_memory(error):
             raise
         half = max(1, training.recipe.data.eval_batch_size // 2)
         raise RunError(f"{session.run.path}: out of memory on the device in validation; data.eval_batch_size={half} continues it") from None
-
-
-def finish_epoch(session: Session, predictions: Predictions, val_seconds: float) -> None:
-    """Records the epoch, then saves: a row beyond the checkpoint is dropped on resume, a missing one could not be made."""
-    training, run = session.training, session.run
-    progress, recipe = training.progress, training.recipe
-    train_loss, train_acc = session.running_means()
-    progress.wait_seconds += session.wait.take()
-    val = summarize(predictions.logits, predictions.labels)
-    row: Row = {
-        "epoch": progress.epoch + 1,
-        "train_loss": train_loss,
-        "train_acc": train_acc,
-        "val_loss": val["loss"],
-        "val_top1": val["top1"],
-        "val_top5": val["top5"],
-        "lr": training.schedule.lr,
-        "images_per_second": session.train_loader.num_samples / max(progress.epoch_seconds, 1e-9),
-        "data_wait": min(progress.wait_seconds / max(progress.epoch_seconds, 1e-9), 1.0),
-        "seconds": progress.epoch_seconds + val_seconds,
-    }
-    session.rows.append(row)
-    run.write_metrics(session.rows)
-    predictions.save(run.val_predictions, files=session.data.val.files, class_names=training.classes.names)
-    say(format_row(row, recipe.train.epochs))
-    session.advise()
-    if session.wandb:
-        session.wandb.log(row)
-    training.schedule.after_epoch(val["loss"])
-    improved = (val["top1"], -val["loss"]) > (progress.best_top1, -progress.best_loss)
-    progress.epoch, progress.step = progress.epoch + 1, 0
-    progress.seconds += row["seconds"]
-    progress.epoch_seconds = progress.wait_seconds = 0.0
-    training.sums.zero_()
-    training.guard.keep()
-    if improved:
-        progress.best_epoch, progress.best_top1, progress.best_loss = progress.epoch, val["top1"], val["loss"]
-    if improved or row["seconds"] >= recipe.checkpoint.every_minutes * 60 / 5:
-        session.save()
-    session.draw_curves()

@@ -1,7 +1,9 @@
-"""What a run was made with: versions, hardware, code. No torch, no secrets (neither environment variables nor command lines)."""
+"""What a run was made with: versions, hardware, code. No torch, no secrets (no command line, no environment but HW1_COMMIT)."""
 
+import hashlib
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -29,11 +31,21 @@ def _git(*arguments: str) -> str | None:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the code and whether it was changed since; None outside a checkout."""
+    """Commit of the code and whether it was changed since; outside a checkout what HW1_COMMIT says, as in the Docker image; else None."""
     if not _git("ls-files", Path(__file__).name):  # installed somewhere below another repository, whose commit says nothing
-        return None
+        stated = re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("HW1_COMMIT", ""))
+        return {"commit": stated[1], "modified": bool(stated[2])} if stated else None
     commit = _git("rev-parse", "HEAD")
     return {"commit": commit, "modified": bool(_git("status", "--porcelain", "--untracked-files=no"))} if commit else None
+
+
+def code_digest() -> str:
+    """SHA-256 of the Python files of this checkout that training runs, for machines that may have no git."""
+    package = Path(__file__).parent
+    digest = hashlib.sha256()
+    for path in [package.parent / "train.py", *sorted(package.rglob("*.py"))]:
+        digest.update(f"{path.relative_to(package.parent)}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
 
 
 def _cpu_name() -> str:

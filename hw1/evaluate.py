@@ -3,7 +3,7 @@
 import io
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from hw1 import dist
+from hw1.data.batch import fill_up
 from hw1.device import Autocast
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import write_atomic
 from hw1.limits import check_npz
+from hw1.models.fold import fold_batchnorm
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,11 +120,13 @@ def evaluate(
     should_stop: Callable[[], int | None] = _never,
     desc: str | None = None,
 ) -> Predictions:
-    """The model's logits for epoch 0 of `loader`, in eval mode, without autograd, under `autocast()`; modes are restored after.
+    """The model's logits for epoch 0 of `loader`, without autograd, under `autocast()`. The model itself is left as it is, in its mode: a
+    copy of it in eval mode computes them, with BatchNorm folded into its convolutions.
 
-    Logits stay on the device until the end, so that no batch waits for it. `desc` names a progress bar, shown on a terminal only.
+    Logits stay on the device until the end, so that no batch waits for it. `desc` names a progress bar, shown on a terminal only. Where
+    several processes train, the loader of each gives its share, and all get the predictions of all: every sample once.
 
-    Raises `Interrupted` when `should_stop()` returns a signal number (asked before each batch), and `RunError` if the loader gives no
+    Raises `Interrupted` when `should_stop()` returns a signal number (asked before each batch), and `RunError` if the loaders give no
     sample, or one twice.
     """
     logits, labels, index = [], [], []
@@ -132,31 +137,21 @@ def evaluate(
         leave=False,
         disable=True if desc is None else None,
     )
-    with _eval_mode(model), torch.inference_mode(), batches:
+    folded = fold_batchnorm(model)
+    with torch.inference_mode(), batches:
         for batch in batches:
             if (signum := should_stop()) is not None:
                 raise Interrupted(signum)
             with autocast():
-                output = model(batch.image)
+                output = folded(fill_up(batch.image, 1))[: len(batch.image)]
             logits.append(output.to(torch.float32, copy=True))  # a copy: a compiled model may reuse its output's memory
             labels.append(batch.label)
             index.append(batch.index)
         if not index:
             raise RunError("evaluation: there is no image to evaluate")
         arrays = [torch.cat(parts).cpu().numpy() for parts in (index, logits, labels)]
+    arrays = [np.concatenate(parts) for parts in zip(*dist.gather(arrays), strict=True)]
     order = np.argsort(arrays[0], kind="stable")
     if len(np.unique(arrays[0])) < len(order):
         raise RunError("evaluation: the loader gave a sample more than once")
     return Predictions(*(array[order] for array in arrays))
-
-
-@contextmanager
-def _eval_mode(model: nn.Module) -> Iterator[None]:
-    """Eval mode inside; after, each module's own flag again (the BatchNorm of frozen stages may be in eval mode while others train)."""
-    training = [(module, module.training) for module in model.modules()]
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, flag in training:
-            module.training = flag

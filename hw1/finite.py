@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hw1 import dist
+
 
 @dataclass
 class Mark:
@@ -23,16 +25,18 @@ class Guard:
     """Judges every optimizer step on the device: from the first whose loss or gradient is not finite on, none changes anything.
 
     `bad` makes the optimizer's kernels and the average of the weights do nothing (`step_unless`, `average_unless`). What a forward pass has
-    touched already, the `live` tensors (BatchNorm's statistics, sums), is put back. `find` waits for the device and tells.
+    touched already, the live tensors (`sums`, and `buffers`: BatchNorm's statistics), is put back. `find` waits for the device and tells.
+
+    Several processes judge alike: they come to one state of the live tensors first (`merge`).
     """
 
-    def __init__(self, live: Sequence[Tensor], device: torch.device) -> None:
+    def __init__(self, sums: Tensor, buffers: Sequence[Tensor], device: torch.device) -> None:
         self.bad = torch.zeros((), device=device)
         """float32 scalar: 1 from the first bad step on, before that 0."""
         self._loss_is_bad = torch.zeros((), dtype=torch.bool, device=device)
         self._num_bad = torch.zeros((), device=device)
-        dtypes = dict.fromkeys(tensor.dtype for tensor in live)
-        self._live = [[tensor for tensor in live if tensor.dtype == dtype] for dtype in dtypes]
+        dtypes = dict.fromkeys(tensor.dtype for tensor in buffers)
+        self._live = [[sums], *([tensor for tensor in buffers if tensor.dtype == dtype] for dtype in dtypes)]
         self._kept = [_flat(tensors) for tensors in self._live]
         self._views = [_like(kept, tensors) for kept, tensors in zip(self._kept, self._live, strict=True)]
         self._judged: list[Mark] = []
@@ -42,15 +46,38 @@ class Guard:
         """To be called before the first batch of an optimizer step."""
         self._open = mark
 
-    def weigh(self, loss: Tensor, samples: Tensor, share: float) -> Tensor:
-        """The loss, float32 scalar, times `share` (0-1); NaN, and with it all gradients, where this step or one before it is bad.
+    def see(self, samples: Tensor) -> None:
+        """Notes the samples of a batch of this step, int64 [B]."""
+        assert self._open is not None
+        self._open.samples.append(samples)
+
+    def weigh(self, loss: Tensor, share: float) -> Tensor:
+        """The loss, float32 scalar, times `share`; NaN, and with it all gradients, where this step or one before it is bad.
 
         `GradScaler` then leaves out the step. A gradient that only fp16 made infinite is not bad: it does so by itself.
         """
-        assert self._open is not None
-        self._open.samples.append(samples)
         self._loss_is_bad |= ~torch.isfinite(loss.detach())
         return loss * torch.where(self._loss_is_bad | (self.bad > 0), torch.nan, share)
+
+    @torch.no_grad()
+    def merge(self, weight: float) -> None:
+        """Several processes: their live tensors become the same, before the step is judged; one process: nothing.
+
+        What the steps have added to the sums is added up, what they have changed in the buffers is averaged, by the process' `weight`: its
+        share (0-1) of the step's images. Averages of batch statistics are then those over all images, and fixed statistics stay to the bit.
+        A loss that is not finite in one process makes the sum of losses so, in all.
+        """
+        if dist.world_size() == 1:
+            return
+        for live, kept in zip(self._live, self._kept, strict=True):
+            if not kept.is_floating_point():
+                continue  # counts of batches, which are the same
+            change = _flat(live).sub_(kept)
+            if live is not self._live[0]:
+                change *= weight
+            dist.add_(change)
+            torch._foreach_copy_(live, _like(change.add_(kept), live))
+        self._loss_is_bad |= ~torch.isfinite(self._live[0][0]).all()
 
     @torch.no_grad()
     def judge(self, norm: Tensor | None) -> None:
@@ -62,6 +89,9 @@ class Guard:
         for live, kept, views in zip(self._live, self._kept, self._views, strict=True):
             torch.where(self.bad > 0, kept, _flat(live), out=kept)
             torch._foreach_copy_(live, views)
+
+    def end(self) -> None:
+        """To be called after each optimizer step."""
         assert self._open is not None
         self._judged.append(self._open)
         self._open = None
@@ -110,7 +140,7 @@ def step_unless(bad: Tensor, optimizer: Optimizer) -> None:
 
 
 @torch.no_grad()
-def average_unless(bad: Tensor, average: nn.Module, model: nn.Module, decay: float) -> None:
+def average_unless(bad: Tensor, average: nn.Module, model: nn.Module, decay: float | Tensor) -> None:
     """average = decay * average + (1 - decay) * model, of all its floating-point state; unchanged where `bad`, a float32 scalar, is 1."""
     weight = torch.where(bad > 0, 0.0, 1.0 - decay)
     for own, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):

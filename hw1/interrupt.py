@@ -12,10 +12,11 @@ ECHO_SECONDS = 1.0
 
 
 class StopRequest:
-    """`signum` is the first signal received, or None."""
+    """`signum` is the first signal received, or None; a `quiet` one says nothing of it."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, quiet: bool = False) -> None:
         self.signum: int | None = None
+        self._quiet = quiet
         self._received_at = 0.0
 
     def __call__(self) -> int | None:
@@ -25,8 +26,9 @@ class StopRequest:
         if self.signum is None:
             self.signum = signum
             self._received_at = time.monotonic()
-            with suppress(OSError):  # not print: the signal may have come in the middle of one
-                os.write(2, b"\nstopping after this step; another signal ends the process at once\n")
+            if not self._quiet:
+                with suppress(OSError):  # not print: the signal may have come in the middle of one
+                    os.write(2, b"\nstopping after this step; another signal ends the process at once\n")
         elif time.monotonic() - self._received_at > ECHO_SECONDS:
             os._exit(128 + signum)  # whatever is on disk was written atomically
 

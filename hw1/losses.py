@@ -36,17 +36,18 @@ class SeededMixup(Mixup):
         lam = float(rng.beta(self.mixup_alpha, self.mixup_alpha))
         return lam if mixed else 1.0
 
-    def __call__(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def mix(self, images: Tensor, labels: Tensor, lam: float | Tensor) -> tuple[Tensor, Tensor]:
         """Images float [B, 3, S, S] and labels int64 [B] -> mixed images of the same shape, soft targets float32 [B, C].
 
-        `step` is the batch's number within the epoch. The arguments are left as they are (timm mixes in place); the images of a batch
-        that is not mixed are returned themselves, not as a copy. Never waits for the device.
+        The arguments are left as they are (timm mixes in place). `lam` 1 gives the images' own bits: no branch depends on its value, so
+        that it may be a scalar on the device. Never waits for the device.
         """
-        lam = self.draw(epoch, step)
         targets = mixup_target(labels, self.num_classes, lam, self.label_smoothing)
-        if lam == 1.0:
-            return images, targets
         return images.flip(0).lerp_(images, lam), targets  # partner + lam * (image - partner), in the one tensor that flip made
+
+    def __call__(self, images: Tensor, labels: Tensor, *, epoch: int, step: int) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        """`mix` with the lambda of batch `step` in `epoch`."""
+        return self.mix(images, labels, self.draw(epoch, step))
 
 
 class Float32Loss(nn.Module):

@@ -17,10 +17,10 @@ from hw1.averaging import TestTimeViews, Tta
 from hw1.calibration import confidences, scale
 from hw1.checkpoint import load_newest, load_weights
 from hw1.config import Recipe
-from hw1.data.folders import ClassMap, ImageSet
+from hw1.data.images import ClassMap, ImageSet
 from hw1.data.loaders import build_eval_loader
 from hw1.data.workers import limit_threads
-from hw1.device import amp_dtype, autocast_of, pick_device
+from hw1.device import amp_dtype, autocast_of, keep_freed_memory, pick_device
 from hw1.errors import UserError
 from hw1.evaluate import Predictions, evaluate
 from hw1.files import write_atomic
@@ -67,6 +67,7 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     damaged or does not fit the recipe.
     """
     limit_threads()  # as in training: the same arithmetic
+    keep_freed_memory()
     device = pick_device(recipe.train)
     path = run.best if checkpoint == "best" else run.last
     if not path.is_file() and not (checkpoint != "best" and run.previous.is_file()):
@@ -111,11 +112,11 @@ def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
 
 
 def check_names(images: ImageSet, *, full_names: bool) -> list[str]:
-    """The `image_name` of each image: its stem, or with `full_names` the whole file name.
+    """The `image_name` of each image: its stem, or with `full_names` the whole name, of an archive's member with its path.
 
     Raises `UserError` listing every name that two images share: a submission could not tell them apart.
     """
-    names = [Path(file).name if full_names else Path(file).stem for file in images.files]
+    names = [file if full_names else Path(file).stem for file in images.files]
     twice = [name for name, count in Counter(names).items() if count > 1]
     if twice:
         shared = {name: [file for file, own in zip(images.files, names, strict=True) if own == name] for name in twice}

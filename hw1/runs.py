@@ -157,6 +157,17 @@ class RunFolder:
                 raise UserError(f"{self.path}: {what}") from None
             yield
 
+    def is_locked(self) -> bool:
+        """Whether another process, on any machine that shares the folder, is training this run. Not for its owner: asking would free it."""
+        try:
+            with open(self.path / ".lock", "rb") as file:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+        return False
+
     def refuse_if_held(self) -> None:
         """Raises `UserError` where another process has the run; writes nothing for that."""
         if (self.path / ".lock").is_file():

@@ -11,18 +11,19 @@ from typing import Any
 
 import torch
 
+from hw1 import dist
 from hw1.background import Background
 from hw1.checkpoint import load_newest, load_weights, save_state, save_weights
 from hw1.data.batch import BatchLoader
 from hw1.data.folders import TrainingData
 from hw1.data.wait import WORTH_ADVICE, DataWait, advice
-from hw1.device import is_out_of_memory
+from hw1.device import get_rng_state, is_out_of_memory
 from hw1.errors import Interrupted, RunError, UserError
 from hw1.files import replace_file
 from hw1.logs import Row, WandbRun, say
 from hw1.plots import plot_curves, save_figure
 from hw1.runs import RunFolder
-from hw1.training import Progress, Training
+from hw1.training import Progress, Training, num_processes
 
 CURVES_EVERY_SECONDS = 30.0  # a picture takes a third of a second: too much after each epoch of a few seconds
 NUM_NAMED = 256  # images that a message names before it counts the rest
@@ -30,6 +31,8 @@ NUM_NAMED = 256  # images that a message names before it counts the rest
 
 @dataclass
 class Session:
+    """Where several processes train, all have one and call the same of its methods, but only rank 0's speaks and writes."""
+
     training: Training
     run: RunFolder
     data: TrainingData
@@ -52,6 +55,9 @@ class Session:
     """Why training cannot go on."""
     drawn_at: float = 0.0
     wait: DataWait = field(init=False)
+    _agreement: dist.Agreement = field(default_factory=dist.Agreement)
+    _agreed: tuple[int | None, bool] = (None, False)
+    """Of several processes: the signal by which any of them was asked to stop, and whether a checkpoint is due."""
 
     def __post_init__(self) -> None:
         self.wait = DataWait(self.training.device)
@@ -70,7 +76,8 @@ class Session:
         if self.fault is None and (found := self.training.guard.find()):
             self.training.roll_back(*found)
             progress = self.training.progress
-            files = [self.data.train.files[index] for samples in found[0].samples for index in samples.tolist()]
+            indices = dist.gather([index for samples in found[0].samples for index in samples.tolist()])
+            files = [self.data.train.files[index] for part in indices for index in part]
             more = f" and {len(files) - NUM_NAMED} more" if len(files) > NUM_NAMED else ""
             self.fault = (
                 f"{self.run.path}: the loss or the gradient is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}; saved "
@@ -78,12 +85,12 @@ class Session:
                 f"{self.run.path}: the images of this step: {', '.join(files[:NUM_NAMED])}{more}"
             )
             self._save()
-            self.writer.wait()
+            dist.from_main(self.writer.wait)
         if self.fault is not None:
-            raise RunError(self.fault)
+            raise RunError(self.fault if dist.is_main() else "")
 
     def running_means(self) -> tuple[float, float]:
-        """Mean loss and accuracy of the epoch so far; looks first."""
+        """Mean loss and accuracy of the epoch so far, up to the last optimizer step over all processes; looks first."""
         self.look()
         loss, correct, count = self.training.sums.tolist()
         return loss / max(count, 1), correct / max(count, 1)
@@ -102,9 +109,11 @@ class Session:
             return
         started = time.monotonic()
         self.writer.wait()
-        state = self.training.copy_state()
-        meta = self.best_meta() if self.is_best else None
-        self.writer.start(partial(write_checkpoints, self.run, state, meta))
+        other_rngs = dist.gather(get_rng_state())[1:]
+        if dist.is_main():
+            state = {**self.training.copy_state(), "other_rngs": other_rngs}
+            meta = self.best_meta() if self.is_best else None
+            self.writer.start(partial(write_checkpoints, self.run, state, meta))
         self.saved, self.saved_at = replace(self.training.progress), time.monotonic()
         self.saving_seconds += self.saved_at - started
 
@@ -128,8 +137,13 @@ class Session:
         """After an error in a step or a validation, but for faults of this program: saves the state before the optimizer step under way.
 
         It needs no memory of the state's size. If the run was asked to stop, raises `Interrupted`. What saving meets besides is not raised:
-        then the last checkpoint is what there is, as it is after an error within the optimizer's own work.
+        then the last checkpoint is what there is, as it is after an error within the optimizer's own work, or among several processes, of
+        which the others know nothing of this error.
         """
+        if dist.world_size() > 1:
+            if isinstance(error, Interrupted):
+                self.stop_if_asked()
+            return
         if not isinstance(error, Interrupted | RunError) and not is_out_of_memory(error):
             return
         traceback.clear_frames(error.__traceback__)  # memory that the step holds
@@ -159,23 +173,42 @@ class Session:
             except UserError as error:
                 say(f"{error}; the next better epoch replaces it")
 
+    def meet(self) -> int | None:
+        """Several processes: tells the others of a signal and of a checkpoint that is due, and learns what was told at the meeting before.
+
+        So all of them stop, and save, at the same step. Returns the signal by which to stop, if any.
+        """
+        if dist.world_size() == 1:
+            return self.stop()
+        is_due = dist.is_main() and self._is_time
+        if is_due:
+            self.saved_at = time.monotonic()  # said once
+        signum, due = self._agreement(self.stop() or 0, is_due)
+        self._agreed = signum or None, bool(due)
+        return self._agreed[0]
+
+    @property
+    def _is_time(self) -> bool:
+        return time.monotonic() - self.saved_at >= self.training.recipe.checkpoint.every_minutes * 60
+
     def save_if_due(self) -> None:
         """Saves by the recipe's clock and step count; call only between optimizer steps. `RunError` if the last checkpoint failed."""
         self.writer.check()
-        config = self.training.recipe.checkpoint
-        by_steps = config.every_steps is not None and self.training.progress.updates % config.every_steps == 0
-        if by_steps or time.monotonic() - self.saved_at >= config.every_minutes * 60:
+        every = self.training.recipe.checkpoint.every_steps
+        by_steps = every is not None and self.training.progress.updates % every == 0
+        if by_steps or (self._is_time if dist.world_size() == 1 else self._agreed[1]):
             self.save()
 
     def stop_if_asked(self) -> None:
         """After a signal: saves, waits until that is on disk, and raises `Interrupted`; call only between optimizer steps."""
-        signum = self.stop()
+        signum = self.stop() if dist.world_size() == 1 else self._agreed[0]
         if signum is not None:
             self.save()
-            self.writer.wait()
+            dist.from_main(self.writer.wait)
             progress = self.training.progress
             at = f"epoch {progress.epoch + 1}, step {progress.step}"
-            raise Interrupted(signum, f"{self.run.path}: interrupted, saved at {at}; the same command continues it")
+            message = f"{self.run.path}: interrupted, saved at {at}; the same command continues it"
+            raise Interrupted(signum, message if dist.is_main() else "")
 
     def advise(self) -> None:
         """After an epoch, once a run: says how to shorten the device's waiting for data, if it was long."""
@@ -208,16 +241,20 @@ def write_checkpoints(run: RunFolder, state: Mapping[str, Any], best_meta: Mappi
         save_weights(run.best, state["model"] if state["ema"] is None else state["ema"], best_meta)
 
 
-def continue_training(training: Training, run: RunFolder, data: TrainingData) -> list[str]:
-    """Fills in the newest whole checkpoint; returns what is wrong with newer ones, a line each.
-
-    Raises `UserError` if none is whole, or the data are not those of the run, with the difference.
-    """
-    root = training.recipe.data.root
+def read_checkpoint(run: RunFolder) -> tuple[dict[str, Any], list[str]]:
+    """The newest whole checkpoint, and what is wrong with newer ones, a line each. Raises `UserError` if none is whole."""
     try:
-        state, damaged = load_newest(run.last, run.previous)
+        return load_newest(run.last, run.previous)
     except UserError as error:
         raise UserError(*error.problems, f"{run.path}: no whole checkpoint to continue from; --overwrite starts over") from None
+
+
+def continue_training(training: Training, state: dict[str, Any], run: RunFolder, data: TrainingData) -> None:
+    """Fills in a checkpoint. Raises `UserError` if the data are not those of the run, with the difference.
+
+    Another number of processes goes on at the same step, with the same images in every batch, but with other draws of dropout.
+    """
+    root = training.recipe.data.root or training.recipe.data.dataset
     former, current = tuple(state["classes"]), data.classes.names
     if former != current:
         gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))
@@ -232,7 +269,9 @@ def continue_training(training: Training, run: RunFolder, data: TrainingData) ->
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
         raise UserError(f"{run.path}: the images in {root} have changed since ({counts}); run.name=NAME starts another run")
     training.load_state_dict(state)
-    return damaged
+    if (former_number := num_processes(state)) != dist.world_size():
+        what = "the same batches, but other draws of dropout and other shares for BatchNorm"
+        say(f"{run.path}: trained by {former_number} processes so far, by {dist.world_size()} from here on: {what}")
 
 
 def _some(names: list[str]) -> str:

@@ -21,8 +21,8 @@ ROOT = Path(__file__).parents[1]
 
 # What the tests share, so that its assertions too show their values.
 pytest.register_assert_rewrite(
-    "audit_pictures", "folder_trees", "image_files", "loader_pictures", "model_runs", "recipe_texts", "report_runs", "run_folders",
-    "tiny_training", "train_commands", "faults",
+    "audit_pictures", "folder_trees", "image_files", "loader_pictures", "model_runs", "plan_runs", "recipe_texts", "report_runs",
+    "run_folders", "tiny_training", "train_commands", "faults",
     "transform_pictures",
 )  # fmt: skip
 
@@ -38,6 +38,29 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty working folder, so that messages name files without it."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder: a checkout in which plans of runs are carried out by a stand-in for train.py."""
+    from plan_runs import make_project
+
+    from hw1 import plan
+
+    folder = tmp_path / "project"
+    make_project(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(plan, "TRAIN", folder / "train.py")
+    return folder
+
+
+@pytest.fixture
+def begin(project: Path) -> Iterator[Any]:
+    """Starts `python -m hw1.ablate` in processes of their own, in the project."""
+    from plan_runs import ablations
+
+    with ablations() as begin:
+        yield begin
 
 
 @pytest.fixture(scope="session")

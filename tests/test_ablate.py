@@ -6,106 +6,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from conftest import ROOT
+from plan_runs import call, is_alive, leave_behind, recipes, runs_of, started, wait_until
 
-from hw1 import ablate
-from hw1.ablate import PlannedRun, format_seconds, make_plan, seconds_left
-from hw1.errors import run_command
+from hw1 import plan
+from hw1.errors import UserError
 from hw1.interrupt import ECHO_SECONDS
-from hw1.recipe import dump_recipe, load_recipe
-
-# Trains two epochs in no time, or does what the recipe's name says. Each start is a line in started.jsonl.
-STAND_IN = """
-import json, os, signal, sys, time
-from hw1.interrupt import StopRequest
+from hw1.plan import PlannedRun, format_seconds, make_plan, seconds_left
 from hw1.recipe import load_recipe
-from hw1.runs import RunFolder, find_status, start_folder
-
-recipe = load_recipe(sys.argv[1], sys.argv[2:])
-run = RunFolder.of(recipe)
-name, status = recipe.run.name, find_status(run, recipe)
-
-def note(**facts):
-    facts = {"name": name, "seed": recipe.seed, "pid": os.getpid(), "status": status, "argv": sys.argv[1:], **facts}
-    with open("started.jsonl", "a") as file:
-        file.write(json.dumps(facts) + "\\n")
-
-if name == "deaf":  # as during its imports: SIGTERM ends it, SIGINT would be a traceback
-    note()
-    time.sleep(60)
-with StopRequest().listening() as stop:
-    note()
-    if name == "fails":
-        sys.exit(3)
-    if name == "wrong":
-        sys.exit(2)
-    if name == "crashes":
-        os.kill(os.getpid(), signal.SIGKILL)
-    start_folder(run, recipe, fresh=status == "new")
-    while name == "stubborn" or (name == "slow" and status == "new" and stop() is None):
-        time.sleep(0.01)
-    if name == "slow" and status == "new":
-        run.write_metrics([{"epoch": 1, "seconds": 60.0}])
-        run.last.write_text("state")
-        note(saved=stop())
-        sys.exit(128 + stop())
-run.last.write_text("state")
-run.write_metrics([{"epoch": epoch, "seconds": 60.0} for epoch in (1, 2)])
-run.write_json(run.summary, {"epochs": 2, "stopped_early": False})
-"""
-
-
-@pytest.fixture
-def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working directory: a checkout with the package, a stand-in for train.py, data in which nothing is read, and no runs yet."""
-    folder = tmp_path / "project"
-    for split in ("train", "val"):
-        for label in "01":
-            (folder / "data" / split / label).mkdir(parents=True)
-            (folder / "data" / split / label / "a.jpg").touch()
-    (folder / "hw1").symlink_to(ROOT / "hw1")
-    (folder / "train.py").write_text(STAND_IN)
-    (folder / "base.yaml").write_text("data: {root: data}\ntrain: {epochs: 2}\n")
-    monkeypatch.chdir(folder)
-    monkeypatch.setattr(ablate, "TRAIN", folder / "train.py")
-    return folder
-
-
-def recipes(*names: str) -> list[str]:
-    """Recipe files of these names, each an experiment of its own."""
-    for name in names:
-        decay = (1 + sum(map(ord, name))) * 1e-5
-        Path(f"{name}.yaml").write_text(f"base: base.yaml\noptim: {{weight_decay: {decay}}}\n")
-    return [f"{name}.yaml" for name in names]
-
-
-def call(*arguments: str) -> int:
-    return run_command(ablate.main, arguments)
-
-
-def started() -> list[dict[str, Any]]:
-    path = Path("started.jsonl")
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
-
-
-def leave_behind(name: str, seed: int) -> None:
-    """A run folder as after the first of two epochs, of 90 s."""
-    recipe = load_recipe(f"{name}.yaml", [f"seed={seed}"])
-    last = Path(f"runs/{name}/seed{seed}/checkpoints/last.pt")
-    last.parent.mkdir(parents=True)
-    last.touch()
-    (last.parents[1] / "config.yaml").write_text(dump_recipe(recipe))
-    (last.parents[1] / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 90.0}\n')
-
-
-def runs_of(lines: list[dict[str, Any]]) -> list[tuple[str, int]]:
-    return [(line["name"], line["seed"]) for line in lines]
-
 
 # ----------------------------------------------------------------------------------------------------------- carrying out
 
@@ -150,7 +61,7 @@ def test_a_run_that_says_all_is_well_but_is_not_finished_has_failed(project, cap
 
 
 def test_without_train_py_it_says_so(project, capsys, monkeypatch):
-    monkeypatch.setattr(ablate, "TRAIN", project / "site-packages" / "train.py")
+    monkeypatch.setattr(plan, "TRAIN", project / "site-packages" / "train.py")
     assert call(*recipes("a"), "--seeds", "0") == 2
     assert "train.py: no such file" in capsys.readouterr().err
 
@@ -197,7 +108,7 @@ def test_an_override_that_undoes_a_pair_is_found_in_the_real_recipes(monkeypatch
     monkeypatch.chdir(ROOT)
     paths = sorted(str(path) for path in Path("recipes/ablations").glob("*.yaml"))
     assert len(make_plan(paths, [], ["0", "1"])) == 2 * len(paths)
-    with pytest.raises(ablate.UserError) as error:
+    with pytest.raises(UserError) as error:
         make_plan(paths, ["model.name=resnet18_cbam"], ["0"])
     same = ["backbone_resnext50", "freeze_none", "freeze_stem", "random_mixup"]
     assert [Path(line.partition(":")[0]).stem for line in error.value.problems] == [same[0], same[3]]
@@ -281,53 +192,6 @@ def test_runs_of_a_pair_share_a_wandb_group_and_the_variant_is_a_tag(overrides, 
 
 
 # ------------------------------------------------------------------------------------------------------------- signals
-
-
-class Ablation:
-    """The real command in a process of its own, beside the stand-in."""
-
-    def __init__(self, *arguments: str) -> None:
-        command = [sys.executable, "-m", "hw1.ablate", *arguments]
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
-
-    def wait_for_child(self, count: int = 1) -> int:
-        """Process number of the run that was started last."""
-        wait_until(lambda: len(started()) >= count)
-        return int(started()[count - 1]["pid"])
-
-    def end(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=60)
-        return self.process.returncode, err
-
-
-@pytest.fixture
-def begin(project):
-    begun: list[Ablation] = []
-
-    def make(*arguments: str) -> Ablation:
-        begun.append(Ablation(*arguments))
-        return begun[-1]
-
-    yield make
-    for ablation in begun:
-        ablation.process.kill()
-        ablation.process.communicate()
-    for line in started():
-        assert not is_alive(line["pid"]), "an orphan"
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 @pytest.mark.parametrize(("signum", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

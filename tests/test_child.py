@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -54,6 +55,14 @@ def test_a_signal_before_there_is_a_child_ends_the_next_one():
         started = time.monotonic()
         assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM
     assert runner.signum == signal.SIGINT
+    assert time.monotonic() - started < 30
+
+
+def test_another_thread_can_stop_the_child():
+    runner = ChildRunner()
+    threading.Timer(0.5, runner.stop, (signal.SIGTERM,)).start()
+    started = time.monotonic()
+    assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM
     assert time.monotonic() - started < 30
 
 

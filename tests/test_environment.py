@@ -81,6 +81,24 @@ def test_without_git_or_a_commit_there_is_no_state(repository, tmp_path):
     assert describe(tmp_path / "plain")["git"] is None  # nothing is committed yet
 
 
+@pytest.mark.parametrize(
+    ("stated", "state"),
+    [
+        ("0123abc", {"commit": "0123abc", "modified": False}),
+        (f"{'0123456789' * 4}-dirty", {"commit": "0123456789" * 4, "modified": True}),
+        (f"{SECRET} 0123abc", None),
+        ("", None),
+    ],
+)
+def test_where_there_is_no_checkout_the_docker_image_states_the_commit(tmp_path, stated, state):
+    copy_code(tmp_path / "plain")
+    assert describe(tmp_path / "plain", GIT_CEILING_DIRECTORIES=str(tmp_path), HW1_COMMIT=stated)["git"] == state
+
+
+def test_a_checkout_knows_better_than_the_environment(repository):
+    assert describe(repository, HW1_COMMIT="0123abc")["git"]["commit"] == git(repository, "rev-parse", "HEAD")
+
+
 def test_an_installed_copy_does_not_claim_the_commit_of_the_repository_around_it(repository):
     installed = repository / ".venv/lib/site-packages"
     copy_code(installed)

@@ -210,7 +210,7 @@ def test_push_uploads_the_whole_folder_and_names_what_fails(run, monkeypatch):
 def test_a_model_of_timm_that_has_a_fixed_size(tmp_path):
     run = make_run_of_vit(tmp_path)
     assert call(export.main, run.path).returncode == 0
-    opened = timm.create_model(f"local-dir:{run.path / 'export'}", pretrained=True).eval()
+    opened = timm.create_model(f"local-dir:{run.path / 'export'}", pretrained=True).eval().to(memory_format=torch.channels_last)
     x = torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(opened(x), load_predictor(run, run.read_recipe()).model.eval()(x))

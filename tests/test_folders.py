@@ -46,7 +46,7 @@ def test_integers_keep_their_number_across_gaps(tmp_path: Path) -> None:
     larger = open_training_data(config(tmp_path), 0, 10)
     assert larger.classes.names == (*data.classes.names, "", "")
     assert by_class(larger.train) == by_class(data.train)
-    assert problems(config(tmp_path), 0, 7) == ("model.num_classes: the class folder 007 needs at least 8, got 7",)
+    assert problems(config(tmp_path), 0, 7) == ("model.num_classes: the class 007 needs at least 8, got 7",)
 
 
 def test_sparse_integers_count_as_names_unless_the_model_has_room(tmp_path: Path) -> None:

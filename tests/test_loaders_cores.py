@@ -42,6 +42,13 @@ def test_usable_cores_are_those_of_affinity_and_quota(monkeypatch, tmp_path, mem
     assert usable_cores(**cgroup(tmp_path, membership, **files)) == expected
 
 
+@pytest.mark.parametrize(("share", "expected"), [("3", 3), ("1", 1), ("0", 1), ("100", 8), ("", 8), ("all", 8)])
+def test_usable_cores_are_no_more_than_the_share_that_was_given(monkeypatch, tmp_path, share, expected):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(8)))
+    monkeypatch.setenv("HW1_CORES", share)
+    assert usable_cores(**cgroup(tmp_path, "0::/\n")) == expected
+
+
 def test_usable_cores_follow_the_affinity():
     before = os.sched_getaffinity(0)
     try:

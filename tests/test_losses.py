@@ -67,13 +67,21 @@ def test_arguments_are_left_alone():
     assert not torch.equal(mixed, images)
 
 
-def test_unmixed_batch_is_passed_through_with_plain_one_hot_targets():
+def test_an_unmixed_batch_keeps_its_bits_with_plain_one_hot_targets():
     mixup = make(prob=0.5)
     step = next(step for step in range(100) if mixup.draw(0, step) == 1.0)
     images, labels = batch(5)
     mixed, targets = mixup(images, labels, epoch=0, step=step)
-    assert mixed is images
+    assert torch.equal(mixed, images)
     assert torch.equal(targets, torch.nn.functional.one_hot(labels, CLASSES).float())
+
+
+def test_lambda_may_be_a_scalar_on_the_device():
+    mixup = make(prob=1.0)
+    images, labels = batch(7)
+    lam = mixup.draw(2, 3)
+    for ours, theirs in zip(mixup.mix(images, labels, torch.tensor(lam)), mixup(images, labels, epoch=2, step=3), strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=1e-6)
 
 
 def test_channels_last_stays_channels_last():

@@ -111,6 +111,13 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["sched.name=cosine", "sched.warmup_epochs=51"], ["sched.warmup_epochs"]),
         (["optim.lr=1e-7"], ["sched.min_lr"]),
         (["data.generate=1", "data.val_fraction=0.2"], ["data.val_fraction"]),
+        (["data.val_split=test", "data.download=true"], ["data.download", "data.val_split"]),
+        (["data.dataset=torch/dtd", "data.generate=1"], ["data.generate"]),
+        (["data.dataset=torch/dtd", "data.val_split=val", "data.val_fraction=0.1"], ["data.val_split"]),
+        (["data.dataset=torch/dtd", "data.val_split=train"], ["data.val_split"]),
+        (["data.dataset=torch/dtd", "data.train_split=validation"], ["data.val_split"]),
+        (["data.dataset=torch/dtd", "data.input_key=img", "data.target_key=label"], ["data.input_key", "data.target_key"]),
+        (["data.dataset=wds/x", "data.download=true"], ["data.download"]),
         (["data.cache=device", "aug.impl=steps"], ["data.cache"]),
         (["data.sampling=balanced", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
@@ -118,6 +125,32 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
 )
 def test_settings_that_contradict_each_other_are_refused(folder, overrides, keys):
     assert [problem.split(": ")[1] for problem in problems("{}", *overrides)] == keys
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("torch/flowers120", "torch/flowers102"),
+        ("Torch/Flowers102", "torch/flowers102"),
+        ("flowers", "torch/flowers102"),
+        ("torch/food-101", "torch/food101"),
+        ("torch/", "torch/dtd"),
+        ("hfd/owner/name", "hfds/owner/name"),
+        ("WDS/shards", "wds/shards"),
+        ("hfds/", None),
+        ("wds", None),
+    ],
+)
+def test_an_unknown_data_set_names_the_nearest(folder, name, nearest):
+    [problem] = problems("{}", f"data.dataset={name}")
+    assert problem.startswith(f"command line: data.dataset: no such data set: {name!r}; nearest: {nearest or ''}")
+    assert problem.endswith(" (torch/NAME, hfds/OWNER/NAME or wds/NAME)")
+
+
+@pytest.mark.parametrize("name", ["tfds/mnist", "hfids/owner/name"])
+def test_data_sets_without_an_order_are_refused_with_the_reason(folder, name):
+    [problem] = problems("{}", f"data.dataset={name}")
+    assert problem.startswith(f"command line: data.dataset: {name.partition('/')[0]}/ can only be read from front to back")
 
 
 def test_a_recipe_is_frozen(folder):
@@ -185,7 +218,7 @@ def test_differences_are_split_by_what_a_run_may_change(folder):
         "data.num_workers: null -> 3",
         "train.epochs: 50 -> 60",
         'train.device: "auto" -> "cpu"',
-        "train.compile: false -> true",
+        'train.compile: "auto" -> true',
         "checkpoint.every_minutes: 5.0 -> 1.0",
         'log.wandb: "off" -> "offline"',
         'log.tags: [] -> ["ä"]',

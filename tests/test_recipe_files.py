@@ -207,8 +207,13 @@ def recipes() -> st.SearchStrategy[Recipe]:
         for pair in ("scale", "ratio"):
             if pair in content.get("aug", {}):
                 content["aug"][pair] = tuple(sorted(content["aug"][pair]))
-        if content.get("data", {}).get("val_fraction") is not None:
-            content["data"]["generate"] = 0
+        data = content.get("data", {})
+        if data.get("train_split"):
+            data["dataset"] = "hfds/owner/name"  # which takes all keys that need a data set
+        if data.get("val_fraction") is not None or data.get("dataset") is not None:
+            data["generate"] = 0
+        if data.get("val_split") is not None:
+            data["val_fraction"] = None
         recipe = Recipe.model_validate(content | {"run": {"name": "x"} | content.get("run", {})})
         for key, message in contradictions(recipe):
             for section, name in re.findall(r"([a-z_]+)\.([a-z_]+)", f"{key} {message}"):

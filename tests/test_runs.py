@@ -134,8 +134,10 @@ def test_the_lock_keeps_others_out_and_dies_with_its_owner(recipe):
         assert other.returncode == 2
         with pytest.raises(UserError, match="another process"), run.lock():
             pass
+        assert run.is_locked()
         owner.send_signal(signal.SIGKILL)
         owner.wait()
+        assert not run.is_locked()
         os.kill(worker, 0)  # a forked worker outlives its parent for a while: it must not hold the lock
         with run.lock():
             refused = hold(run)

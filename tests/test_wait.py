@@ -148,8 +148,7 @@ def test_a_real_device_waits_when_the_host_is_late(load, waits):
     ],
 )
 def test_advice_names_what_is_not_done_yet(monkeypatch, device, config, expected):
-    for module in (wait, workers):
-        monkeypatch.setattr(module, "usable_cores", lambda: 8)
+    monkeypatch.setattr(workers, "usable_cores", lambda: 8)
     assert advice(DataConfig(**config), device) == expected
 
 

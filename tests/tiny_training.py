@@ -19,13 +19,18 @@ LABELS = np.array([0, 0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4])
 CPU = torch.device("cpu")
 
 
-def make(**sections: dict[str, object]) -> Training:
+def make(**sections: object) -> Training:
     """A tiny training in FP32 without Mixup or dropout, unless the sections say otherwise."""
+    return make_on(CPU, **sections)
+
+
+def make_on(device: torch.device, **sections: object) -> Training:
+    """The same on any device."""
     model = {"name": "resnet18_half_cbam", "pretrained": False, "drop_layer3": 0.0, "drop_rate": 0.0}
     defaults = {"model": model, "mixup": {"prob": 0.0}, "freeze": {"stages": ()}, "aug": {"size": 32}, "optim": {"lr": 1e-3}}
     train = {"amp": "off", **sections.pop("train", {})}
     recipe = Recipe.model_validate({**defaults, **sections, "train": train})
-    return build_training(recipe, CPU, CLASSES, LABELS, "fingerprint", steps_per_epoch=4, load_weights=True)
+    return build_training(recipe, device, CLASSES, LABELS, "fingerprint", steps_per_epoch=4, load_weights=True)
 
 
 def make_batches(*sizes: int) -> list[Batch]:
@@ -38,7 +43,7 @@ def make_batches(*sizes: int) -> list[Batch]:
 
 def loader_of(*sizes: int) -> SimpleNamespace:
     """The part of a Loader that a step asks: how many batches there are, and how large."""
-    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step])
+    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step], share_of=lambda step: sizes[step])
 
 
 def steps(training: Training, *sizes: int) -> list[bool]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from hw1.attention.maps import cbam_gates, grad_cam, last_stage
 from hw1.data.decode import BadImage
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.errors import RunError, UserError
 from hw1.models.pixels import FromPixels
 from hw1.plots import Attention, Figure, plot_attention
@@ -46,7 +46,7 @@ def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.
 
 def draw_attended(predictor: Predictor, images: ImageSet, chosen: Sequence[int]) -> Figure | None:
     """The picture for the `chosen` images of a set; None for a model without a feature map. Raises `RunError` for an unreadable file."""
-    [batch] = read_pictures([images.path(i) for i in chosen], predictor.recipe.aug.size, len(chosen), _raise)
+    [batch] = read_pictures([images.image_file(i) for i in chosen], predictor.recipe.aug.size, len(chosen), _raise)
     try:
         return plot_attention(attend(predictor, batch.pixels))
     except UserError:

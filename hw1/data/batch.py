@@ -19,6 +19,16 @@ class Batch(NamedTuple):
     """int64 [B] on the CPU: positions in the ImageSet."""
 
 
+def fill_up(images: torch.Tensor, num: int) -> torch.Tensor:
+    """A share's images [B, 3, S, S] or labels [B], but at least `num` (B >= num: the very same): zeros for none, a single one repeated.
+
+    Few models can do with no image, and BatchNorm, in training, not with one of a single pixel.
+    """
+    if len(images) >= num:
+        return images
+    return images.repeat(num, *[1] * (images.ndim - 1)) if len(images) else images.new_zeros(num, *images.shape[1:])
+
+
 class BatchLoader(ABC):
     """Batches of an ImageSet, epoch by epoch: `hw1.data.loaders.Loader`, `hw1.data.resident.ResidentLoader`."""
 
@@ -38,8 +48,12 @@ class BatchLoader(ABC):
         return self._batches.num_batches
 
     def batch_size_of(self, step: int) -> int:
-        """Samples in batch `step` (0 ... num_batches - 1) of an epoch."""
+        """Samples in batch `step` (0 ... num_batches - 1) of an epoch, those of all processes that train together."""
         return self._batches.batch_size_of(step)
+
+    def share_of(self, step: int) -> int:
+        """Those of them that this process gets; may be 0."""
+        return self._batches.share_of(step)
 
     @abstractmethod
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:

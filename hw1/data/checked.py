@@ -33,14 +33,22 @@ def load_checked(checked_by: str) -> dict[str, Stamp]:
 
 
 def save_checked(checked_by: str, good: dict[str, Stamp]) -> None:
-    """Adds `good` to the memory and drops the files of folders that are gone. Of two processes that save at once one may be forgotten."""
+    """Adds `good` to the memory and drops the files of folders, and of archives, that are gone.
+
+    Of two processes that save at once one may be forgotten.
+    """
     files = {**load_checked(checked_by), **good}
-    is_there = {folder: os.path.isdir(folder) for folder in {os.path.dirname(path) for path in files}}
+    is_there = {folder: _is_there(folder) for folder in {os.path.dirname(path) for path in files}}
     files = {path: stamp for path, stamp in files.items() if is_there[os.path.dirname(path)]}
     memory = _memory_file()
     with contextlib.suppress(OSError, RunError):
         memory.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(memory, json.dumps({"checked_by": checked_by, "files": files}).encode())
+
+
+def _is_there(folder: str) -> bool:
+    """Whether there is such a folder, or such an archive, in which it is one."""
+    return os.path.isdir(folder) or any(place.is_file() for place in (Path(folder), *Path(folder).parents))
 
 
 def _memory_file() -> Path:

@@ -14,8 +14,13 @@ Result = TypeVar("Result")
 
 
 def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Cores that this process may use: its affinity, and the CPU quota of its control groups (version 1 or 2), rounded up; at least 1."""
+    """Cores that this process may use: its affinity, the CPU quota of its control groups (version 1 or 2), rounded up, and its share of
+    them where HW1_CORES states one, as runs that share a machine need it; at least 1.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = os.environ.get("HW1_CORES", "")
+    if share.isdecimal():
+        cores = min(cores, int(share))
     for quota, period in _cpu_quotas(cgroups, membership):
         cores = min(cores, -(-quota // period))
     return max(cores, 1)

@@ -8,7 +8,7 @@ import torch
 from torch.utils.data import Dataset
 
 from hw1.data.decode import BadImage, read_image
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.listing import printable
 from hw1.data.transforms import Transform
 from hw1.errors import RunError
@@ -36,7 +36,7 @@ class FileSource:
         self.smallest_side = None if smallest_side is None else math.ceil(DECODE_MARGIN * smallest_side)
 
     def read(self, index: int) -> np.ndarray:
-        path = self.images.path(index)
+        path = self.images.image_file(index)
         try:
             return read_image(path, self.smallest_side)
         except BadImage as error:

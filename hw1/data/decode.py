@@ -12,7 +12,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Literal
 
 import cv2
@@ -21,10 +20,10 @@ import PIL
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hw1.data.checked import Stamp, load_checked, save_checked, take_stamp
+from hw1.data.checked import Stamp, load_checked, save_checked
 from hw1.data.cores import usable_cores
-from hw1.data.folders import ImageSet
 from hw1.data.headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
+from hw1.data.images import ImageFile, ImageSet
 from hw1.data.listing import printable
 from hw1.errors import UserError
 
@@ -42,7 +41,7 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 class BadImage(Exception):
     """A file that cannot be decoded; `reason` is one short phrase, `str()` says path and reason."""
 
-    def __init__(self, reason: str, path: Path | None = None) -> None:
+    def __init__(self, reason: str, path: ImageFile | None = None) -> None:
         super().__init__(reason, path)
         self.reason = reason
         self.path = path
@@ -51,14 +50,14 @@ class BadImage(Exception):
         return self.reason if self.path is None else f"{printable(self.path)}: {self.reason}"
 
 
-def read_image(path: Path, smallest_side: int | None = None) -> np.ndarray:
-    """`decode_image` of a file. Raises BadImage, which names path and reason."""
+def read_image(path: ImageFile, smallest_side: int | None = None) -> np.ndarray:
+    """`decode_image` of a file, or of a member of an archive. Raises BadImage, which names path and reason."""
     try:
         return decode_image(path.read_bytes(), smallest_side)
     except BadImage as error:
         raise BadImage(error.reason, path) from error
     except FileNotFoundError as error:
-        raise BadImage("dangling link" if path.is_symlink() else "no such file", path) from error
+        raise BadImage("dangling link" if os.path.islink(str(path)) else "no such file", path) from error
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise BadImage(f"cannot be read: {reason.lower()}", path) from error
@@ -84,13 +83,13 @@ def decode_image(data: bytes, smallest_side: int | None = None) -> np.ndarray:
     return _decode_with_pillow(data) if image is None else image
 
 
-def read_size(path: Path) -> tuple[int, int]:
+def read_size(path: ImageFile) -> tuple[int, int]:
     """(height, width) as the file stores them, before it is turned upright; all of it is read only where its head does not tell Pillow.
 
     Raises BadImage, which names path and reason.
     """
     try:
-        with Image.open(path, formats=_pillow_formats()) as image:
+        with path.open("rb") as file, Image.open(file, formats=_pillow_formats()) as image:
             return image.height, image.width
     except Exception:  # whatever it is: decoding decides
         height, width, _ = read_image(path).shape
@@ -100,28 +99,28 @@ def read_size(path: Path) -> tuple[int, int]:
 def find_bad_images(images: ImageSet) -> dict[int, str]:
     """Index -> reason, of every file that cannot be decoded. Decodes each file once, on all cores.
 
-    Files that were good before are not read again while path, size and date of change stay the same and they may be read.
+    Files that were good before are not read again while path, size and date of change stay the same (`ImageSet.stamp`), and they may be
+    read.
     """
-    root = os.path.abspath(images.root)
     remembered = load_checked(CHECKED_BY)
     bad: dict[int, str] = {}
     good: dict[str, Stamp] = {}
     todo: list[tuple[int, str, Stamp]] = []
     for index, file in enumerate(images.files):
-        path = os.path.join(root, file)
-        stamp = take_stamp(path)  # before the file is read: if it changes meanwhile, the next stamp differs
+        place = images.place(file)
+        stamp = images.stamp(file)  # before the file is read: if it changes meanwhile, the next stamp differs
         if stamp is None:
-            bad[index] = _reason(path) or "no such file"
-        elif remembered.get(path) != stamp or not _may_read(path):
-            todo.append((index, path, stamp))
+            bad[index] = _reason(images.image_file(index)) or "no such file"
+        elif remembered.get(place) != stamp or not (images.archive or _may_read(place)):
+            todo.append((index, place, stamp))
     pool = ThreadPoolExecutor(usable_cores())
     try:
         parts = [todo[i : i + CHUNK] for i in range(0, len(todo), CHUNK)]
-        done = itertools.chain.from_iterable(pool.map(lambda part: [_reason(path) for _, path, _ in part], parts))
+        done = itertools.chain.from_iterable(pool.map(lambda part: [_reason(images.image_file(index)) for index, _, _ in part], parts))
         bar = tqdm(done, desc="checking images", total=len(todo), unit=" images", delay=1.0, disable=None)
-        for (index, path, stamp), reason in zip(todo, bar, strict=True):
+        for (index, place, stamp), reason in zip(todo, bar, strict=True):
             if reason is None:
-                good[path] = stamp
+                good[place] = stamp
             else:
                 bad[index] = reason
     finally:
@@ -140,7 +139,7 @@ def check_images(
     to stderr, and raises UserError if no image of a set is left, or more than the share `max_bad` (0-1) of all would be left out.
     """
     found = [find_bad_images(images) for images in sets]
-    lines = [f"{printable(images.path(i))}: {reason}" for images, bad in zip(sets, found, strict=True) for i, reason in bad.items()]
+    lines = [f"{printable(images.image_file(i))}: {reason}" for images, bad in zip(sets, found, strict=True) for i, reason in bad.items()]
     if not lines:
         return list(sets)
     count = f"{len(lines)} of {sum(map(len, sets))} images cannot be decoded"
@@ -264,9 +263,9 @@ def _may_read(path: str) -> bool:
     return os.access(path, os.R_OK, effective_ids=os.access in os.supports_effective_ids)
 
 
-def _reason(path: str) -> str | None:
+def _reason(file: ImageFile) -> str | None:
     try:
-        read_image(Path(path))
+        read_image(file)
     except BadImage as error:
         return error.reason
     return None

@@ -22,11 +22,10 @@ import numpy as np
 import PIL
 
 from hw1.config import AugConfig, DataConfig
-from hw1.data.checked import take_stamp
 from hw1.data.cores import map_on_cores
 from hw1.data.dataset import FileSource
 from hw1.data.decode import BadImage, read_size
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.listing import printable
 from hw1.data.picturefile import DamagedFile, PictureFile, PictureWriter, bytes_of
 from hw1.data.shrink import shrink, shrunk_size
@@ -79,7 +78,7 @@ def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transfo
         with _alone_in(folder):
             cached = _open_if_whole(path)  # made meanwhile by another process
             if cached is None:
-                _delete_superseded(folder, sources)
+                _delete_superseded(folder, images, sources)
                 _make(path, images, kept, sources)
                 cached = PictureFile(path)
     return cached
@@ -87,9 +86,8 @@ def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transfo
 
 def _list_sources(images: ImageSet, kept: Kept) -> dict[str, Any]:
     """All that decides on the content of the cache; it becomes the file's description."""
-    root = os.path.abspath(images.root)
-    files = {file: take_stamp(os.path.join(root, file)) for file in images.files}
-    return {"made_by": MADE_BY, "root": root, "training": kept.training, "side": kept.side, "files": files}
+    files = {file: images.stamp(file) for file in images.files}
+    return {"made_by": MADE_BY, "root": os.path.abspath(images.root), "training": kept.training, "side": kept.side, "files": files}
 
 
 def _family(sources: dict[str, Any]) -> str:
@@ -133,7 +131,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise UserError(f"data.cache_dir: {printable(folder)}: cannot be written to: {error.strerror}; {WAYS_OUT}") from None
 
 
-def _delete_superseded(folder: Path, sources: dict[str, Any]) -> None:
+def _delete_superseded(folder: Path, images: ImageSet, sources: dict[str, Any]) -> None:
     """Deletes the caches of this family that will not be used again: of other versions, of files that have changed or are gone, or of
     nothing but files that the new one has too. What remains is of other files, such as another seed's split."""
     for path in folder.glob(f"{_family(sources)}*{SUFFIX}"):
@@ -141,11 +139,9 @@ def _delete_superseded(folder: Path, sources: dict[str, Any]) -> None:
             old = json.loads(PictureFile(path).description)
         except DamagedFile:
             old = {"made_by": None}
-        if old["made_by"] == MADE_BY and not old["files"].items() <= sources["files"].items():
-            root = sources["root"]
-            if all(take_stamp(os.path.join(root, file)) == stamp for file, stamp in old["files"].items()):
-                continue
-        path.unlink(missing_ok=True)
+        is_of_others = old["made_by"] == MADE_BY and not old["files"].items() <= sources["files"].items()
+        if not (is_of_others and all(images.stamp(file) == stamp for file, stamp in old["files"].items())):
+            path.unlink(missing_ok=True)
 
 
 def _make(path: Path, images: ImageSet, kept: Kept, sources: dict[str, Any]) -> None:
@@ -167,7 +163,7 @@ def _require_room(folder: Path, images: ImageSet, kept: Kept, other: int) -> int
 
     def measure(index: int) -> int:
         try:
-            height, width = kept.size(*read_size(images.path(index)))
+            height, width = kept.size(*read_size(images.image_file(index)))
         except BadImage as error:
             raise RunError(str(error)) from error
         return bytes_of(height, width)

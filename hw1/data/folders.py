@@ -1,93 +1,28 @@
 """Folders of pictures -> training, validation and unlabelled sets with labels. No torch; no picture is opened here.
 
 Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
-`data.val_fraction` becomes the validation split. `root/test` is never read for training.
+`data.val_fraction` becomes the validation split. `root/test` is never read for training. Where `data.dataset` is set, `hw1.data.named`
+reads the splits instead.
 """
 
-import hashlib
 import os
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import pairwise
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from hw1.config import DataConfig
+from hw1.data.images import ClassMap, ImageSet, TrainingData, held_out, number_classes
 from hw1.data.listing import ClassFolders, list_class_folders, list_flat_images, list_folders, printable, require_folder
+from hw1.data.named import open_named_data, open_named_split
 from hw1.errors import UserError
 
 SPLIT_NAMES = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 
 
-@dataclass(frozen=True)
-class ClassMap:
-    """`names[label]` is the class folder's own name; "" for an integer label that no folder has."""
-
-    names: tuple[str, ...]
-
-    @property
-    def num_classes(self) -> int:
-        return len(self.names)
-
-    @cached_property
-    def labels(self) -> dict[str, int]:
-        """Folder name -> label."""
-        return {name: label for label, name in enumerate(self.names) if name}
-
-
-@dataclass(frozen=True, eq=False)
-class ImageSet:
-    """The images of one split: `files` are posix paths relative to `root`, in natural order; `labels` int64 [N], or None (unlabelled)."""
-
-    root: Path
-    files: tuple[str, ...]
-    labels: np.ndarray | None
-    num_stray: int
-    """Files and folders that were passed over because they are no images."""
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def path(self, index: int) -> Path:
-        return self.root / self.files[index]
-
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
-        """The images at `indices`, in that order."""
-        labels = None if self.labels is None else self.labels[np.asarray(indices, dtype=np.int64)]
-        return replace(self, files=tuple(self.files[i] for i in indices), labels=labels)
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingData:
-    train: ImageSet
-    val: ImageSet
-    classes: ClassMap
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """sha256 (hex) of the class names and of every file's relative name, size and label; the same wherever the folder lies."""
-        digest = hashlib.sha256()
-        for name in self.classes.names:
-            digest.update(_name_bytes(name) + b"\0")
-        for images, sizes in zip((self.train, self.val), self.sizes, strict=True):
-            assert images.labels is not None
-            digest.update(b"\0%d\0" % len(images))
-            for file, size, label in zip(images.files, sizes, images.labels, strict=True):
-                digest.update(b"%s\0%d\0%d\0" % (_name_bytes(file), size, label))
-        return digest.hexdigest()
-
-    @cached_property
-    def sizes(self) -> tuple[list[int], list[int]]:
-        """Bytes of every training and every validation file; -1 of one that is not there."""
-        train, val = ([_size(images.path(index)) for index in range(len(images))] for images in (self.train, self.val))
-        return train, val
-
-
 def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -> TrainingData:
-    """Lists the training and validation images of `config.root`.
+    """Lists the training and validation images of `config.root`, or opens those of `config.dataset` (`open_named_data`).
 
     Where all class folders are integers the label is the folder's own integer, and there are max+1 classes, or `num_classes` if larger.
     Integers too sparse for that (max+1 above both 2 * folders + 10 and `num_classes`) count as names. Names are numbered in natural order.
@@ -95,6 +30,8 @@ def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -
     Raises UserError, with every problem found: a missing, empty or ambiguous folder, a validation class that training lacks,
     a training class without images, a `num_classes` that does not fit.
     """
+    if config.dataset is not None:
+        return open_named_data(config, seed, num_classes)
     root = _require_root(config.root)
     problems: list[str] = []
     train, val = _list_splits(root, config, seed, problems)
@@ -108,10 +45,31 @@ def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -
     problems += [f"data.root: {printable(folder)}: class unknown to training, not in {printable(train.folder)}" for folder in unknown]
     if not problems and not any(val.files.values()):
         problems.append(f"data.root: {printable(val.folder)}: no images for validation")
-    classes = _number_classes(list(train.files), num_classes, problems)
+    classes = number_classes(list(train.files), num_classes, problems)
     if problems:
         raise UserError(*problems)
     return TrainingData(_label(root, train, classes), _label(root, val, classes), classes)
+
+
+def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> tuple[ImageSet, str]:
+    """What `--split` means, with the class map of a checkpoint: the images, and a name for their evaluation.
+
+    "train" and "val" are the run's own; another name is a split of the run's data, a folder in `config.root` or one that `config.dataset`
+    has, or else the folder at that path. Unlabelled are a folder without class folders and a split whose samples have no label.
+
+    Raises UserError as `open_split`, `open_unlabelled` and `open_named_split`.
+    """
+    is_folder = text not in ("train", "val", "test") and Path(text).is_dir()
+    if config.dataset is not None and not is_folder:
+        return open_named_split(config, text, classes, seed), re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    if is_folder or "/" in text:
+        folder = Path(text).resolve()
+        root, split = folder.parent, folder.name
+    else:
+        root, split = Path(config.root or ""), text
+    labelled = split in ("train", "val") or _has_class_folders(root / split)
+    images = open_split(root, split, classes, config, seed) if labelled else open_unlabelled(root / split)
+    return images, split if root == Path(config.root or "") else f"{root.resolve().name}-{split}"
 
 
 def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, seed: int) -> ImageSet:
@@ -149,6 +107,11 @@ def open_unlabelled(folder: Path) -> ImageSet:
     return ImageSet(folder, tuple(files), None, num_stray)
 
 
+def _has_class_folders(folder: Path) -> bool:
+    """Whether the folder holds folders of images rather than images."""
+    return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
+
+
 def _require_root(root: str | None) -> Path:
     if root is None:
         raise UserError("data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders and data.val_fraction)")
@@ -184,33 +147,13 @@ def _require_classes_not_splits(root: Path) -> None:
 
 
 def _split(listing: ClassFolders, fraction: float, seed: int) -> tuple[ClassFolders, ClassFolders]:
-    """Takes `fraction` of each class for validation: at least one image where a class has two, never all.
-
-    Drawn for each class by (seed, its name), so that adding a class leaves the split of the others as it is.
-    """
+    """Takes `fraction` of each class for validation."""
     train, val = {}, {}
     for name, files in listing.files.items():
-        word = int.from_bytes(hashlib.sha256(_name_bytes(name)).digest()[:8], "big")
-        count = min(max(round(fraction * len(files)), 1), max(len(files) - 1, 0))
-        chosen = set(np.random.default_rng([seed, word]).permutation(len(files))[:count].tolist())
+        chosen = held_out(len(files), fraction, seed, name)
         train[name] = [file for i, file in enumerate(files) if i not in chosen]
         val[name] = [file for i, file in enumerate(files) if i in chosen]
     return replace(listing, files=train), replace(listing, files=val, num_stray=0)
-
-
-def _number_classes(names: list[str], num_classes: int | None, problems: list[str]) -> ClassMap:
-    """Class map of the folder names, which are in natural order; appends to `problems` what does not fit."""
-    if all(re.fullmatch("[0-9]+", name) for name in names):
-        by_number = {int(name): name for name in names}
-        problems += [f"data.root: class folders {a} and {b} are the same integer" for a, b in pairwise(names) if int(a) == int(b)]
-        needed = max(by_number) + 1
-        if needed <= max(2 * len(names) + 10, num_classes or 0):
-            if num_classes is not None and num_classes < needed:
-                problems.append(f"model.num_classes: the class folder {names[-1]} needs at least {needed}, got {num_classes}")
-            return ClassMap(tuple(by_number.get(label, "") for label in range(max(needed, num_classes or 0))))
-    if num_classes is not None and num_classes != len(names):
-        problems.append(f"model.num_classes: the data has {len(names)} classes, got {num_classes}")
-    return ClassMap(tuple(names))
 
 
 def _label(root: Path, listing: ClassFolders, classes: ClassMap) -> ImageSet:
@@ -220,14 +163,3 @@ def _label(root: Path, listing: ClassFolders, classes: ClassMap) -> ImageSet:
         files += found
         labels += [classes.labels[name] for _ in found]
     return ImageSet(root, tuple(files), np.array(labels, dtype=np.int64), listing.num_stray)
-
-
-def _name_bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")  # file names need not be valid UTF-8
-
-
-def _size(path: Path) -> int:
-    try:
-        return os.stat(path).st_size
-    except OSError:
-        return -1  # a dangling link: reported when the images are checked

@@ -41,7 +41,7 @@ def natural_key(name: str) -> tuple:
     return tuple(parts)
 
 
-def printable(path: Path | str) -> str:
+def printable(path: object) -> str:
     """The path for a one-line message: quoted and escaped if it holds a newline or another character that does not print."""
     text = str(path)
     return text if text.isprintable() else repr(text)

@@ -12,11 +12,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from hw1 import dist
 from hw1.config import AugConfig, Recipe
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.diskcache import open_disk_source
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.resident import ResidentLoader
 from hw1.data.ring import Ring
 from hw1.data.sampler import EpochBatches
@@ -34,8 +35,9 @@ class Loader(BatchLoader):
     """Batches of an ImageSet, epoch by epoch.
 
     What a batch holds is a function of the files, the transform, `batch_size`, `shuffle`, `balanced` (by class), `seed`, the epoch and the
-    step: of nothing else, and drawing it leaves the global random generators alone. The loader's processes (`num_workers`; 0 loads in this
-    one) start with the first epoch and stay until `close`, as does the memory through which batches come from them (at most 1 GiB at usual
+    step: of nothing else, and drawing it leaves the global random generators alone. Of `world_size` processes that train together this is
+    number `rank`, and gets its share of each batch, which may be none of it. The loader's processes (`num_workers`; 0 loads in this one)
+    start with the first epoch and stay until `close`, as does the memory through which batches come from them (at most 1 GiB at usual
     sizes: `Ring`).
     """
 
@@ -53,9 +55,12 @@ class Loader(BatchLoader):
         channels_last: bool,
         source: PictureSource | None = None,
         balanced: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         self._pictures = PictureDataset(images, transform, seed, source)
-        super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None))
+        labels = images.labels if balanced else None
+        super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, labels, rank=rank, world_size=world_size))
         self._num_workers = num_workers
         self._device = device
         self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
@@ -113,7 +118,7 @@ class Loader(BatchLoader):
         if has_workers:  # what a transform's first call compiles or loads, the processes inherit: here it is done once
             _try_semaphores(self._num_workers)
             self._pictures.transform(np.zeros((self._size, self._size, 3), np.uint8), (0, 0, 0))
-        self._ring = ring = Ring(self._num_workers, self._batches.batch_size_of(0), self._size)
+        self._ring = ring = Ring(self._num_workers, max(self.share_of(0), 1), self._size)
         self._source = DataLoader(
             _SlotFiller(self._pictures, ring),
             batch_size=None,  # the dataset's items are batches
@@ -131,7 +136,7 @@ class Loader(BatchLoader):
         if self._device.type == "cuda":
             ring.pin(self._device)
         if self._workers:
-            self._watch = Watch(self._workers, SECONDS_PER_IMAGE * self._batches.batch_size_of(0), lambda: self.stop() is not None)
+            self._watch = Watch(self._workers, SECONDS_PER_IMAGE * self.share_of(0), lambda: self.stop() is not None)
         return raw
 
     def _filled_slots(self, turn: int) -> Iterator[Filled]:
@@ -274,43 +279,38 @@ def _cause_of_death(exitcode: int) -> str:
 
 
 def build_train_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> BatchLoader:
-    """Shuffled, augmented batches of `data.batch_size`."""
+    """Shuffled, augmented batches of `data.batch_size`, which the processes of a run share."""
     return _build_loader(images, build_train_transform(recipe.aug), recipe.data.batch_size, True, recipe, device)
 
 
 def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> BatchLoader:
-    """Batches of `data.eval_batch_size` in the set's order, resized only: the same for every epoch."""
-    return _build_loader(images, build_eval_transform(recipe.aug), recipe.data.eval_batch_size, False, recipe, device)
+    """Batches of `data.eval_batch_size` for each process in the set's order, resized only: the same for every epoch."""
+    batch_size = recipe.data.eval_batch_size * dist.world_size()
+    return _build_loader(images, build_eval_transform(recipe.aug), batch_size, False, recipe, device)
 
 
 def _build_loader(
     images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device
 ) -> BatchLoader:
-    balanced = shuffle and recipe.data.sampling == "balanced"
+    batches: dict[str, Any] = {
+        "batch_size": batch_size,
+        "shuffle": shuffle,
+        "seed": recipe.seed,
+        "device": device,
+        "channels_last": recipe.train.channels_last,
+        "balanced": shuffle and recipe.data.sampling == "balanced",
+        "rank": dist.rank(),
+        "world_size": dist.world_size(),
+    }
     if recipe.data.cache == "device":
-        return ResidentLoader(
-            images,
-            recipe.aug,
-            augmented=shuffle and not draws_nothing(recipe.aug),
-            batch_size=batch_size,
-            shuffle=shuffle,
-            seed=recipe.seed,
-            device=device,
-            channels_last=recipe.train.channels_last,
-            balanced=balanced,
-        )
+        return ResidentLoader(images, recipe.aug, augmented=shuffle and not draws_nothing(recipe.aug), **batches)
     workers = recipe.data.num_workers
     is_cached = recipe.data.cache == "disk"
     return Loader(
         images,
         transform,
-        batch_size=batch_size,
-        shuffle=shuffle,
-        seed=recipe.seed,
         num_workers=default_num_workers(device) if workers is None else workers,
-        device=device,
         aug=recipe.aug,
-        channels_last=recipe.train.channels_last,
         source=open_disk_source(images, recipe.data, recipe.aug, transform, training=shuffle) if is_cached else None,
-        balanced=balanced,
+        **batches,
     )

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hw1.data.folders import ImageSet, TrainingData
+from hw1.data.images import ImageSet, TrainingData
 from hw1.data.listing import printable
 
 PROBE = 4096  # bytes from the middle of a file: the beginning may be a camera's or a program's own
@@ -20,7 +20,7 @@ NUM_NAMED = 2
 
 
 def describe_faults(data: TrainingData) -> str:
-    """One line for the user, with the command that tells more; "" if nothing was found."""
+    """One line for the user, with the command that tells more of a folder; "" if nothing was found."""
     faults = []
     if copies := find_equal_files(data):
         named = "; ".join(f"{printable(data.val.files[b])} is {printable(data.train.files[a])}" for a, b in copies[:NUM_NAMED])
@@ -30,7 +30,8 @@ def describe_faults(data: TrainingData) -> str:
         faults.append(f"{len(missing)} classes have no validation image ({named})")
     if not faults:
         return ""
-    return f"warning: {', and '.join(faults)}; python -m hw1.audit {shlex.quote(printable(data.train.root))} shows all"
+    more = f"; python -m hw1.audit {shlex.quote(printable(data.train.root))} shows all" if data.train.dataset is None else ""
+    return f"warning: {', and '.join(faults)}{more}"
 
 
 def find_equal_files(data: TrainingData) -> list[tuple[int, int]]:
@@ -78,10 +79,10 @@ def _equal(data: TrainingData, train: list[int], val: list[int], num_bytes: int 
 def _digest(images: ImageSet, index: int, num_bytes: int | None) -> bytes:
     """BLAKE2b of a file, or of `num_bytes` from its middle; b"" where it cannot be read."""
     try:
-        with open(images.path(index), "rb") as file:
+        with images.image_file(index).open("rb") as file:
             if num_bytes is None:
                 return hashlib.file_digest(file, "blake2b").digest()
-            file.seek(max(0, os.fstat(file.fileno()).st_size // 2 - num_bytes // 2))
+            file.seek(max(0, file.seek(0, os.SEEK_END) // 2 - num_bytes // 2))
             return hashlib.blake2b(file.read(num_bytes)).digest()
     except OSError:
         return b""

@@ -8,7 +8,7 @@ import torch
 from hw1.config import AugConfig
 from hw1.data.batch import Batch, BatchLoader
 from hw1.data.batch_augment import BatchAugment, BatchPictures, BatchTaken, pack_factors
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.data.policy import draw_factors, largest_crop
 from hw1.data.sampler import EpochBatches
 from hw1.data.store import load_for_crops, load_resized
@@ -20,8 +20,9 @@ Key = tuple[int, int]  # epoch, index
 class ResidentLoader(BatchLoader):
     """Batches of an ImageSet, epoch by epoch.
 
-    What a batch holds is a function of the files, the recipe's `aug`, `batch_size`, `shuffle`, `seed`, the epoch and the step. The factors
-    are drawn here, a few numbers a picture; all else is queued on the device without waiting for it, compiled where that is CUDA.
+    What a batch holds is a function of the files, the recipe's `aug`, `batch_size`, `shuffle`, `seed`, the epoch and the step; process
+    `rank` of `world_size` gets its share of it. The factors are drawn here, a few numbers a picture; all else is queued on the device
+    without waiting for it, compiled where that is CUDA.
 
     Reads every file once, on all cores, when it is made. Raises UserError where memory lacks, RunError where a file cannot be read.
     """
@@ -38,10 +39,13 @@ class ResidentLoader(BatchLoader):
         device: torch.device,
         channels_last: bool,
         balanced: bool = False,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         if device.type not in ("cuda", "cpu"):
             raise UserError(f"data.cache: device needs CUDA or the CPU, not {device.type}; use data.cache=disk or data.cache=none")
-        super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, images.labels if balanced else None))
+        labels = images.labels if balanced else None
+        super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, labels, rank=rank, world_size=world_size))
         self._device = device
         self._labels = torch.full((len(images),), -1) if images.labels is None else torch.from_numpy(images.labels)
         self._aug, self._augmented, self._seed = aug, augmented, seed
@@ -78,13 +82,13 @@ class ResidentLoader(BatchLoader):
         return BatchAugment(aug, tallest, widest, channels_last=channels_last)
 
     def _run(self, batches: Iterator[list[Key]], turn: int) -> Iterator[Batch]:
-        full = min(self._batches.batch_size, self.num_samples)
+        full = max(self.share_of(0), 1)
         for keys in batches:
             if turn != self._turn:
                 raise RuntimeError("this epoch is over: the loader was closed, or another epoch was begun")
             # The last batch of an epoch is filled up, by its last picture: another size would be compiled anew.
-            which = self._describe(keys + keys[-1:] * (full - len(keys)))
-            index = torch.tensor([index for _, index in keys])
+            which = self._describe(keys + (keys[-1:] or [(0, 0)]) * (full - len(keys)))
+            index = torch.tensor([index for _, index in keys], dtype=torch.int64)
             image = self._compiled(self._store.pixels, *which)[: len(keys)]
             yield Batch(image, self._to_device(self._labels[index]), index)
 

@@ -18,11 +18,26 @@ class EpochBatches:
     Every sample comes once an epoch, unless `balanced_by` gives the labels, int [num_samples]: then every class that they hold comes
     equally often, but for one sample more of some where it does not come out even, and within a class each sample equally often, likewise.
     The k-th further time that a sample comes in an epoch, (epoch + k AGAIN) stands in place of the epoch, so that it is augmented anew.
+
+    Of several processes each gives its `share_of` every batch: put together by rank they are the batch, whatever their number. A batch of
+    fewer samples than processes leaves some of them an empty list.
     """
 
-    def __init__(self, num_samples: int, batch_size: int, seed: int, shuffle: bool, balanced_by: np.ndarray | None = None) -> None:
+    def __init__(
+        self,
+        num_samples: int,
+        batch_size: int,
+        seed: int,
+        shuffle: bool,
+        balanced_by: np.ndarray | None = None,
+        *,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
         if num_samples < 1 or batch_size < 1:
             raise ValueError(f"num_samples and batch_size must be at least 1, got {num_samples} and {batch_size}")
+        self._rank = rank
+        self._world_size = world_size
         self.num_samples = num_samples
         self.batch_size = batch_size
         self.seed = seed
@@ -40,10 +55,20 @@ class EpochBatches:
         self._start = start
 
     def batch_size_of(self, step: int) -> int:
-        """Number of samples in batch `step` (0 ... num_batches - 1) of any epoch."""
+        """Number of samples in batch `step` (0 ... num_batches - 1) of any epoch, those of all processes."""
         if not 0 <= step < self.num_batches:
             raise ValueError(f"step must be within 0 ... {self.num_batches - 1}, got {step}")
         return min(self.batch_size, self.num_samples - step * self.batch_size)
+
+    def share_of(self, step: int) -> int:
+        """Number of them that are this process' own: as equal as can be, the lower ranks have one more; as many or fewer than of step 0."""
+        return len(range(*self._share(self.batch_size_of(step))))
+
+    def _share(self, num: int) -> tuple[int, int]:
+        """From where to where the process' own of `num` samples are."""
+        each, more = divmod(num, self._world_size)
+        start = self._rank * each + min(self._rank, more)
+        return start, start + each + (self._rank < more)
 
     def order(self, epoch: int) -> np.ndarray:
         """Sample indices in the order of `epoch`; int64 [num_samples]."""
@@ -61,7 +86,7 @@ class EpochBatches:
         return rng.permutation(np.concatenate(drawn))
 
     def keys(self, epoch: int, steps: range) -> Iterator[list[tuple[int, int]]]:
-        """The batches of `epoch` at these steps."""
+        """The batches of `epoch` at these steps, whole."""
         order = self.order(epoch)
         epochs = np.full(self.num_samples, epoch)
         if self._classes is not None:
@@ -81,4 +106,5 @@ class EpochBatches:
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         # No generator function: epoch and start are those of this call, not of the first batch's.
-        return self.keys(self._epoch, range(self._start, self.num_batches))
+        whole = self.keys(self._epoch, range(self._start, self.num_batches))
+        return (keys[slice(*self._share(len(keys)))] for keys in whole)

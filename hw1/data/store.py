@@ -11,8 +11,8 @@ from hw1.config import AugConfig
 from hw1.data.cores import map_on_cores
 from hw1.data.dataset import FileSource
 from hw1.data.decode import BadImage, read_size
-from hw1.data.folders import ImageSet
 from hw1.data.fused import MAX_SHRINK
+from hw1.data.images import ImageSet
 from hw1.data.listing import printable
 from hw1.data.memory import require_room
 from hw1.data.policy import smallest_side
@@ -56,7 +56,7 @@ def load_for_crops(images: ImageSet, aug: AugConfig, device: torch.device) -> St
     def room(index: int) -> int:
         """Pixels that picture `index` takes at most: decoded at a reduced size, it may come out longer by one."""
         try:
-            height, width = shrunk_size(*read_size(images.path(index)), side)
+            height, width = shrunk_size(*read_size(images.image_file(index)), side)
         except BadImage as error:
             raise RunError(str(error)) from error
         longer = max(height, width) + 1
@@ -76,7 +76,7 @@ def _load(images: ImageSet, read: Callable[[int], np.ndarray], rooms: list[int],
         picture = read(index)
         height, width, _ = picture.shape
         if height * width > rooms[index]:
-            raise RunError(f"{printable(images.path(index))}: changed while it was being read")
+            raise RunError(f"{printable(images.image_file(index))}: changed while it was being read")
         pixels[starts[index] : starts[index] + height * width] = torch.from_numpy(picture).reshape(-1, 3)
         return height, width
 

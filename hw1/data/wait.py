@@ -8,8 +8,7 @@ from typing import TypeVar
 import torch
 
 from hw1.config import DataConfig
-from hw1.data.cores import usable_cores
-from hw1.data.workers import default_num_workers
+from hw1.data.workers import default_num_workers, own_cores
 
 T = TypeVar("T")
 
@@ -73,7 +72,7 @@ def advice(config: DataConfig, device: torch.device) -> str | None:
     """
     if config.cache == "device":
         return None
-    is_cpu, cores = device.type == "cpu", usable_cores()
+    is_cpu, cores = device.type == "cpu", own_cores()
     workers = default_num_workers(device) if config.num_workers is None else config.num_workers
     settings = [f"data.num_workers={cores}"] if not is_cpu and workers < cores - 1 else []
     if config.cache == "none":

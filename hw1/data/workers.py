@@ -8,18 +8,24 @@ import threading
 import cv2
 import torch
 
+from hw1 import dist
 from hw1.data.cores import usable_cores
 
 MAX_WORKERS = 16
 
 
+def own_cores() -> int:
+    """Cores of this process: of those that it may use its share, where several train together on this machine; at least 1."""
+    return max(usable_cores() // dist.local_world_size(), 1)
+
+
 def default_num_workers(device: torch.device) -> int:
-    """Loader processes for training on `device`, by the cores that this process may use.
+    """Loader processes for training on `device`, by the cores of this process.
 
     Off the CPU one core is left to the process that feeds the device: cores - 1, at least 1, at most 16. On the CPU every core is the
     model's: one process loads in the gaps that its threads leave.
     """
-    cores = usable_cores()
+    cores = own_cores()
     if device.type == "cpu":
         return 1 if cores > 1 else 0
     return min(max(cores - 1, 1), MAX_WORKERS)
@@ -30,8 +36,11 @@ def limit_threads() -> None:
 
     torch does not see the CPU quota of a container. Threads beyond it are stopped for most of the time, and the others wait for them. The
     number does not depend on the loader's: other threads add up in another order, and a result must not change with `data.num_workers`.
+    torchrun sets OMP_NUM_THREADS=1 where it is not set, which says nothing: then, too, a process takes its cores.
     """
-    torch.set_num_threads(min(torch.get_num_threads(), usable_cores()))
+    cores = own_cores()
+    is_by_torchrun = dist.local_world_size() > 1 and os.environ.get("OMP_NUM_THREADS") == "1"
+    torch.set_num_threads(cores if is_by_torchrun else min(torch.get_num_threads(), cores))
 
 
 def start_worker(worker_id: int) -> None:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hw1.data.decode import BadImage
 from hw1.data.demo import CLASS_NAMES, draw_picture
-from hw1.data.folders import ImageSet, open_split
+from hw1.data.folders import find_split
+from hw1.data.images import ImageSet
 from hw1.errors import RunError
 from hw1.predict.pictures import read_pictures
 from hw1.predictor import Predictor
@@ -37,7 +38,7 @@ class Pictures:
 def load_split(predictor: Predictor, split: str, most: int) -> Pictures:
     """At most so many pictures of "train" or "val" of the run's data, spread evenly. Raises UserError for data that is not there."""
     recipe = predictor.recipe
-    images = open_split(Path(str(recipe.data.root)), split, predictor.classes, recipe.data, recipe.seed)
+    images, _ = find_split(split, recipe.data, predictor.classes, recipe.seed)
     chosen = images.subset(np.unique(np.linspace(0, len(images) - 1, min(most, len(images))).round().astype(int)))
     assert chosen.labels is not None
     positions, pixels = _read(chosen, recipe.aug.size)
@@ -47,7 +48,7 @@ def load_split(predictor: Predictor, split: str, most: int) -> Pictures:
 
 def _read(images: ImageSet, size: int) -> tuple[list[int], NDArray[np.uint8]]:
     bad: list[BadImage] = []
-    batches = list(read_pictures([images.path(i) for i in range(len(images))], size, BATCH_SIZE, bad.append))
+    batches = list(read_pictures([images.image_file(i) for i in range(len(images))], size, BATCH_SIZE, bad.append))
     if not batches:
         raise RunError(f"no picture can be read, the first: {bad[0]}")
     return [position for batch in batches for position in batch.positions], np.concatenate([batch.pixels for batch in batches])

@@ -17,6 +17,7 @@ import hw1.models  # noqa: F401 - registers the models that an exported folder m
 from hw1.config import TrainConfig
 from hw1.device import Autocast, amp_dtype, autocast_of, pick_device
 from hw1.errors import UserError
+from hw1.models.fold import fold_batchnorm
 from hw1.models.pixels import FromPixels
 from hw1.models.weights import one_line
 from hw1.predictor import Checkpoint, Predictor, load_predictor, load_temperature
@@ -74,8 +75,8 @@ def class_names(predictor: Predictor) -> tuple[str, ...]:
 def logits_of(
     model: nn.Module, device: torch.device, autocast: Autocast = nullcontext
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
-    """`model`, from pixels to logits, moved to the device and into eval mode, as a function of arrays."""
-    model = model.to(device).eval()
+    """`model`, from pixels to logits, moved to the device, in eval mode and with BatchNorm folded, as a function of arrays."""
+    model = fold_batchnorm(model.to(device))
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast():

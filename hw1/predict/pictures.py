@@ -4,7 +4,6 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 from hw1.config import AugConfig
 from hw1.data.cores import usable_cores
 from hw1.data.decode import BadImage, read_image
+from hw1.data.images import ImageFile
 from hw1.data.transforms import build_eval_transform
 
 BATCHES_AHEAD = 3  # so many batches are read or being read while the model is at work: what bounds the memory
@@ -25,11 +25,11 @@ class PictureBatch(NamedTuple):
     """[B, S, S, 3] RGB, resized as in validation."""
 
 
-def read_pictures(paths: Sequence[Path], size: int, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[PictureBatch]:
+def read_pictures(paths: Sequence[ImageFile], size: int, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[PictureBatch]:
     """Every picture once, in order; one that cannot be read goes to `on_bad(error)` instead, which may raise."""
     transforms = threading.local()  # a transform serves one call at a time
 
-    def read(path: Path) -> NDArray[np.uint8] | BadImage:
+    def read(path: ImageFile) -> NDArray[np.uint8] | BadImage:
         if not hasattr(transforms, "own"):
             transforms.own = build_eval_transform(AugConfig(size=size))
         try:

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from hw1.calibration import confidences, cross_fit, equal_width, scale
 from hw1.data.dataset import FileSource
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.mistakes import ConfusedPair, order_by_confusion
 from hw1.plots import Figure, plot_confusion, plot_reliability, plot_samples
 from hw1.review.findings import Findings

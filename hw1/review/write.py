@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.data.folders import ImageSet
+from hw1.data.images import ImageSet
 from hw1.files import write_atomic
 from hw1.html.table import to_csv
 from hw1.plots import Figure, render_figure

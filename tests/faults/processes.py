@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -114,18 +115,29 @@ class Bench:
         self.recipe.write_text(self.recipe.read_text().replace("resnet18_cbam", "resnet18_half_cbam"))
         self._count = 0
 
-    def start(self, runs: Path, *overrides: str, **hooks: list[Any]) -> Process:
+    def start(self, runs: Path, *overrides: str, ranks: dict[str, str] | None = None, **hooks: list[Any]) -> Process:
         """Begins or continues the run in `runs`, with every optimizer step saved."""
         runs.parent.mkdir(parents=True, exist_ok=True)
         settings = [f"run.dir={json.dumps(str(runs))}", "checkpoint.every_steps=1", f"train.epochs={EPOCHS}"]
-        return self.command("train", str(self.recipe), *settings, *overrides, **hooks)
+        return self.command("train", str(self.recipe), *settings, *overrides, ranks=ranks, **hooks)
 
-    def command(self, script: str, *argv: str, **hooks: list[Any]) -> Process:
+    def command(self, script: str, *argv: str, ranks: dict[str, str] | None = None, **hooks: list[Any]) -> Process:
         """Any of the commands."""
         self._count += 1
         out = self.folder / f"out{self._count}.txt"
-        env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true"}
+        env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true", **(ranks or {})}
         return Process(_zygote().ask({"script": script, "argv": argv, "out": str(out), "env": env, "hooks": hooks}), out)
+
+    def start_ranks(self, num: int, runs: Path, *overrides: str, hooks: dict[int, dict[str, list[Any]]] | None = None) -> list[Process]:
+        """As many processes that train together, as torchrun would start them; `hooks` by rank."""
+        return [self.start(runs, *overrides, ranks=env, **(hooks or {}).get(rank, {})) for rank, env in enumerate(ranks_env(num))]
+
+    def finish_ranks(self, num: int, runs: Path, *overrides: str) -> list[Process]:
+        """The same, to the end, which is expected to be good."""
+        processes = self.start_ranks(num, runs, *overrides)
+        codes = [process.wait() for process in processes]
+        expect(codes == [0] * num, f"exit codes {codes}: {' '.join(process.output for process in processes)}")
+        return processes
 
     def finish(self, runs: Path, *overrides: str, **hooks: list[Any]) -> Process:
         """The same, to the end, which is expected to be good."""
@@ -140,6 +152,25 @@ class Bench:
             log, calls = (str(self.folder / name) for name in ("reference.log", "reference.calls"))
             self.finish(runs, log_samples=[log], count_calls=[calls])
         return runs
+
+
+def ranks_env(num: int) -> list[dict[str, str]]:
+    """What torchrun tells each of `num` processes on this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        shared = {"WORLD_SIZE": num, "LOCAL_WORLD_SIZE": num, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": free.getsockname()[1]}
+    return [{name: str(value) for name, value in (shared | {"RANK": rank, "LOCAL_RANK": rank}).items()} for rank in range(num)]
+
+
+def call_ranks(num: int, folder: Path, function: str, *arguments: str) -> None:
+    """Calls a function of the tests, `module.name`, in as many processes that form a group; none may fail."""
+    processes = []
+    for rank, env in enumerate(ranks_env(num)):
+        out = folder / f"rank{rank}.txt"
+        order = {"call": function, "argv": arguments, "out": str(out), "env": env, "hooks": {}}
+        processes.append(Process(_zygote().ask(order), out))
+    codes = [process.wait() for process in processes]
+    expect(codes == [0] * num, f"exit codes {codes}: {' '.join(process.output for process in processes)}")
 
 
 def run_in(runs: Path) -> Path:

@@ -1,7 +1,8 @@
 """A process that has imported everything and forks a training whenever it is told to: torch's import costs seconds, a fork none.
 
 It reads orders from stdin, one JSON object a line, and answers each with one number: `{"script": ..., "argv": ..., "out": ..., "env": ...,
-"hooks": ...}` with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs.
+"hooks": ...}` with the new process's id, `{"poll": pid}` with its exit code, minus the signal that killed it, or null while it runs. With
+`"call": "module.function"` it calls that function of the tests with `argv` in place of the script.
 """
 
 import ctypes
@@ -46,6 +47,10 @@ def _run(order: dict[str, Any]) -> int:
 
     for name, arguments in order["hooks"].items():
         getattr(hooks, name)(*arguments)
+    if call := order.get("call"):
+        module, _, function = call.rpartition(".")
+        getattr(importlib.import_module(module), function)(*order["argv"])
+        return 0
     return run_command(importlib.import_module(order["script"]).main, order["argv"])
 
 

@@ -1,0 +1,126 @@
+"""How fast one training step is, ours beside others', in one run: python -m benchmarks.train_step
+
+Loops take turns over the same batches, on the device already. Each --case has its own table; --growth adds how the cost grows, --check
+compares gradients and loss curves of our variants with plain FP32 instead of timing them. Writes a JSON file and a plot, and prints the
+README's table; --markdown FILE prints that of a JSON file.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hw1.errors import RunError, run_command
+
+if TYPE_CHECKING:
+    from benchmarks.resultfile import ResultFile
+    from benchmarks.training.case import Case
+
+CPU_CASES = ["resnet18_cbam:96:32"]
+CUDA_CASES = ["resnext101_32x8d_cbam:224:32"]
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.train_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--case", action="append", metavar="MODEL:SIZE:BATCH", help=f"default {CPU_CASES[0]}, on CUDA {CUDA_CASES[0]}")
+    parser.add_argument("--loop", action="append", metavar="PATTERN", help="which to measure, as faithful/* or timm/nhwc; default all")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn, at least one step")
+    parser.add_argument("--quick", action="store_true", help="two rounds of a step each, little growth: not for publication")
+    parser.add_argument("--no-memory", action="store_true", help="CPU: leave out peak memory, which takes a process a loop")
+    parser.add_argument("--growth", action="store_true", help="also how the cost grows with batch, image size, model and data set")
+    parser.add_argument("--check", action="store_true", help="only compare gradients and loss curves with plain FP32")
+    parser.add_argument("--steps", type=int, default=200, help="--check: steps of a loss curve")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    args = parser.parse_args(argv)
+    if args.quick:
+        args.rounds, args.seconds, args.steps = 2, 0.0, 20
+    return args
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    from benchmarks.resultfile import ResultFile, read_result
+    from benchmarks.training import tables
+
+    if args.markdown:
+        result = read_result(args.markdown)
+        print(tables.check_table(result) if result["benchmark"] == "train_check" else tables.step_tables(result))
+        return
+    from benchmarks.training.case import parse_case
+    from benchmarks.training.device import describe_device, open_device, prepare_process
+
+    device = open_device(args.device)
+    prepare_process()
+    cases = [parse_case(text) for text in args.case or (CUDA_CASES if device.type == "cuda" else CPU_CASES)]
+    settings = {name: getattr(args, name) for name in ("rounds", "seconds", "steps")}
+    name = "train_check" if args.check else "train_step"
+    file = ResultFile(name, describe_device(device), settings, args.out)
+    (_check if args.check else _time)(args, cases, file)
+
+
+def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> None:
+    from benchmarks.training.case import with_weights
+    from benchmarks.training.device import open_device
+    from benchmarks.training.growth import measure_growth
+    from benchmarks.training.loops import LABELS, choose
+    from benchmarks.training.measure import Amounts, CaseBench, targets_of
+    from benchmarks.training.plots import plot_growth, plot_steps
+    from benchmarks.training.tables import step_tables
+    from hw1.plots.figure import save_figure
+
+    device = open_device(args.device)
+    amounts = Amounts(args.rounds, args.seconds, memory=not args.no_memory)
+    file.content["settings"] |= asdict(amounts)
+    blocks = file.content["cases"] = []
+    for case in cases:
+        with with_weights(case) as ready:
+            bench = CaseBench(ready, choose(args.loop or [], list(LABELS)), device, amounts, file.save)
+            blocks.append(bench.block)
+            bench.run()
+            bench.close()
+        bench.block["targets"] = targets_of(bench.block, device.type == "cuda")
+        file.save()
+        save_figure(plot_steps(file.content), file.path.with_suffix(".png"))
+    if args.growth:
+        growth: dict[str, Any] = {}
+        file.content["growth"] = growth
+        measure_growth(cases[0], args.loop or [], device, growth, file.save, quick=args.quick)
+        save_figure(plot_growth(file.content), file.path.with_name(f"{file.path.stem}_growth.png"))
+    file.finish()
+    print(f"{step_tables(file.content)}\n\n{file.path}")
+    if failed := [f"{block['case']['model']}: {key}: {why}" for block in blocks for key, why in block["failed"].items()]:
+        raise RunError("\n".join(failed))
+
+
+def _check(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> None:
+    from benchmarks.training.case import with_weights
+    from benchmarks.training.check import check_case, verdict
+    from benchmarks.training.device import open_device
+    from benchmarks.training.loops import choose
+    from benchmarks.training.ours import OURS
+    from benchmarks.training.plots import plot_check
+    from benchmarks.training.tables import check_table
+    from hw1.plots.figure import save_figure
+
+    device = open_device(args.device)
+    blocks = file.content["checks"] = []
+    for case in cases:
+        keys = [key for key in choose(args.loop or [], list(OURS)) if key in OURS]
+        with with_weights(case) as ready:
+            check_case(ready, keys, device, args.steps, blocks, file.save)
+        save_figure(plot_check(file.content), file.path.with_suffix(".png"))
+    file.finish()
+    print(f"{check_table(file.content)}\n\n{file.path}")
+    if wrong := verdict(blocks):
+        raise RunError("\n".join(wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,1 @@
+"""Parts of the benchmarks of training and evaluation: train_step, inference, epoch, gpu."""

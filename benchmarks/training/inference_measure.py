@@ -1,0 +1,129 @@
+"""Evaluation at several batch sizes: the same logits, then speed in turns, and memory."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.memory import peak_mebibytes
+from benchmarks.training.case import Case, make_batches
+from benchmarks.training.device import DeviceMemory, release_memory
+from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE
+from benchmarks.training.turns import Turn, compare, fastest, time_turns
+from benchmarks.training.validation import LABELS, PEERS, Validation, build_validation, why_not
+from hw1.config import TrainConfig
+from hw1.data.batch import Batch
+from hw1.device import amp_dtype
+
+
+@dataclass(frozen=True)
+class Amounts:
+    images: int = 256
+    """In a turn: one evaluation, of at least one batch. Random pictures, of which a batch is used again and again."""
+    rounds: int = 5
+    memory: bool = True
+    """On the CPU it costs a process for each way and batch size."""
+
+
+def measure_inference(
+    case: Case, sizes: Sequence[int], keys: Sequence[str], device: torch.device, amounts: Amounts, blocks: list[dict[str, Any]],
+    save: Callable[[], None], *, until: float = float("inf"),
+) -> None:  # fmt: skip
+    """Appends a block for every batch size: `results` with ratios to `timm` (the fastest of its ways) and `plain`, `memory_mib`."""
+    for size in sizes:
+        one = replace(case, batch=size)
+        block: dict[str, Any] = {
+            "case": one.describe(),
+            "labels": {key: LABELS[key] for key in keys},
+            "left_out": {key: reason for key in keys if (reason := why_not(key, device))},
+            "failed": {},
+            "memory_mib": {},
+            "results": {},
+        }
+        blocks.append(block)
+        _measure_size(one, [key for key in keys if key not in block["left_out"]], device, amounts, block, save, until)
+
+
+def _measure_size(
+    case: Case, keys: Sequence[str], device: torch.device, amounts: Amounts, block: dict[str, Any], save: Callable[[], None], until: float
+) -> None:
+    print(f"{case}: evaluation", file=sys.stderr, flush=True)
+    if amounts.memory and device.type == "cpu":
+        for key in keys:
+            work = partial(_evaluate_once, case, key, torch.get_num_threads())
+            block["memory_mib"][key] = {"resident": round(peak_mebibytes(work, method="spawn"), 1)}
+    batches = {order: make_batches(case, device, channels_last=order, num=1)[0] for order in (False, True)}
+    turns: dict[str, Turn] = {}
+    reference: torch.Tensor | None = None
+    for key in keys:
+        memory = DeviceMemory(device)
+        try:
+            way = build_validation(key, case, device)
+            way.begin()
+            logits = way.logits(batches[way.channels_last])
+            reference = logits if reference is None else reference
+            _assert_same(logits, reference, device)
+            turns[key] = turn = _Turn(way, repeated(batches[way.channels_last], amounts.images))
+            turn()
+        except Exception as error:  # another's compiler may fail in any way
+            turns.pop(key, None)
+            block["failed"][key] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+        if peak := memory.peak():
+            block["memory_mib"][key] = peak
+
+    def keep(rates: dict[str, list[float]]) -> None:
+        candidates = {"timm": fastest(rates, [key for key in PEERS if key.startswith("timm/")]), "plain": fastest(rates, ["plain"])}
+        block["results"] = compare(rates, {name: key for name, key in candidates.items() if key})
+        save()
+
+    if turns:
+        time_turns(turns, rounds=amounts.rounds, until=until, after=keep)
+    turns.clear()
+    release_memory(device)
+
+
+def repeated(batch: Batch, images: int) -> list[Batch]:
+    """The batch as often as makes `images`, at least once, each time under other indices."""
+    size = len(batch.label)
+    return [batch._replace(index=batch.index + number * size) for number in range(max(images // size, 1))]
+
+
+class _Turn:
+    def __init__(self, way: Validation, batches: list[Batch]) -> None:
+        self.way = way
+        self.batches = batches
+
+    def __call__(self) -> int:
+        self.way.begin()
+        self.way.run(self.batches)
+        return sum(len(batch.label) for batch in self.batches)
+
+
+def _assert_same(logits: torch.Tensor, reference: torch.Tensor, device: torch.device) -> None:
+    """Raises ValueError where the logits are others than the first way's."""
+    is_low = amp_dtype(TrainConfig(), device) is not None
+    apart = float((logits - reference).norm() / reference.norm())
+    if apart > (LOW_PRECISION_TOLERANCE if is_low else FP32_TOLERANCE):
+        raise ValueError(f"its logits differ from the first way's by {apart:.2g} of their size")
+
+
+def targets(blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """At least timm's validation with its best flags, at the batch size at which ours is fastest, beside timm's at its own fastest."""
+    done = [block for block in blocks if "hw1" in block["results"] and "timm" in block["results"]["hw1"]["ratios"]]
+    if not done:
+        return []
+    ours = max(done, key=lambda block: block["results"]["hw1"]["median"])
+    ratio = ours["results"]["hw1"]["ratios"]["timm"]["ratio"]
+    claim = f"hw1.evaluate, times timm's best way, batch {ours['case']['batch']}"
+    return [{"claim": claim, "needed": 1.0, "measured": ratio, "met": ratio >= 1.0}]
+
+
+def _evaluate_once(case: Case, key: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    device = torch.device("cpu")
+    way = build_validation(key, case, device)
+    way.begin()
+    way.run(repeated(make_batches(case, device, channels_last=way.channels_last, num=1)[0], 2 * case.batch))

@@ -1,0 +1,177 @@
+"""One case: every loop's first loss, memory and speed, beside each other in one process."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.memory import peak_mebibytes
+from benchmarks.training import ours
+from benchmarks.training.case import Case, make_batches
+from benchmarks.training.device import DeviceMemory, open_device, release_memory
+from benchmarks.training.loops import LABELS, build_loop, is_compiled, why_not
+from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE, difference
+from benchmarks.training.turns import LoopTurn, Turn, compare, fastest, time_turns
+from hw1.config import TrainConfig
+from hw1.device import amp_dtype
+
+Block = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Amounts:
+    """How much is measured."""
+
+    rounds: int = 7
+    seconds: float = 1.0
+    """Of a turn, at least one step."""
+    warmup: int = 3
+    """Steps before the first turn; the first of them compiles, and a CUDA graph is captured in them."""
+    memory: bool = True
+    """On the CPU every loop's memory costs a process of its own; on CUDA it costs nothing."""
+
+
+class CaseBench:
+    """Builds, checks and times the loops `keys` of a case into `block`, which is saved after everything that was learnt."""
+
+    def __init__(self, case: Case, keys: Sequence[str], device: torch.device, amounts: Amounts, save: Callable[[], None]) -> None:
+        self.case = case
+        self.device = device
+        self.amounts = amounts
+        self._save = save
+        self.turns: dict[str, LoopTurn] = {}
+        reasons = {key: why_not(key, device) for key in keys}
+        self.keys = [key for key in keys if reasons[key] is None]
+        self.block: Block = {
+            "case": case.describe(),
+            "labels": {key: LABELS[key] for key in keys},
+            "left_out": {key: reason for key, reason in reasons.items() if reason},
+            "failed": {},
+            "first_loss": {},
+            "warmup_seconds": {},
+            "memory_mib": {},
+            "results": {},
+        }
+
+    def run(self, *, build_until: float = float("inf"), until: float = float("inf")) -> None:
+        """Everything; loops not built by `build_until`, and rounds not begun by `until` (`time.perf_counter`), are left out.
+
+        On a GPU a loop that fails, for want of memory or in a compiler, is named in `failed`, and the others go on.
+        """
+        if self.amounts.memory and self.device.type == "cpu":
+            self.measure_memory()
+        self.build(build_until)
+        self.time(until)
+
+    def measure_memory(self) -> None:
+        """CPU: each loop in a process of its own, two steps. Not the compiled ones: it would be the memory of the compiler."""
+        for key in [key for key in self.keys if not is_compiled(key)]:
+            _say(f"{self.case}: memory of {key}")
+            work = partial(_train_two_steps, self.case, key, torch.get_num_threads())
+            self.block["memory_mib"][key] = {"resident": round(peak_mebibytes(work, method="spawn"), 1)}
+            self._save()
+
+    def build(self, until: float = float("inf")) -> None:
+        """All loops, checked and warm."""
+        batches = {order: make_batches(self.case, self.device, channels_last=order) for order in (False, True)}
+        for key in self.keys:
+            if time.perf_counter() > until:
+                self.block["left_out"][key] = "no time was left"
+                continue
+            _say(f"{self.case}: building {key}")
+            try:
+                self._build(key, batches)
+            except Exception as error:  # another's compiler may fail in any way
+                self.turns.pop(key, None)
+                self.block["failed"][key] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+                _say(f"{self.case}: {key} failed: {self.block['failed'][key]}")
+            if key not in self.turns:
+                release_memory(self.device)
+            self._save()
+
+    def _build(self, key: str, batches: Mapping[bool, list[Any]]) -> None:
+        memory = DeviceMemory(self.device)
+        loop = build_loop(key, self.case, self.device)
+        own = batches[loop.channels_last]
+        self.block["first_loss"][key] = loop.first_loss(own[0])
+        if self._computes_something_else(key):
+            raise ValueError(f"its first loss is {self.block['first_loss'][key]:.4f}: {self.block['first_loss']}")
+        if loop.writes_batches:
+            own = [batch._replace(image=batch.image.clone()) for batch in own]
+        self.turns[key] = turn = LoopTurn(loop, own, self.device)
+        self.block["warmup_seconds"][key] = round(turn.warm_up(self.amounts.warmup, self.amounts.seconds), 2)
+        if peak := memory.peak():
+            self.block["memory_mib"][key] = peak
+
+    def _computes_something_else(self, key: str) -> bool:
+        """Whether the loss on the first batch is another than that of the first loop with the same freezing."""
+        losses = {name: loss for name, loss in self.block["first_loss"].items() if freezing_of(name) == freezing_of(key)}
+        is_low = amp_dtype(TrainConfig(), self.device) is not None
+        return difference(losses, next(iter(losses)))[key] > (LOW_PRECISION_TOLERANCE if is_low else FP32_TOLERANCE)
+
+    def time(self, until: float = float("inf")) -> None:
+        """The rounds."""
+        _say(f"{self.case}: timing {', '.join(self.turns)}")
+        if self.turns:
+            turns: dict[str, Turn] = dict(self.turns)
+            time_turns(turns, rounds=self.amounts.rounds, until=until, after=self._keep)
+
+    def _keep(self, rates: dict[str, list[float]]) -> None:
+        self.block["results"] = compare(rates, named_peers(rates))
+        self._save()
+
+    def close(self) -> None:
+        """Frees what the loops hold."""
+        self.turns.clear()
+        torch.compiler.reset()
+        release_memory(self.device)
+
+
+def freezing_of(key: str) -> str:
+    """`faithful` or `fast`."""
+    return "fast" if key.startswith(("fast/", "timm-fast/")) else "faithful"
+
+
+def named_peers(rates: Mapping[str, list[float]]) -> dict[str, str]:
+    """What everything is compared with: the report's loop, timm's with its best flags, and the same with the fast recipe's freezing."""
+    candidates = {
+        "report": fastest(rates, ["report"]),
+        "timm": fastest(rates, [key for key in rates if key.startswith("timm/")]),
+        "timm-fast": fastest(rates, [key for key in rates if key.startswith("timm-fast/")]),
+    }
+    return {name: key for name, key in candidates.items() if key}
+
+
+def targets_of(block: Block, is_cuda: bool) -> list[dict[str, Any]]:
+    """What was promised of the fastest variant of each recipe, and what was measured."""
+    wanted = [("faithful", "timm", 1.25 if is_cuda else 1.0), ("fast", "timm", 1.25 if is_cuda else 1.5), ("fast", "timm-fast", 1.0)]
+    if is_cuda:
+        wanted += [("faithful", "report", 20.0), ("fast", "report", 20.0)]
+    rates = {key: row["images_per_second"] for key, row in block["results"].items()}
+    found = []
+    for freezing, peer, needed in wanted:
+        best = fastest(rates, [key for key in ours.OURS if freezing_of(key) == freezing])
+        ratios = block["results"][best]["ratios"] if best else {}
+        if best and peer in ratios:
+            claim = f"{LABELS[best]}, times {LABELS[ratios[peer]['to']]}"
+            ratio = ratios[peer]["ratio"]
+            found.append({"claim": claim, "needed": needed, "measured": ratio, "met": ratio >= needed})
+    return found
+
+
+def _train_two_steps(case: Case, key: str, threads: int) -> None:
+    torch.set_num_threads(threads)
+    device = open_device("cpu")
+    loop = build_loop(key, case, device)
+    loop.begin()
+    batches = make_batches(case, device, channels_last=loop.channels_last, num=2)
+    for batch in batches:
+        loop.step(batch)
+
+
+def _say(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)

@@ -1,0 +1,111 @@
+"""This project's training step in each way that it can run, driven as `hw1.engine.train_epoch` drives it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from benchmarks.training.case import BASE, Case
+from benchmarks.training.device import use_defaults
+from benchmarks.training.same import first_loss
+from hw1.config import Recipe, TrainConfig
+from hw1.data.batch import Batch
+from hw1.device import keep_freed_memory, set_determinism
+from hw1.engine import train_step
+from hw1.models.freeze import set_train_mode
+from hw1.recipe import load_recipe
+from hw1.session import Session
+from hw1.training import build_training
+
+FREEZING: dict[str, tuple[str, ...]] = {
+    "faithful": ("freeze.stages=[layer1, layer2]", "freeze.bn=train"),
+    "fast": ("freeze.stages=[stem, layer1, layer2]", "freeze.bn=eval"),
+}
+"""What the two recipes freeze: the report's, and recipes/fast.yaml's."""
+
+
+class Way(NamedTuple):
+    label: str
+    channels_last: bool
+    compile: bool = False
+    cuda_graph: bool = False
+
+
+WAYS: dict[str, Way] = {
+    "nchw": Way("eager, NCHW", False),
+    "nhwc": Way("eager, channels_last", True),
+    "compiled": Way("compiled, channels_last", True, compile=True),
+    "compiled-nchw": Way("compiled, NCHW", False, compile=True),
+    "graph": Way("compiled, one CUDA graph, channels_last", True, compile=True, cuda_graph=True),
+    "eager-graph": Way("eager, one CUDA graph, channels_last", True, cuda_graph=True),
+}
+"""THE table of our variants: with each freezing they are `faithful/nchw` ... `fast/eager-graph`."""
+
+OURS = {f"{freezing}/{way}": f"hw1 {freezing}, {WAYS[way].label}" for freezing in FREEZING for way in WAYS}
+HAS_CUDA_GRAPH = "cuda_graph" in TrainConfig.model_fields
+
+
+def why_not(key: str, device: torch.device) -> str | None:
+    """Why a variant cannot run here; None where it can."""
+    if WAYS[key.partition("/")[2]].cuda_graph:
+        if device.type != "cuda":
+            return "no CUDA device"
+        if not HAS_CUDA_GRAPH:
+            return "this version of hw1 has no train.cuda_graph"
+    return None
+
+
+def recipe_of(case: Case, key: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe of variant `key`, with further overrides; every switch of speed is set, none is left to `auto`."""
+    freezing, _, name = key.partition("/")
+    way = WAYS[name]
+    switches = {"channels_last": way.channels_last, "compile": way.compile}
+    if HAS_CUDA_GRAPH:
+        switches["cuda_graph"] = way.cuda_graph
+    settings = [f"train.{name}={str(value).lower()}" for name, value in switches.items()]
+    return load_recipe(BASE, [*case.overrides(), *FREEZING[freezing], *settings, *overrides])
+
+
+class OurLoop:
+    """`train_step` on batches that are on the device, with the look at the running loss every `log.every_steps` steps."""
+
+    writes_batches = False
+
+    def __init__(self, case: Case, key: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
+        self.case = case
+        self.device = device
+        self.recipe = recipe_of(case, key, overrides)
+        self.channels_last = self.recipe.train.channels_last
+        labels = np.arange(case.num_classes)
+        self.training = build_training(self.recipe, device, case.classes, labels, "benchmark", ENDLESS, load_weights=True)
+        self.model = self.training.model
+        set_train_mode(self.model, self.recipe.freeze)
+        torch.manual_seed(self.recipe.seed)
+        nothing: Any = SimpleNamespace()
+        folder: Any = SimpleNamespace(path=Path("benchmark"))
+        self.session = Session(self.training, folder, nothing, nothing, nothing, lambda: None)
+
+    def begin(self) -> None:
+        use_defaults()
+        keep_freed_memory()
+        set_determinism(self.recipe.train.deterministic)
+
+    def step(self, batch: Batch) -> None:
+        train_step(self.training, batch, _loader_of(len(batch.label)))
+        if self.training.progress.step % self.recipe.log.every_steps == 0:
+            self.session.running_means()
+
+    def first_loss(self, batch: Batch) -> float:
+        """Of the model as it starts, on this batch, without dropout and Mixup, outside of any compiled code."""
+        return first_loss(self.model, batch, self.training.autocast)
+
+
+ENDLESS = 10**9  # steps of the one epoch that a benchmark trains in
+
+
+def _loader_of(batch_size: int) -> Any:
+    """The part of a BatchLoader that a step asks."""
+    return SimpleNamespace(num_batches=ENDLESS, batch_size_of=lambda step: batch_size, share_of=lambda step: batch_size)

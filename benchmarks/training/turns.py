@@ -1,0 +1,93 @@
+"""Loops that take turns: each trains a few steps, then the next, round after round, so that a machine that drifts drifts for all."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.timing import Clock, summarise
+from benchmarks.training.device import synchronize
+from benchmarks.training.loops import Loop
+from hw1.data.batch import Batch
+
+Turn = Callable[[], int]
+"""Does its share of work, waits for the device, and returns the number of images."""
+
+
+class LoopTurn:
+    """A loop's turn: `steps` steps on the batches, over and over."""
+
+    def __init__(self, loop: Loop, batches: Sequence[Batch], device: torch.device) -> None:
+        self.loop = loop
+        self.device = device
+        self.steps = 1
+        self.batches = batches
+        self._next = cycle(batches)
+
+    def __call__(self) -> int:
+        self.loop.begin()
+        images = 0
+        for _ in range(self.steps):
+            batch = next(self._next)
+            self.loop.step(batch)
+            images += len(batch.label)
+        synchronize(self.device)
+        return images
+
+    def warm_up(self, steps: int, seconds: float) -> float:
+        """Takes so many steps, of which the first compiles, and makes a turn as long as `seconds`, at least one step; seconds it took."""
+        start = time.perf_counter()
+        self.steps = steps
+        self()
+        warm = time.perf_counter()
+        self.steps = 1
+        self()
+        once = time.perf_counter() - warm
+        self.steps = min(max(round(seconds / once), 1), 100)
+        return warm - start
+
+
+def time_turns(
+    turns: Mapping[str, Turn],
+    *,
+    rounds: int,
+    until: float = float("inf"),
+    clock: Clock = time.perf_counter,
+    after: Callable[[dict[str, list[float]]], None] = lambda rates: None,
+) -> dict[str, list[float]]:
+    """Images/s of each turn in each of `rounds`; in every round each has one turn, in another order.
+
+    Once `clock` is past `until` no further round begins, but for the first. `after` gets the rates so far after every round.
+    """
+    rng = np.random.default_rng(0)
+    rates: dict[str, list[float]] = {key: [] for key in turns}
+    for number in range(rounds):
+        if number and clock() > until:
+            break
+        for key in rng.permutation(list(turns)).tolist():
+            start = clock()
+            images = turns[key]()
+            rates[key].append(images / (clock() - start))
+        after(rates)
+    return rates
+
+
+def compare(rates: Mapping[str, list[float]], peers: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """Median and quartiles of the rates, and their ratios, round by round, to those of named `peers` (name -> key of `rates`)."""
+    results: dict[str, dict[str, Any]] = {}
+    for key, values in rates.items():
+        row = summarise({key: values}, {key: key})[key]
+        results[key] = {name: row[name] for name in ("images_per_second", "median", "quartiles")} | {"ratios": {}}
+    for name, peer in peers.items():
+        for key, row in summarise(rates, dict.fromkeys(rates, peer)).items():
+            results[key]["ratios"][name] = {"to": peer, "ratio": row["ratio"], "quartiles": row["ratio_quartiles"]}
+    return results
+
+
+def fastest(rates: Mapping[str, list[float]], keys: Sequence[str]) -> str | None:
+    """Of `keys` the one with the highest median; None where none was measured."""
+    measured = [key for key in keys if rates.get(key)]
+    return max(measured, key=lambda key: float(np.median(rates[key]))) if measured else None

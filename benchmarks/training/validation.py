@@ -1,0 +1,127 @@
+"""Ways to evaluate a model on batches that are on the device: this project's, timm's, and plain PyTorch."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from timm.utils import AverageMeter, accuracy
+from torch import Tensor, nn
+
+from benchmarks.training.case import Case
+from benchmarks.training.device import use_defaults
+from benchmarks.training.ours import recipe_of
+from benchmarks.training.peers import TIMM, build_frozen_model
+from hw1.config import TrainConfig
+from hw1.data.batch import Batch
+from hw1.device import Autocast, amp_dtype, autocast_of, keep_freed_memory, set_determinism
+from hw1.evaluate import evaluate
+from hw1.metrics import summarize
+
+LABELS = {
+    "hw1": "hw1.evaluate, with its metrics",
+    "plain": "plain PyTorch, FP32, NCHW",
+    **{f"timm/{name}": f"timm-style validation, {flags.label}" for name, flags in TIMM.items()},
+}
+PEERS = [key for key in LABELS if key != "hw1"]
+
+
+def why_not(key: str, device: torch.device) -> str | None:
+    """Why a way cannot run here; None where it can."""
+    return "no CUDA device" if key == "timm/graphs" and device.type != "cuda" else None
+
+
+class Validation(Protocol):
+    channels_last: bool
+
+    def begin(self) -> None:
+        """Sets the process's switches as this way wants them."""
+
+    def run(self, batches: Sequence[Batch]) -> float:
+        """Evaluates all batches and returns the top-1 accuracy: the device has finished then."""
+
+    def logits(self, batch: Batch) -> Tensor:
+        """float32 [B, C], on the CPU."""
+
+
+@dataclass
+class Batches:
+    """The part of a loader that `hw1.evaluate` asks."""
+
+    batches: Sequence[Batch]
+
+    @property
+    def num_batches(self) -> int:
+        return len(self.batches)
+
+    def epoch(self, epoch: int) -> Iterator[Batch]:
+        return iter(self.batches)
+
+
+class OurValidation:
+    """What `train.py` does after an epoch: `evaluate`, then `summarize`."""
+
+    channels_last = True
+
+    def __init__(self, case: Case, device: torch.device) -> None:
+        self.recipe = recipe_of(case, "faithful/nhwc")
+        self.model = build_frozen_model(self.recipe, case.num_classes, device, channels_last=True)
+        self.autocast = autocast_of(device, amp_dtype(self.recipe.train, device))
+
+    def begin(self) -> None:
+        use_defaults()
+        keep_freed_memory()
+        set_determinism(self.recipe.train.deterministic)
+
+    def run(self, batches: Sequence[Batch]) -> float:
+        predictions = evaluate(self.model, Batches(batches), autocast=self.autocast)
+        return float(summarize(predictions.logits, predictions.labels)["top1"])
+
+    def logits(self, batch: Batch) -> Tensor:
+        return torch.from_numpy(evaluate(self.model, Batches([batch]), autocast=self.autocast).logits)
+
+
+class TimmValidation:
+    """What timm's validate.py does with a batch: loss, top-1 and top-5, each read at once. `flags` None: plain PyTorch in FP32, NCHW."""
+
+    def __init__(self, key: str, case: Case, device: torch.device) -> None:
+        self.flags = TIMM.get(key.partition("/")[2])
+        self.channels_last = bool(self.flags and self.flags.channels_last)
+        recipe = recipe_of(case, "faithful/nhwc")
+        self.model: nn.Module = build_frozen_model(recipe, case.num_classes, device, channels_last=self.channels_last).eval()
+        self.forward: Callable[[Tensor], Tensor] = self.model
+        if self.flags and self.flags.compile_mode:
+            self.forward = torch.compile(self.model, mode=None if self.flags.compile_mode == "default" else self.flags.compile_mode)
+        dtype = amp_dtype(TrainConfig(), device) if self.flags else None
+        self.autocast: Autocast = autocast_of(device, dtype if dtype is torch.bfloat16 else None)
+        self.criterion = nn.CrossEntropyLoss().to(device)
+
+    def begin(self) -> None:
+        use_defaults()
+        if self.flags:
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
+
+    def run(self, batches: Sequence[Batch]) -> float:
+        losses, top1, top5 = AverageMeter(), AverageMeter(), AverageMeter()
+        with torch.inference_mode():
+            for batch in batches:
+                images = batch.image
+                if self.channels_last:
+                    images = images.contiguous(memory_format=torch.channels_last)
+                with self.autocast():
+                    output = self.forward(images)
+                    loss = self.criterion(output, batch.label)
+                first, fifth = accuracy(output, batch.label, topk=(1, 5))
+                losses.update(loss.item(), len(images))
+                top1.update(first.item(), len(images))
+                top5.update(fifth.item(), len(images))
+        return top1.avg / 100
+
+    def logits(self, batch: Batch) -> Tensor:
+        with torch.inference_mode(), self.autocast():
+            return self.model(batch.image).float().cpu()
+
+
+def build_validation(key: str, case: Case, device: torch.device) -> Validation:
+    return OurValidation(case, device) if key == "hw1" else TimmValidation(key, case, device)

@@ -1,0 +1,212 @@
+"""Plans of runs on a real Ray cluster: two nodes of one core each on this machine."""
+
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT
+from plan_runs import Ablation, is_alive, recipes, runs_of, started, wait_until
+from train_commands import TIMES, assert_equal, rows_without_times, run, write_recipe
+
+from hw1.cluster.connection import connected
+from hw1.cluster.nodes import Site, check_nodes, list_nodes
+from hw1.data.demo import draw_shapes
+from hw1.environment import code_digest
+from hw1.errors import UserError
+
+pytestmark = pytest.mark.slow
+MEMORY = 80 * 2**20  # of the object store, through which nothing passes
+QUICK = {"health_check_initial_delay_ms": "1000", "health_check_period_ms": "500"}  # else a dead node is noticed after half a minute
+
+
+class Cluster:
+    """Two nodes, "one" (which commands connect to) and "two", each a raylet with processes of its own."""
+
+    def __init__(self) -> None:
+        from ray import cluster_utils
+
+        self.nodes = {}
+        self.cluster = cluster_utils.Cluster()
+        self.complete()
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def complete(self) -> None:
+        """Starts the nodes that are not there, or were killed."""
+        for name in ("one", "two"):
+            if name not in self.nodes or self.raylet(name).poll() is not None:
+                self.nodes[name] = self.cluster.add_node(node_name=name, num_cpus=1, object_store_memory=MEMORY, include_dashboard=False)
+
+    def raylet(self, name: str) -> subprocess.Popen[bytes]:
+        return self.nodes[name].all_processes["raylet"][0].process
+
+
+@pytest.fixture(scope="module")
+def ray_settings() -> Iterator[None]:
+    """Ray's files in a folder of their own (with a short name: sockets are in it), no token in the home folder, no network."""
+    folder = tempfile.mkdtemp(prefix="ray-")
+    settings = {"RAY_TMPDIR": folder, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0", "XDG_CACHE_HOME": f"{folder}/cache"}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**settings, **{f"RAY_{name}": value for name, value in QUICK.items()}}.items():
+            patch.setenv(name, value)
+        pytest.importorskip("ray", reason="Ray is not installed: pip install -r requirements-ray.txt")
+        yield
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def whole_cluster(ray_settings: None) -> Iterator[Cluster]:
+    cluster = Cluster()
+    yield cluster
+    cluster.cluster.shutdown()
+
+
+@pytest.fixture
+def cluster(whole_cluster: Cluster) -> Cluster:
+    whole_cluster.complete()
+    return whole_cluster
+
+
+def parent(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def worker_of(pid: int) -> int:
+    """The process of Ray that started this training."""
+    worker = parent(pid)
+    assert Path(f"/proc/{worker}/cmdline").read_text().startswith("ray::Trainer")
+    return worker
+
+
+def training_on(cluster: Cluster, node: str, recipe: Path) -> int:
+    """Process number of the `train.py` that runs there."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            words = (folder / "cmdline").read_text().split("\0")
+            if words[1:3] == [str(ROOT / "train.py"), str(recipe)] and parent(parent(int(folder.name))) == cluster.raylet(node).pid:
+                return int(folder.name)
+    raise AssertionError(f"nothing runs on {node}")
+
+
+def test_runs_are_carried_out_on_both_nodes_whatever_fails_and_finished_ones_are_skipped(begin, cluster):
+    arguments = (*recipes("a", "fails", "crashes", "b"), "--seeds", "0", "--ray", "auto")
+    code, err = begin(*arguments).end()
+    assert code == 3, err
+    assert sorted(runs_of(started())) == [("a", 0), ("b", 0), ("crashes", 0), ("fails", 0)]
+    assert {tuple(line["cores"]) for line in started()} == {("1", "1")}
+    lines = err.splitlines()
+    assert "4 runs: 0 finished, 0 to continue, 4 to start; 2 at once, each with 1 core" in lines
+    assert {line.rpartition(" node ")[2] for line in lines if ": on node " in line} == {"one", "two"}
+    assert lines[-3] == "2 of 4 runs failed; the same command tries them again:"
+    failed = {line.partition(" (node ")[0] for line in lines[-2:]}
+    assert failed == {"runs/fails/seed0: exit code 3", "runs/crashes/seed0: killed by SIGKILL"}
+    assert sorted(path.parent.parent.name for path in Path("runs").glob("*/*/summary.json")) == ["a", "b"]
+    assert [path.name for path in Path("runs").iterdir() if path.name.startswith(".")] == []
+    code, err = begin("a.yaml", "b.yaml", *recipes("c"), "--seeds", "0", "--ray", cluster.address).end()
+    assert (code, runs_of(started()[4:])) == (0, [("c", 0)]), err
+    assert "3 runs: 2 finished, 0 to continue, 1 to start; about 2 min left; 2 at once, each with 1 core" in err
+
+
+def test_a_signal_lets_all_runs_save_and_the_same_command_continues(begin, cluster):
+    arguments = (*recipes("slow"), "--seeds", "0", "1", "--ray", cluster.address)
+    ablation = begin(*arguments)
+    ablation.wait_for_child(2)
+    ablation.process.send_signal(signal.SIGINT)
+    code, err = ablation.end()
+    assert (code, "Traceback" in err) == (130, False)
+    assert err.splitlines()[-1] == "interrupted; 2 of 2 runs are not finished, the same command continues"
+    assert [line["saved"] for line in started()[2:]] == [signal.SIGTERM] * 2
+    assert begin(*arguments).end()[0] == 0
+    assert sorted((line["seed"], line["status"]) for line in started()[4:]) == [(0, "interrupted"), (1, "interrupted")]
+
+
+def test_runs_save_when_the_command_is_killed_outright(begin, cluster):
+    ablation = begin(*recipes("slow"), "--seeds", "0", "--ray", cluster.address)
+    pid = ablation.wait_for_child()
+    ablation.process.kill()
+    wait_until(lambda: not is_alive(pid))
+    assert [line.get("saved") for line in started()] == [None, signal.SIGTERM]
+
+
+def test_without_an_address_in_a_ray_of_its_own_runs_that_are_lost_go_on_once_the_former_process_has_let_go(begin, ray_settings):
+    """Both stand-ins hold their folders for three seconds after SIGTERM."""
+    ablation = begin(*recipes("lingers"), "--seeds", "0", "1", "--ray", "--cpus-per-run", "1")
+    ablation.wait_for_child(2)
+    pids = {line["seed"]: line["pid"] for line in started()}
+    worker = worker_of(pids[0])
+    raylet = parent(worker)
+    os.kill(worker, signal.SIGKILL)
+    os.kill(pids[1], signal.SIGTERM)  # by another than the command, as when the machine is taken away
+    code, err = ablation.end()
+    assert code == 0, err
+    assert "runs/lingers/seed0: its worker or node died (node " in err
+    assert "runs/lingers/seed1: told to end, though not by this command (node " in err
+    for seed in (0, 1):
+        lines = [line for line in started() if line["seed"] == seed]
+        assert [(line["status"], line.get("saved")) for line in lines] == [("new", None), ("new", 15), ("interrupted", None)]
+    wait_until(lambda: not is_alive(raylet))
+
+
+def test_what_a_node_does_not_share_is_said_with_its_name(cluster, tmp_path, monkeypatch):
+    monkeypatch.chdir(ROOT)  # from where the nodes import the package
+    (tmp_path / "mark").touch()
+    good = Site(str(tmp_path), code_digest(), (str(tmp_path / "mark"),), (".",))
+    bad = Site(str(tmp_path), "other", (str(tmp_path / "unseen"),), ("nowhere",))
+    handler = signal.getsignal(signal.SIGTERM)
+    with connected(cluster.address) as ray:
+        nodes = list_nodes(ray)
+        assert [(node.name, node.cpus, node.gpus) for node in sorted(nodes, key=lambda node: node.name)] == [("one", 1, 0), ("two", 1, 0)]
+        check_nodes(ray, nodes, good)
+        with pytest.raises(UserError) as caught:
+            check_nodes(ray, nodes, bad)
+    signal.signal(signal.SIGTERM, handler)  # Ray sets its own
+    assert sorted(caught.value.problems) == [
+        f"node {name}: {problem}"
+        for name in ("one", "two")
+        for problem in (
+            f"{tmp_path}: not shared: a file written there is not seen",
+            "data.root: nowhere: no such folder there",
+            "this project's code there is not the same as here",
+        )
+    ]
+
+
+def test_killed_worker_and_killed_node_leave_the_bits_of_runs_that_nothing_happened_to(cluster, tmp_path):
+    """The real trainings, one of which loses its worker and the other its node; both are continued."""
+    draw_shapes(tmp_path / "shapes", 2)
+    recipe = write_recipe(tmp_path, tmp_path / "shapes")
+    runs = tmp_path / "runs" / "tiny"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as runs with one core have it
+    try:
+        for seed in (0, 1):
+            result = run("train.py", recipe, "train.epochs=5", f"seed={seed}", f"run.dir={tmp_path / 'alone'}")
+            assert result.returncode == 0, result.stderr
+    finally:
+        torch.set_num_threads(threads)
+    ablation = Ablation(str(recipe), "train.epochs=5", "--seeds", "0", "1", "--ray", cluster.address)
+    wait_until(
+        lambda: all((runs / f"seed{seed}" / "metrics.jsonl").is_file() for seed in (0, 1)) or ablation.process.poll() is not None, 240
+    )
+    os.kill(worker_of(training_on(cluster, "one", recipe)), signal.SIGKILL)
+    training = training_on(cluster, "two", recipe)
+    cluster.raylet("two").kill()
+    wait_until(lambda: not is_alive(training))
+    code, err = ablation.end()
+    assert code == 0, err
+    assert {name for name in ("one", "two") if f": its worker or node died (node {name})" in err} == {"one", "two"}
+    assert err.count("continues in epoch") == 2
+    for seed in (0, 1):
+        one, other = runs / f"seed{seed}", tmp_path / "alone" / "tiny" / f"seed{seed}"
+        assert rows_without_times(one) == rows_without_times(other)
+        states = [torch.load(folder / "checkpoints" / "last.pt", weights_only=True) for folder in (one, other)]
+        assert_equal(*states, but=TIMES)
