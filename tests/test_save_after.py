@@ -8,7 +8,7 @@ import torch
 from tiny_training import loader_of, make, make_batches, session_of
 from train_commands import TIMES, assert_equal
 
-from hw1 import engine
+from hw1 import engine, step
 from hw1.checkpoint import load_state
 from hw1.data.folders import ImageSet
 from hw1.device import is_out_of_memory
@@ -36,9 +36,11 @@ class Loader:
     def batch_size_of(self, step: int) -> int:
         return SIZES[step]
 
+    share_of = batch_size_of
+
     def epoch(self, epoch: int, start: int = 0) -> Any:
-        for step, batch in list(enumerate(make_batches(*SIZES)))[start:]:
-            if step == self.bad:
+        for number, batch in list(enumerate(make_batches(*SIZES)))[start:]:
+            if number == self.bad:
                 assert self.error
                 raise self.error
             yield batch
@@ -57,7 +59,7 @@ def clean(updates: int) -> dict[str, Any]:
     torch.manual_seed(1)
     training = make(**SECTIONS)
     for batch in make_batches(*SIZES)[: 2 * updates]:
-        engine.train_step(training, batch, loader_of(*SIZES))
+        step.train_step(training, batch, loader_of(*SIZES))
     return training.copy_state()
 
 
@@ -77,19 +79,17 @@ def test_where_a_batch_is_missing_the_steps_before_are_saved(tmp_path: Path, bad
 
 
 @pytest.mark.parametrize("bad", range(4))
-def test_memory_that_lacks_within_a_step_undoes_its_batches(tmp_path: Path, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_that_lacks_within_a_step_undoes_its_batches(tmp_path: Path, bad: int) -> None:
     session = started(tmp_path, Loader())
-    forward, calls = session.training.forward, 0
+    calls = 0
 
-    def fails(images: torch.Tensor) -> torch.Tensor:
+    def fails(*_: object) -> None:  # after BatchNorm has seen the batch
         nonlocal calls
         calls += 1
-        output = forward(images)  # BatchNorm has seen it
         if calls == bad + 1:
             raise NO_MEMORY
-        return output
 
-    session.training.forward = fails
+    session.training.model.register_forward_hook(fails)
     with pytest.raises(torch.OutOfMemoryError):
         train_epoch(session)
     expect_saved(tmp_path, bad // 2)
@@ -102,7 +102,7 @@ def test_within_the_optimizers_work_nothing_is_saved(tmp_path: Path, monkeypatch
     def fails(*_: object) -> None:
         raise NO_MEMORY
 
-    monkeypatch.setattr(engine, "average_unless", fails)
+    monkeypatch.setattr(step, "average_unless", fails)
     with pytest.raises(torch.OutOfMemoryError):
         train_epoch(session)
     assert not list(tmp_path.iterdir())
@@ -116,7 +116,7 @@ def test_a_fault_of_the_program_saves_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", range(4))
-def test_asked_to_stop_a_run_stops_although_its_loader_dies(tmp_path: Path, bad: int) -> None:
+def test_asked_to_stop_a_run_stops_although_its_loader_dies(tmp_path: Path, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
     session = started(tmp_path, Loader(bad, RunError("died")))
     asked = False
     session.stop = lambda: 15 if asked else None
@@ -124,16 +124,12 @@ def test_asked_to_stop_a_run_stops_although_its_loader_dies(tmp_path: Path, bad:
     def die(training: Training, batch: Any, loader: Any) -> bool:
         nonlocal asked
         asked = training.progress.step == bad - 1
-        return step(training, batch, loader)
+        return step.train_step(training, batch, loader)
 
-    step, engine.train_step = engine.train_step, die
-    try:
-        if bad == 0:
-            asked = True
-        with pytest.raises(Interrupted) as caught:
-            train_epoch(session)
-    finally:
-        engine.train_step = step
+    monkeypatch.setattr(engine, "train_step", die)
+    asked = bad == 0
+    with pytest.raises(Interrupted) as caught:
+        train_epoch(session)
     assert caught.value.exit_code == 143
     expect_saved(tmp_path, bad // 2)
 

@@ -44,7 +44,7 @@ def skipped_by_scaler(tally: Tally, folder: Path, n: int) -> None:
     for i in range(n):
         runs = folder / f"runs{i}"
         with tally.attempt(f"number {i}"):
-            scale = 2.0 ** (28 + i)
+            scale = 2.0 ** (22 + i)
             bench.finish(runs, in_fp16=[scale])
             left_out = round(math.log2(scale / load_state(last_in(runs))["scaler"]["scale"]))
             expect(0 < left_out < UPDATES, f"{left_out} steps were left out")
