@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from faults import powers
 
 from hw1.data import decode
 from hw1.data.decode import check_images, find_bad_images
@@ -56,6 +57,15 @@ def test_bad_images_are_found_and_good_ones_remembered(tmp_path: Path, decoded: 
     os.utime(images.path(2), ns=(before.st_atime_ns, before.st_mtime_ns + 1))  # the date alone tells
     assert find_bad_images(images) == {0: "truncated", 3: "not an image (HTML)"}
     assert sorted(decoded) == ["a.jpg", "b.jpg", "c.png", "d.jpg"]
+
+
+def test_a_file_that_may_not_be_read_any_more_is_found(tmp_path: Path) -> None:
+    """Its size and date are what they were."""
+    images = image_set(tmp_path, a_jpg=JPEG, b_jpg=JPEG)
+    assert find_bad_images(images) == {}
+    images.path(1).chmod(0)
+    with powers.dropped():
+        assert find_bad_images(images) == {1: "cannot be read: permission denied"}
 
 
 def test_memory_is_by_place_and_survives_a_relative_root(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,11 +1,14 @@
 """What happens when a file or a loader's process is lost, is sent a signal or has to end."""
 
+import errno
 import hashlib
 import multiprocessing
+import multiprocessing.synchronize
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -65,6 +68,34 @@ def test_a_hung_process_is_waited_for_no_longer_than_that(make, monkeypatch):
     assert time.monotonic() - began < 60
     assert processes() == []
     assert_same(list(loader.epoch(0)), list(make(0).epoch(0)))
+
+
+def test_a_hung_process_is_hardly_waited_for_once_the_run_is_to_stop(make, monkeypatch):
+    monkeypatch.setattr(watch, "STOPPING_SECONDS", 2)
+    loader = make(2)
+    epoch = loader.epoch(0)
+    next(epoch)
+    os.kill(processes()[0], signal.SIGSTOP)
+    threading.Timer(1, lambda: setattr(loader, "stop", lambda: signal.SIGTERM)).start()
+    began = time.monotonic()
+    with pytest.raises(RunError, match="gave nothing"):
+        [*epoch, *loader.epoch(1)]
+    assert time.monotonic() - began < 60 < watch.PATIENCE_SECONDS
+    assert processes() == []
+
+
+@pytest.mark.parametrize("error", [errno.ENOSPC, errno.EROFS, errno.ENOENT])
+def test_where_dev_shm_has_no_room_for_semaphores_the_hint_says_so(make, monkeypatch, error):
+    def full(*_, **__):
+        raise OSError(error, os.strerror(error))
+
+    monkeypatch.setattr(multiprocessing.synchronize.SemLock, "__init__", full)
+    with pytest.raises(
+        RunError, match=rf"could not be started \({os.strerror(error)}\); if /dev/shm is full.*--ipc=host.*--shm-size"
+    ) as caught:
+        make(2).epoch(0)
+    assert "\n" not in str(caught.value)
+    assert len(list(make(0).epoch(0))) == 5
 
 
 def test_signals_to_the_whole_group_leave_the_processes_to_the_trainer(make):

@@ -9,6 +9,7 @@ import sys
 import threading
 import zlib
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,40 @@ def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd
 
     assert server == []  # offline means offline
     assert capfd.readouterr() == ("", "")
+
+
+def test_epochs_that_a_killed_process_did_not_write_are_filled_in(home):
+    """wandb writes blocks of 32 KiB; the end of its file may be torn besides."""
+    recipe, run = folder("log.wandb=offline")
+    client = WandbRun(recipe, run, None, 0)
+    for epoch in range(1, 101):
+        client.log(row(epoch))
+    client.stop()
+    wandb.teardown()
+    (path,) = run.path.glob("wandb/offline-run-*/*.wandb")
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) * 2 // 3])
+    left = [entry["epoch"] for entry in history(path)]
+    assert 10 < len(left) < 90
+    assert left == list(range(1, len(left) + 1))
+    client = WandbRun(recipe, run, client.id, 99)
+    for epoch in range(1, 102):
+        client.log(row(epoch))
+    client.finish({}, {})
+    wandb.teardown()
+    (other,) = set(run.path.glob("wandb/offline-run-*/*.wandb")) - {path}
+    assert [entry["epoch"] for entry in history(other)] == list(range(len(left) + 1, 102))
+    assert {name: history(other)[0][name] for name in row(1)} == row(len(left) + 1)
+
+
+def history(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file whose end may be missing."""
+    found = []
+    with suppress(AssertionError, struct.error):
+        for record in records(path):
+            if record.HasField("history"):
+                found.append(values(record.history.item))
+    return found
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from run_folders import changed, started, tree
 
 from hw1.config import Recipe
 from hw1.errors import RunError, UserError
+from hw1.files import write_atomic
 from hw1.recipe import load_recipe
 from hw1.runs import RunFolder, find_status, start_folder
 
@@ -148,6 +149,36 @@ def test_the_lock_keeps_others_out_and_dies_with_its_owner(recipe):
         os.kill(worker, signal.SIGKILL)
         owner.kill()
         owner.communicate()
+
+
+def test_a_run_that_is_held_is_refused_without_a_trace(recipe):
+    run = RunFolder.of(recipe)
+    run.refuse_if_held()
+    assert not Path("runs").exists()
+    started(recipe)
+    run.refuse_if_held()
+    assert sorted(tree(run.path)) == ["config.yaml"]
+    owner = hold(run)
+    assert owner.stdout
+    owner.stdout.readline()
+    with pytest.raises(UserError, match="another process is training this run"):
+        run.refuse_if_held()
+    owner.kill()
+    owner.communicate()
+    run.refuse_if_held()
+
+
+def test_the_stamp_tells_whether_another_process_was_at_work(recipe):
+    run = RunFolder.of(recipe)
+    stamps = [run.stamp()]
+    for act in (lambda: started(recipe), lambda: started(recipe, last=True), lambda: write_atomic(run.last, b"state")):
+        act()
+        stamps.append(run.stamp())
+        assert run.stamp() == stamps[-1]
+    assert all(stamps[i] != stamps[k] for i in range(len(stamps)) for k in range(i))
+    with run.lock():
+        run.write_metrics(ROWS)
+    assert run.stamp() == stamps[-1]
 
 
 def test_an_error_inside_the_lock_stays_what_it_is(recipe):

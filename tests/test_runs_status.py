@@ -36,6 +36,8 @@ def test_nothing_there_is_new_and_looking_makes_nothing(recipe, tmp_path):
     assert find_status(run, recipe) == "new"
     (run.path / ".lock").touch()
     assert find_status(run, recipe) == "new"
+    (run.path / ".config.yaml.0123abcd.tmp").write_text("half a rec")  # killed in its first write
+    assert find_status(run, recipe) == "new"
 
 
 def test_status_follows_what_is_there(recipe):

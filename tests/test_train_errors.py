@@ -45,11 +45,32 @@ def test_second_process_on_one_run_is_refused(recipe: Path, tmp_path: Path) -> N
     arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
     process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
     wait_until((tmp_path / "tiny" / "seed5" / "metrics.jsonl").is_file, process)
-    result = run("train.py", *arguments)
+    result = run("train.py", *arguments, "data.root=nowhere")  # refused before it looks at the data
     process.kill()
     process.communicate()
     assert result.returncode == 2
     assert "another process" in result.stderr
+
+
+def test_a_run_that_another_process_has_worked_on_meanwhile_is_left_alone(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the folder and the lock another process may begin, save and be killed: what was read before is old."""
+    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=1")
+    last, opens = tmp_path / "tiny" / "seed5" / "checkpoints" / "last.pt", engine._open_session
+
+    def late(*args: object) -> object:
+        session = opens(*args)  # type: ignore[arg-type]
+        last.parent.mkdir(parents=True)
+        (tmp_path / "tiny" / "seed5" / "config.yaml").write_text("theirs")
+        last.write_bytes(b"theirs")
+        return session
+
+    monkeypatch.setattr(engine, "_open_session", late)
+    result = run("train.py", *arguments)
+    assert result.returncode == 2
+    assert "another process has worked on this run meanwhile; the same command continues it" in result.stderr
+    assert last.read_bytes() == b"theirs"
 
 
 @pytest.mark.parametrize(

@@ -1,29 +1,41 @@
 """Runs the long form of the fault injection, prints one table and writes it to `benchmarks/results/`: make torture
 
-python -m faults [--only NAME ...] [--scale SHARE]; exit code 1 where anything was lost.
+python -m faults [--only NAME ...] [--scale SHARE]; exit code 1 where anything was lost. `--readme RESULT.json` runs nothing: it puts the
+table of a result file into the README.
 """
 
 import argparse
 import json
 import os
+import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
+from conftest import ROOT
 from tqdm import tqdm
 
 from benchmarks.machine import describe_machine, hardware_name, result_path
 from faults.list import FAULTS, Fault
 from faults.tally import Tally
 
+README = ROOT / "README.md"
+BEGIN, END = "<!-- python -m faults --readme -->", "<!-- end -->"
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[fault.name for fault in FAULTS], help="these kinds alone")
     parser.add_argument("--scale", type=float, default=1.0, help="share (0-1] of the tries; the table says so")
+    parser.add_argument("--readme", type=Path, metavar="RESULT.json", help="put this result's table into the README, and stop")
     args = parser.parse_args()
+    if args.readme:
+        before, found, after = re.split(f"({BEGIN}\n.*\n{END})", README.read_text(), flags=re.DOTALL)
+        assert found
+        README.write_text(f"{before}{BEGIN}\n{table(json.loads(args.readme.read_text()))}\n{END}{after}")
+        return 0
     started, faults = time.monotonic(), [fault for fault in FAULTS if not args.only or fault.name in args.only]
     rows = []
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
@@ -36,16 +48,13 @@ def main() -> int:
             tqdm.write(f"{fault.name}: {row['survived']} of {row['tried']} in {row['seconds']:.0f} s {_text(row['seen'])}", file=sys.stderr)
             for loss in row["losses"]:
                 tqdm.write(f"{fault.name}: LOST {loss}", file=sys.stderr)
-    minutes = (time.monotonic() - started) / 60
-    env = describe_machine()
-    table = _table(
-        rows, f"{hardware_name(env)}, {env['started'][:10]}, {minutes:.0f} minutes" + (f", {args.scale:g} of the tries" * (args.scale != 1))
-    )
-    print(table)
+    env, minutes = describe_machine(), (time.monotonic() - started) / 60
+    result = {"environment": env, "minutes": round(minutes, 1), "scale": args.scale, "faults": rows}
+    print(table(result))
     if not args.only and args.scale == 1:
         path = result_path("torture", env)
-        path.write_text(json.dumps({"environment": env, "minutes": round(minutes, 1), "faults": rows}, indent=1) + "\n")
-        path.with_suffix(".md").write_text(table + "\n")
+        path.write_text(json.dumps(result, indent=1) + "\n")
+        path.with_suffix(".md").write_text(table(result) + "\n")
         print(f"\n{path}")
     return int(any(row["losses"] for row in rows))
 
@@ -64,13 +73,16 @@ def _try(fault: Fault, folder: Path, n: int) -> dict[str, Any]:
     return {"name": fault.name, "fault": fault.what, **counts, **details, **times}
 
 
-def _table(rows: list[dict[str, Any]], caption: str) -> str:
+def table(result: dict[str, Any]) -> str:
+    """Markdown: a row a fault, then where and when it was, what the attempts met with, and what could not be tried there."""
+    rows, env = result["faults"], result["environment"]
     lines = ["| fault | tried | survived | lost |", "|---|---|---|---|"]
     lines += [f"| {row['fault']} | {row['tried']} | {row['survived']} | {row['lost']} |" for row in rows]
     total = [sum(row[key] for row in rows) for key in ("tried", "survived", "lost")]
     lines.append("| **all** | {} | {} | {} |".format(*total))
-    lines += ["", f"{caption}."]
-    lines += [f"{row['fault'].capitalize()}: {_text(row['seen'])}." for row in rows if row["seen"]]
+    share = f", {result['scale']:g} of the tries" if result["scale"] != 1 else ""
+    lines += ["", f"{hardware_name(env)}, {env['started'][:10]}, {result['minutes']:.0f} minutes{share}."]
+    lines += [f"{row['fault']}: {_text(row['seen'])}." for row in rows if row["seen"]]
     lines += [f"Not tried here: {reason}." for reason in dict.fromkeys(reason for row in rows for reason in row["skipped"])]
     return "\n".join(lines)
 

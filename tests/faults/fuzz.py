@@ -53,7 +53,7 @@ def edited(data: bytes, edits: list[tuple[str, float, int]]) -> bytes:
 CASES = Path(__file__).parent / "cases"
 
 
-def _run_on_bytes(tally: Tally, n: int, kind: str, check: Callable[[bytes], None], **strategies: Any) -> None:
+def run_on_bytes(tally: Tally, n: int, kind: str, check: Callable[[bytes], None], **strategies: Any) -> None:
     """`_run` for checks of one argument, `data`, after the cases that are kept of this kind; the one found is kept, too."""
     for path in sorted((CASES / kind).glob("*")):
         with tally.attempt(f"kept case {path.name}"):
@@ -112,7 +112,7 @@ def recipes(tally: Tally, folder: Path, n: int) -> None:
 
     words = st.text().map(lambda text: text.encode("utf-8", "replace"))
     mended = st.tuples(st.just(BASE), EDITS).map(lambda pair: edited(*pair))
-    _run_on_bytes(tally, n, "recipe", check, data=st.binary() | words | pieces.map(lambda p: "".join(p).encode()) | mended)
+    run_on_bytes(tally, n, "recipe", check, data=st.binary() | words | pieces.map(lambda p: "".join(p).encode()) | mended)
 
 
 def pictures(tally: Tally, folder: Path, n: int) -> None:
@@ -127,7 +127,7 @@ def pictures(tally: Tally, folder: Path, n: int) -> None:
         expect(picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, f"{picture.dtype} {picture.shape}")
 
     changed = st.tuples(st.sampled_from(KINDS), EDITS).map(lambda pair: edited(samples()[pair[0]], pair[1]))
-    _run_on_bytes(tally, n, "picture", check, data=changed)
+    run_on_bytes(tally, n, "picture", check, data=changed)
 
 
 def checkpoints(tally: Tally, folder: Path, n: int) -> None:
@@ -149,7 +149,7 @@ def checkpoints(tally: Tally, folder: Path, n: int) -> None:
                 expect(data in wholes, "a changed file was loaded")
 
     changed = st.tuples(st.sampled_from(wholes), EDITS).map(lambda pair: edited(*pair))
-    _run_on_bytes(tally, n, "checkpoint", check, data=changed | st.binary())
+    run_on_bytes(tally, n, "checkpoint", check, data=changed | st.binary())
 
 
 def sampler(tally: Tally, folder: Path, n: int) -> None:

@@ -113,12 +113,12 @@ def not_finite_at(count: int, value: str, where: str) -> None:
 def out_of_memory_at(count: int) -> None:
     """The error of a GPU without memory, in the `count`th batch's forward pass."""
 
-    def forward(images: Any) -> Any:
+    def fail(*_: Any) -> None:
         import torch
 
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
-    before_step(lambda training, batch: setattr(training, "forward", forward), count)
+    before_step(lambda training, batch: training.model.register_forward_hook(fail), count)
 
 
 def memory_taken_at(count: int) -> None:
@@ -153,17 +153,19 @@ def _take_memory() -> None:
         pass
 
 
-def scaled_by(scale: float) -> None:
-    """An fp16 scaler that begins with this scale, on a CPU, which has none of its own."""
+def in_fp16(scale: float) -> None:
+    """Trains in fp16 with a scaler that begins with this scale, on a CPU, where the recipe cannot ask for it."""
     import torch
 
     from hw1 import engine
+    from hw1.device import autocast_of
 
     build = engine.build_training
 
     def scaled(*arguments: Any, **options: Any) -> Any:
         training = build(*arguments, **options)
         training.scaler = torch.amp.GradScaler("cpu", init_scale=scale)
+        training.autocast = autocast_of(torch.device("cpu"), torch.float16)
         return training
 
     engine.build_training = scaled

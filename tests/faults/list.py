@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from faults import arithmetic, changes, configuration, disks, fuzz, kills, loader, photos, places, saving, stops, strangers, torn
+from faults import arithmetic, changes, configuration, disks, fuzz, inside, kills, loader, photos, places, saving, stops, strangers, torn
 from faults.tally import Tally
 
 
@@ -52,6 +52,7 @@ FAULTS = [
     Fault("two-processes", "two processes on one run", places.two_processes, 0, 4),
     Fault("clock", "the clock jumps by a year", places.jumping_clock, 0, 3),
     Fault("places", "odd names and folders", places.odd_places, 0, len(places.ODD_NAMES)),
+    Fault("inside", "what only a look inside shows", inside.looked_into, 0, len(inside.MODULES)),
     Fault("fuzz-recipe", "any text as a recipe", fuzz.recipes, 50, 3000),
     Fault("fuzz-picture", "any bytes as a picture", fuzz.pictures, 100, 3000),
     Fault("fuzz-checkpoint", "any change to a checkpoint", fuzz.checkpoints, 100, 3000),
