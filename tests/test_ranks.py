@@ -47,6 +47,10 @@ def test_three_processes_compute_what_one_does(tmp_path: Path) -> None:
     assert said == ["hello of rank 0\n", "", ""]
 
 
+def test_a_process_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    call_ranks(2, tmp_path, "rank_checks.hang", str(tmp_path))
+
+
 def test_killed_and_continued_they_end_with_the_same_bits(bench: Bench, tmp_path: Path) -> None:
     """Three: of two, a sum has the same bits in any order."""
     reference, runs = tmp_path / "reference", tmp_path / "killed"

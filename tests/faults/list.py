@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from faults import arithmetic, changes, configuration, disks, fuzz, inside, kills, loader, photos, places, saving, stops, strangers, torn
+from faults import arithmetic, changes, configuration, disks, fuzz, inside, kills, loader, photos, places, ranks, saving, stops, strangers, torn
 from faults.tally import Tally
 
 
@@ -28,6 +28,8 @@ FAULTS = [
     Fault("stop-large", "SIGTERM to a ResNeXt101", stops.stop_large, 0, 1),
     Fault("stop-hung", "SIGTERM or SIGINT while the loader hangs", stops.stop_hung, 0, 4),
     Fault("second-signal", "a second signal while the state is saved", stops.second_signal, 0, 4),
+    Fault("ranks-kill", "kill -9 of three processes that train together, or of one", ranks.kill_and_resume, 0, 10),
+    Fault("ranks-stop", "SIGTERM or SIGINT to three, or to one", ranks.stop_and_resume, 0, 8),
     Fault("saving", "time that saving takes", saving.share_of_saving, 0, 1),
     Fault("torn-state", "last.pt cut, or one bit flipped", torn.torn_states, 50, 50),
     Fault("torn-weights", "best.safetensors cut, or one bit flipped", torn.torn_weights, 50, 50),
