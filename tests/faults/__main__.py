@@ -1,41 +1,29 @@
 """Runs the long form of the fault injection, prints one table and writes it to `benchmarks/results/`: make torture
 
-python -m faults [--only NAME ...] [--scale SHARE]; exit code 1 where anything was lost. `--readme RESULT.json` runs nothing: it puts the
-table of a result file into the README.
+python -m faults [--only NAME ...] [--scale SHARE]; exit code 1 where anything was lost.
 """
 
 import argparse
 import json
 import os
-import re
 import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT
 from tqdm import tqdm
 
 from benchmarks.machine import describe_machine, hardware_name, result_path
 from faults.list import FAULTS, Fault
 from faults.tally import Tally
 
-README = ROOT / "README.md"
-BEGIN, END = "<!-- python -m faults --readme -->", "<!-- end -->"
-
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[fault.name for fault in FAULTS], help="these kinds alone")
     parser.add_argument("--scale", type=float, default=1.0, help="share (0-1] of the tries; the table says so")
-    parser.add_argument("--readme", type=Path, metavar="RESULT.json", help="put this result's table into the README, and stop")
     args = parser.parse_args()
-    if args.readme:
-        before, found, after = re.split(f"({BEGIN}\n.*\n{END})", README.read_text(), flags=re.DOTALL)
-        assert found
-        README.write_text(f"{before}{BEGIN}\n{table(json.loads(args.readme.read_text()))}\n{END}{after}")
-        return 0
     started, faults = time.monotonic(), [fault for fault in FAULTS if not args.only or fault.name in args.only]
     rows = []
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
@@ -50,11 +38,11 @@ def main() -> int:
                 tqdm.write(f"{fault.name}: LOST {loss}", file=sys.stderr)
     env, minutes = describe_machine(), (time.monotonic() - started) / 60
     result = {"environment": env, "minutes": round(minutes, 1), "scale": args.scale, "faults": rows}
-    print(table(result))
+    print(_table(result))
     if not args.only and args.scale == 1:
         path = result_path("torture", env)
         path.write_text(json.dumps(result, indent=1) + "\n")
-        path.with_suffix(".md").write_text(table(result) + "\n")
+        path.with_suffix(".md").write_text(_table(result) + "\n")
         print(f"\n{path}")
     return int(any(row["losses"] for row in rows))
 
@@ -73,7 +61,7 @@ def _try(fault: Fault, folder: Path, n: int) -> dict[str, Any]:
     return {"name": fault.name, "fault": fault.what, **counts, **details, **times}
 
 
-def table(result: dict[str, Any]) -> str:
+def _table(result: dict[str, Any]) -> str:
     """Markdown: a row a fault, then where and when it was, what the attempts met with, and what could not be tried there."""
     rows, env = result["faults"], result["environment"]
     lines = ["| fault | tried | survived | lost |", "|---|---|---|---|"]

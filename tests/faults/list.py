@@ -5,7 +5,23 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-from faults import arithmetic, changes, configuration, disks, fuzz, inside, kills, loader, photos, places, ranks, saving, stops, strangers, torn
+from faults import (
+    arithmetic,
+    changes,
+    configuration,
+    disks,
+    fuzz,
+    inside,
+    kills,
+    loader,
+    photos,
+    places,
+    ranks,
+    saving,
+    stops,
+    strangers,
+    torn,
+)
 from faults.tally import Tally
 
 

@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -45,25 +44,6 @@ class Process:
         wait_for(lambda: self.poll() is not None, seconds, "the process did not end")
         assert self.code is not None
         return self.code
-
-    def wait_in_time(self, seconds: float) -> float:
-        """Waits for the end, and returns how long that took, less the time in which it was ready to run and others had the processor.
-
-        Only that is measured against `seconds`: what it takes on a machine of its own.
-        """
-        began, stood = time.monotonic(), self._seconds_in_queue()
-        queued = stood
-        while self.poll() is None:
-            queued = max(queued, self._seconds_in_queue())
-            expect(time.monotonic() - began - (queued - stood) < seconds, f"took more than {seconds:g} s: {self.output}")
-            time.sleep(0.02)
-        return time.monotonic() - began - (queued - stood)
-
-    def _seconds_in_queue(self) -> float:
-        """By the scheduler's account of its threads; 0 where there is none."""
-        with suppress(OSError):
-            return sum(int(path.read_text().split()[1]) for path in Path(f"/proc/{self.pid}/task").glob("*/schedstat")) / 1e9
-        return 0.0
 
     def send(self, signum: int) -> None:
         if self.poll() is None:
