@@ -1,6 +1,6 @@
 """Runs the long form of the fault injection, prints one table and writes it to `benchmarks/results/`: make torture
 
-python -m faults [--only NAME ...] [--scale SHARE]; exit code 1 where anything was lost.
+python -m faults [--only NAME ...] [--scale SHARE] [--jobs N]; exit code 1 where anything was lost.
 """
 
 import argparse
@@ -9,33 +9,32 @@ import os
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from benchmarks.machine import describe_machine, hardware_name, result_path
-from faults.list import FAULTS, Fault
-from faults.tally import Tally
+from faults.list import FAULTS, try_fault
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m faults", description=__doc__)
     parser.add_argument("--only", nargs="+", metavar="NAME", choices=[fault.name for fault in FAULTS], help="these kinds alone")
     parser.add_argument("--scale", type=float, default=1.0, help="share (0-1] of the tries; the table says so")
+    parser.add_argument("--jobs", type=int, default=2, metavar="N", help="kinds that are tried at the same time (2)")
     args = parser.parse_args()
     started, faults = time.monotonic(), [fault for fault in FAULTS if not args.only or fault.name in args.only]
-    rows = []
     with tempfile.TemporaryDirectory(prefix="torture-") as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        bar = tqdm(faults, unit="fault", disable=None)
-        for fault in bar:
-            bar.set_postfix_str(fault.name)
-            rows.append(_try(fault, Path(folder) / fault.name, max(1, round(fault.long * args.scale))))
-            row = rows[-1]
-            tqdm.write(f"{fault.name}: {row['survived']} of {row['tried']} in {row['seconds']:.0f} s {_text(row['seen'])}", file=sys.stderr)
-            for loss in row["losses"]:
-                tqdm.write(f"{fault.name}: LOST {loss}", file=sys.stderr)
+        with ProcessPoolExecutor(args.jobs, get_context("spawn")) as pool:
+            tries = [max(1, round(fault.long * args.scale)) for fault in faults]
+            futures = [pool.submit(try_fault, fault.name, Path(folder) / fault.name, n) for fault, n in zip(faults, tries, strict=True)]
+            for future in tqdm(as_completed(futures), total=len(futures), unit="fault", disable=None):
+                _tell(future.result())
+        rows = [future.result() for future in futures]
     env, minutes = describe_machine(), (time.monotonic() - started) / 60
     result = {"environment": env, "minutes": round(minutes, 1), "scale": args.scale, "faults": rows}
     print(_table(result))
@@ -47,18 +46,10 @@ def main() -> int:
     return int(any(row["losses"] for row in rows))
 
 
-def _try(fault: Fault, folder: Path, n: int) -> dict[str, Any]:
-    """One row: an error that is no fault's is a loss too."""
-    tally, started = Tally(fault.name), time.monotonic()
-    folder.mkdir()
-    try:
-        fault.attempt(tally, folder, n)
-    except Exception as error:
-        tally.losses.append(f"could not be tried: {type(error).__name__}: {error}")
-    counts = {"tried": tally.tried, "survived": tally.survived, "lost": len(tally.losses)}
-    times = {"seconds": round(time.monotonic() - started, 1)}
-    details = {"losses": tally.losses, "skipped": tally.skipped, "seen": dict(tally.seen)}
-    return {"name": fault.name, "fault": fault.what, **counts, **details, **times}
+def _tell(row: dict[str, Any]) -> None:
+    tqdm.write(f"{row['name']}: {row['survived']} of {row['tried']} in {row['seconds']:.0f} s {_text(row['seen'])}", file=sys.stderr)
+    for loss in row["losses"]:
+        tqdm.write(f"{row['name']}: LOST {loss}", file=sys.stderr)
 
 
 def _table(result: dict[str, Any]) -> str:

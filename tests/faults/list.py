@@ -1,9 +1,10 @@
 """All kinds of faults: how often each is tried in `make test` and in `make torture`."""
 
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from faults import (
     arithmetic,
@@ -77,3 +78,18 @@ FAULTS = [
     Fault("fuzz-sampler", "an epoch continued at any step", fuzz.sampler, 50, 3000),
     Fault("fuzz-resume", "a training continued at any step", fuzz.resume, 2, 40),
 ]
+
+
+def try_fault(name: str, folder: Path, n: int) -> dict[str, Any]:
+    """One row: an error that is no fault's is a loss too."""
+    (fault,) = (fault for fault in FAULTS if fault.name == name)
+    tally, started = Tally(name), time.monotonic()
+    folder.mkdir()
+    try:
+        fault.attempt(tally, folder, n)
+    except Exception as error:
+        tally.losses.append(f"could not be tried: {type(error).__name__}: {error}")
+    counts = {"tried": tally.tried, "survived": tally.survived, "lost": len(tally.losses)}
+    times = {"seconds": round(time.monotonic() - started, 1)}
+    details = {"losses": tally.losses, "skipped": tally.skipped, "seen": dict(tally.seen)}
+    return {"name": fault.name, "fault": fault.what, **counts, **details, **times}
