@@ -39,10 +39,11 @@ $(INSTALLED): $(FILES) requirements.lock
 run: $(INSTALLED)
 	$(BIN)/python train.py recipes/quickstart.yaml
 
-# One thread a process: the tests run side by side, and their small models gain nothing from more.
+# One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
+# share is made once.
 test: $(INSTALLED)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 torture: $(INSTALLED)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults

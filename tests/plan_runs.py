@@ -134,7 +134,7 @@ def ablations() -> Iterator[Callable[..., Ablation]]:
     wait_until(lambda: not any(is_alive(line["pid"]) for line in started()))  # no orphans
 
 
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float = 240.0) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -30,6 +30,7 @@ from benchmarks.training.same import first_loss
 from benchmarks.training.turns import compare, time_turns
 from hw1.errors import RunError, UserError, run_command
 
+pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 TINY = "resnet18_half_cbam:32:10"
 EAGER = [key for key in LABELS if not is_compiled(key) and "graph" not in key]

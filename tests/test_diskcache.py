@@ -265,6 +265,7 @@ def test_recipe_decides_on_the_cache(images, folder):
 def test_debug_recipe_trains_continues_and_validates_with_it(tmp_path):
     folder = tmp_path / "cached"
     overrides = [f"run.dir={tmp_path / 'runs'}", f"data.root={tmp_path / 'data'}", "data.cache=disk", f"data.cache_dir={folder}"]
+    overrides.append("model.name=resnet18_half_cbam")
     first = run("train.py", ROOT / "recipes" / "debug.yaml", *overrides)
     assert first.returncode == 0, first.stderr
     assert first.stderr.count("data.cache: writing 100 decoded pictures") == 2  # training and validation

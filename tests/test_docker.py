@@ -14,6 +14,7 @@ from docker_steps import DOCKERFILE, Image, Process, build, context_files, docke
 sys.path.insert(0, str(ROOT / "docker"))
 import entrypoint
 
+pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 USER = "23456:34567"  # has no name anywhere
 BUILT = os.environ.get("HW1_IMAGE_ROOT")

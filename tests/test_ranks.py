@@ -10,6 +10,7 @@ from faults.processes import Bench, Process, call_ranks, expect_same_run, last_i
 
 from hw1.checkpoint import load_state
 
+pytestmark = pytest.mark.slow
 MISTAKES = {
     "optim.lrr=1": "command line: optim.lrr: unknown key; nearest: optim.lr",
     "data.root=nowhere": "command line: data.root: nowhere: no such folder",

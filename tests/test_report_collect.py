@@ -3,13 +3,12 @@
 import json
 import math
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from report_runs import ROOT, edit_json, write_run
+from train_commands import run
 
 from hw1.errors import UserError
 from hw1.pairs import VARIANTS
@@ -139,10 +138,10 @@ def test_no_run_is_an_error_that_says_what_was_expected(tmp_path):
 
 @pytest.mark.slow
 def test_a_run_of_the_real_training_is_read(tmp_path):
-    command = [sys.executable, "train.py", "recipes/debug.yaml", f"run.dir={tmp_path / 'runs'}", f"data.root={tmp_path / 'data'}"]
-    subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=600)
+    overrides = (f"run.dir={tmp_path / 'runs'}", f"data.root={tmp_path / 'data'}", "model.name=resnet18_half_cbam")
+    assert run("train.py", ROOT / "recipes" / "debug.yaml", *overrides).returncode == 0
     found = collect(tmp_path / "runs")
     assert found.left_out == []
-    (run,) = found.runs
-    assert (run.path, len(run.rows), len(run.files)) == ("debug/seed118", 1, 100)
-    assert run.correct.mean() == run.last["val_top1"]
+    (found_run,) = found.runs
+    assert (found_run.path, len(found_run.rows), len(found_run.files)) == ("debug/seed118", 1, 100)
+    assert found_run.correct.mean() == found_run.last["val_top1"]

@@ -291,6 +291,7 @@ def test_a_run_interrupted_in_the_middle_of_an_epoch_ends_bit_identical(folder, 
     """And is evaluated from the files, which `validate.py` reads itself."""
     recipe = Path(__file__).parents[1] / "recipes" / "debug.yaml"
     arguments = [recipe, f"data.root={folder}/data", "data.cache=device", "train.epochs=2", "train.device=cpu", "data.batch_size=40"]
+    arguments.append("model.name=resnet18_half_cbam")
     whole = run("train.py", *arguments, "run.dir=whole")
     assert whole.returncode == 0, whole.stderr
     train_step, steps = engine.train_step, []

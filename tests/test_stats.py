@@ -216,9 +216,9 @@ def test_report_of_three_equal_pairs_finds_a_difference_in_at_most_5_percent():
     """The rule as it is used: right and wrong answers, three seeds, t over seeds, Holm over pairs; no pair has a true difference."""
     rng = np.random.default_rng(7)
     false = 0
-    for _ in range(400):
+    for _ in range(200):
         pairs = [sampled(rng, 3, 300, 0.0) for _ in range(3)]
         p_values = [paired_t(with_.mean(1) - without.mean(1)).p for without, with_ in pairs]
         if any(p is not None and p < ALPHA for p in p_values):  # Holm's are never smaller, and each call takes 50 ms
             false += any(p is not None and p < ALPHA for p in holm(p_values))
-    assert false / 400 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 400)
+    assert false / 200 <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 200)

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -42,12 +43,15 @@ def test_signal_saves_and_the_run_continues(recipe: Path, tmp_path: Path, signum
 
 
 def test_second_process_on_one_run_is_refused(recipe: Path, tmp_path: Path) -> None:
-    arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
-    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
-    wait_until((tmp_path / "tiny" / "seed5" / "metrics.jsonl").is_file, process)
-    result = run("train.py", *arguments, "data.root=nowhere")  # refused before it looks at the data
-    process.kill()
-    process.communicate()
+    folder = tmp_path / "tiny" / "seed5"
+    folder.mkdir(parents=True)
+    hold = "import fcntl, sys; file = open(sys.argv[1], 'w'); fcntl.lockf(file, fcntl.LOCK_EX); print(flush=True); sys.stdin.read()"
+    command = [sys.executable, "-c", hold, str(folder / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout
+        other.stdout.readline()
+        result = run("train.py", recipe, f"run.dir={tmp_path}", "data.root=nowhere")  # refused before it looks at the data
+        other.communicate()
     assert result.returncode == 2
     assert "another process" in result.stderr
 

@@ -24,7 +24,7 @@ run: {{dir: {runs}}}
 data: {{root: {data}, batch_size: 30, num_workers: 0}}
 aug: {{size: 32}}
 mixup: {{alpha: 0.5, prob: 0.5}}
-model: {{name: resnet18_cbam, pretrained: false}}
+model: {{name: resnet18_half_cbam, pretrained: false}}
 freeze: {{stages: [layer1], bn: eval}}
 optim: {{lr: 1e-3, clip_grad: 5.0}}
 sched: {{patience: 0}}

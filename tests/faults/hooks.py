@@ -102,7 +102,7 @@ def not_finite_at(count: int, value: str, where: str) -> None:
         def hook(gradient: Any) -> Any:
             handle.remove()
             gradient = gradient.clone()
-            gradient.view(-1)[7] = float(value)
+            gradient[1, 2, 0, 1] = float(value)
             return gradient
 
         handle = parameter.register_hook(hook)

@@ -37,7 +37,7 @@ class Fault(NamedTuple):
 
 
 FAULTS = [
-    Fault("kill", "kill -9 at any moment, no loader processes", partial(kills.kill_and_resume, workers=0), 2, 20),
+    Fault("kill", "kill -9 at any moment, no loader processes", partial(kills.kill_and_resume, workers=0), 1, 20),
     Fault("kill-workers", "kill -9 at any moment, 2 loader processes", partial(kills.kill_and_resume, workers=2), 0, 20),
     Fault("wandb", "kill -9, curves in wandb", kills.wandb_goes_on, 0, 4),
     Fault("soak", "kill -9 and resume, one run again and again", kills.soak, 3, 60),

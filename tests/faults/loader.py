@@ -17,21 +17,21 @@ PATIENCE = 3
 
 
 def killed_workers(tally: Tally, folder: Path, n: int) -> None:
-    _struck(tally, folder, n, signal.SIGKILL, "killed by SIGKILL")
+    _struck(tally, folder, n, signal.SIGKILL, 60, "killed by SIGKILL")
 
 
 def hung_workers(tally: Tally, folder: Path, n: int) -> None:
     """Stopped by SIGSTOP, as one that waits for a network disk that never answers."""
-    _struck(tally, folder, n, signal.SIGSTOP, f"gave nothing for {PATIENCE} s and were ended")
+    _struck(tally, folder, n, signal.SIGSTOP, PATIENCE, f"gave nothing for {PATIENCE} s and were ended")
 
 
-def _struck(tally: Tally, folder: Path, n: int, signum: int, message: str) -> None:
+def _struck(tally: Tally, folder: Path, n: int, signum: int, patience: int, message: str) -> None:
     """The run ends in time with the cause and the hint on data.num_workers, leaves no process and a whole checkpoint, and goes on."""
     bench = Bench(folder)
     for i in range(n):
         runs, rng = folder / f"runs{i}", random.Random(f"worker {i}")
         with tally.attempt(f"number {i}"):
-            process = bench.start(runs, "train.epochs=10000", "data.num_workers=2", impatient=[PATIENCE])
+            process = bench.start(runs, "train.epochs=10000", "data.num_workers=2", impatient=[patience])
             process.wait_until(lambda runs=runs, i=i: updates_in(runs) >= 1 + i)
             children = process.children()
             expect(len(children) >= 2, f"loader processes: {children}; {process.output}")

@@ -92,7 +92,6 @@ class Bench:
         self.data = folder / "shapes"
         draw_shapes(self.data, per_class)
         self.recipe = write_recipe(folder, self.data)
-        self.recipe.write_text(self.recipe.read_text().replace("resnet18_cbam", "resnet18_half_cbam"))
         self._count = 0
 
     def start(self, runs: Path, *overrides: str, ranks: dict[str, str] | None = None, **hooks: list[Any]) -> Process:

@@ -9,6 +9,8 @@ from faults import fuzz
 from faults.list import FAULTS, Fault
 from faults.tally import Tally
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("fault", [fault for fault in FAULTS if fault.short], ids=lambda fault: fault.name)
 def test_nothing_is_lost(fault: Fault, tmp_path: Path) -> None:
