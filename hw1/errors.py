@@ -1,5 +1,6 @@
 """The two ways a command fails, and the exit code of each."""
 
+import io
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -38,6 +39,8 @@ class Interrupted(Exception):
 
 def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
     """Calls `main(argv)` and turns the errors above into their message on stderr and their exit code."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is not UTF-8 keeps its bytes
     try:
         return main(argv) or EXIT_OK
     except (UserError, RunError, Interrupted) as error:

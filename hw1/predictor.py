@@ -151,4 +151,4 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    return text.getvalue().encode()
+    return text.getvalue().encode(errors="surrogateescape")  # a file name that is not UTF-8 keeps its bytes

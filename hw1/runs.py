@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -170,7 +171,7 @@ class RunFolder:
 
     def refuse_if_held(self) -> None:
         """Raises `UserError` where another process has the run; writes nothing for that."""
-        if (self.path / ".lock").is_file():
+        if os.path.isfile(self.path / ".lock"):  # False where the path cannot be at all: `find_status` says why
             with self.lock():
                 pass
 

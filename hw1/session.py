@@ -1,6 +1,7 @@
 """One process at work on a run: what it trains, where it reports to, and when and how it saves."""
 
 import json
+import math
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -225,6 +226,11 @@ class Session:
             self.drawn_at = time.monotonic()
 
 
+def is_finite(tensor: torch.Tensor) -> bool:
+    """Whether all numbers in it are; takes no memory of its size."""
+    return not tensor.is_floating_point() or not tensor.numel() or all(math.isfinite(found) for found in (tensor.amin(), tensor.amax()))
+
+
 def write_checkpoints(run: RunFolder, state: Mapping[str, Any], best_meta: Mapping[str, Any] | None) -> None:
     """Writes `last` from a copied state, and `best` from it where there is something to say of it.
 
@@ -232,7 +238,7 @@ def write_checkpoints(run: RunFolder, state: Mapping[str, Any], best_meta: Mappi
     are, where a weight is not finite: a broken state never takes the place of a good one.
     """
     for name, tensor in state["model"].items():
-        if not torch.isfinite(tensor).all():
+        if not is_finite(tensor):
             raise RunError(
                 f"{run.last}: not saved, as {name} is not finite; try a lower optim.lr or optim.clip_grad=1.0, with run.name=NAME"
             )

@@ -24,6 +24,7 @@ def render_page(package: str, values: Mapping[str, Any]) -> str:
         loader=FunctionLoader(lambda name: files(package if name == "template.html" else "hw1.html").joinpath(name).read_text()),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_showable,
         trim_blocks=True,
         lstrip_blocks=True,
     )
@@ -54,5 +55,10 @@ def _hash(content: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 
+def _showable(value: Any) -> Any:
+    """A name that is not UTF-8 with a question mark for what a page cannot hold."""
+    return type(value)(value.encode(errors="replace").decode()) if isinstance(value, str) else value
+
+
 def _csv_link(table: Table) -> str:
-    return "data:text/csv;charset=utf-8," + quote(to_csv(table))
+    return "data:text/csv;charset=utf-8," + quote(to_csv(table), errors="surrogateescape")

@@ -49,7 +49,7 @@ def write_report(
 ) -> None:
     """Each file whole or not at all, the page last; what an earlier report drew and this one has no runs for is removed."""
     files = {f"{figure.name}.{kind}": data for figure in figures for kind, data in (("png", figure.png), ("svg", figure.svg)) if data}
-    files |= {f"{table.name}.csv": to_csv(table).encode() for table in tables}
+    files |= {f"{table.name}.csv": to_csv(table).encode(errors="surrogateescape") for table in tables}
     files["tables.md"] = _markdown(tables).encode()
     files["report.html"] = render_report(out, collection, results, tables, figures).encode()
     try:

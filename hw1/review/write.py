@@ -42,7 +42,10 @@ def write_review(
     page = render_review(
         run, split, found, photos, {name: pictures[name] for name in ("confusion", "calibration", "attention") if name in pictures}
     )
-    files = {f"{table.name}.csv": to_csv(table).encode() for table in (class_table(found), pair_table(found), worst_table(found))}
+    files = {
+        f"{table.name}.csv": to_csv(table).encode(errors="surrogateescape")
+        for table in (class_table(found), pair_table(found), worst_table(found))
+    }
     files |= {f"{name}.png": picture for name, picture in pictures.items()}
     files |= {"metrics.json": _json(found.metrics), "calibration.json": _json(calibration_json(found)), "index.html": page.encode()}
     folder.mkdir(parents=True, exist_ok=True)

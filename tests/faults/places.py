@@ -86,6 +86,9 @@ def odd_places(tally: Tally, folder: Path, n: int) -> None:
                 rows = {row["image_name"]: row["pred_label"] for row in csv.DictReader(file)}
             expect(last in rows, f"{last!r} is not among {len(rows)} predictions")
             expect(len(rows) == sum(1 for _ in (root / "test").iterdir()), f"{len(rows)} predictions")
+            for command in (("validate", str(run_in(runs))), ("hw1.audit.__main__", str(link), "--out", str(folder / f"audit {kind}"))):
+                process = bench.command(*command)
+                expect(process.wait() == 0, process.output)
     for kind in IN_NO_RECIPE[:n]:
         with tally.attempt(f"run.dir: {kind}"):
             process = bench.command("train", str(bench.recipe), f"run.dir={json.dumps(ODD_NAMES[kind])}")
