@@ -1,6 +1,7 @@
 """Finished runs -> one JSON file and the README's table of results: python -m benchmarks.accuracy RUN_DIR...
 
-It trains nothing: every number is read from the run folders, with the recipe, versions and hardware that stand beside it there.
+It trains nothing: every number is read from the run folders, with the recipe, versions and hardware that stand beside it there. Where the
+runs are two recipes over the same seeds, it also prints how far apart they are.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from benchmarks.machine import hardware_name, result_path
 from hw1.errors import UserError, run_command
 from hw1.files import write_atomic
 from hw1.runs import RunFolder
+from hw1.stats import paired_t
 
 ENV_KEYS = (
     *("started", "hw1", "git", "python", "packages", "device", "cpu", "cpu_count"),
@@ -62,13 +64,28 @@ def to_markdown(runs: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+def difference(runs: list[dict[str, Any]]) -> str | None:
+    """The second recipe's last accuracy minus the first one's, paired over seeds; None unless there are two recipes with the same seeds."""
+    last: dict[str, dict[int, float]] = {}
+    for run in runs:
+        last.setdefault(run["recipe"]["run"]["name"], {})[run["recipe"]["seed"]] = run["epochs"][-1]["val_top1"]
+    if len(last) != 2 or len({frozenset(seeds) for seeds in last.values()}) != 1:
+        return None
+    (first, one), (second, other) = last.items()
+    found = paired_t([other[seed] - one[seed] for seed in sorted(one)])
+    interval = (
+        "" if found.low is None or found.high is None else f" (95% t interval {found.low:+.4f} to {found.high:+.4f}, p = {found.p:.2g})"
+    )
+    return f"`{second}` minus `{first}`, last epoch, {found.n} seeds: {found.mean:+.4f}{interval}"
+
+
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
     runs = [read_run(path) for path in parser.parse_args(argv).runs]
     target = result_path("accuracy", runs[0]["env"] | {"started": max(run["env"]["started"] for run in runs)})
     write_atomic(target, (json.dumps(runs, indent=1) + "\n").encode())
-    print(f"{to_markdown(runs)}\n\n{target}")
+    print("\n\n".join(part for part in (to_markdown(runs), difference(runs), str(target)) if part))
 
 
 if __name__ == "__main__":
