@@ -5,16 +5,16 @@ import csv
 import json
 import shutil
 import signal
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from faults.processes import start
 from loader_pictures import AUG, CPU, assert_same
 from named_sets import encoded, jpeg, opened, write_folder, write_food101, write_parquet, write_shards
-from train_commands import TIMES, assert_equal, command, rows_without_times, run, wait_until, write_recipe
+from train_commands import TIMES, assert_equal, rows_without_times, run, write_recipe
 
 from hw1.config import DataConfig, Recipe, TrainConfig
 from hw1.data import decode
@@ -104,8 +104,8 @@ def batches(tmp_path: Path) -> Iterator[object]:
 def test_batches_are_those_of_the_folder(sets, batches, kind, workers, cache):
     """From the start and from any step on."""
     for ours, theirs in zip(batches(sets[kind], workers, cache), batches(sets["folder"], 0, cache), strict=True):
-        for epoch, start in ((0, 0), (1, 0), (1, 2), (0, 1)):
-            assert_same(list(ours.epoch(epoch, start)), list(theirs.epoch(epoch, start)))
+        for epoch, step in ((0, 0), (1, 0), (1, 2), (0, 1)):
+            assert_same(list(ours.epoch(epoch, step)), list(theirs.epoch(epoch, step)))
 
 
 @pytest.mark.parametrize("kind", ["wds", "hfds"])
@@ -193,11 +193,10 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
     )
     folder = tmp_path / kind / "seed5"
     last = folder / "checkpoints/last.pt"
-    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
-    wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] >= 5, process)
+    process = start(tmp_path / "out.txt", "train", *arguments)
+    process.wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] >= 5)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.code == -signal.SIGKILL, process.output
     result = run("train.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert "continues in epoch" in result.stderr

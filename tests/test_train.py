@@ -5,7 +5,6 @@ import hashlib
 import json
 import shutil
 import signal
-import subprocess
 import zipfile
 from pathlib import Path
 
@@ -13,8 +12,9 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from faults.processes import start
 from safetensors.torch import load_file
-from train_commands import TIMES, assert_equal, command, rows_without_times, run, wait_until, write_recipe
+from train_commands import TIMES, assert_equal, rows_without_times, run, write_recipe
 
 import validate
 from hw1.data.demo import draw_shapes
@@ -103,11 +103,10 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
     arguments = (recipe, f"run.dir={tmp_path}", "data.num_workers=2", "checkpoint.every_steps=1")
     folder = tmp_path / "tiny" / "seed5"
     last = folder / "checkpoints" / "last.pt"
-    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE)
-    wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] > 4, process)
+    process = start(tmp_path / "out.txt", "train", *arguments)
+    process.wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] > 4)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    assert process.code == -signal.SIGKILL, process.output
     result = run("train.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert "continues in epoch" in result.stderr

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import ROOT
-from train_commands import command, rows_without_times, run, wait_until, write_recipe
+from faults.processes import expect_clear, start
+from train_commands import rows_without_times, run, write_recipe
 
 from hw1 import engine
 from hw1.checkpoint import load_state
@@ -27,13 +28,11 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_signal_saves_and_the_run_continues(recipe: Path, tmp_path: Path, signum: int, code: int) -> None:
     arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=50")
     folder = tmp_path / "tiny" / "seed5"
-    process = subprocess.Popen(command("train.py", *arguments), stderr=subprocess.PIPE, text=True)
-    wait_until((folder / "metrics.jsonl").is_file, process)
-    process.send_signal(signum)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == code
-    assert "the same command continues it" in stderr
-    assert "Traceback" not in stderr
+    process = start(tmp_path / "out.txt", "train", *arguments)
+    process.wait_until((folder / "metrics.jsonl").is_file)
+    process.send(signum)
+    process.wait(60)
+    expect_clear(process, code, "the same command continues it")
     progress = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["progress"]
     assert progress["epoch"] >= 1
     result = run("train.py", recipe, f"run.dir={tmp_path}", f"train.epochs={progress['epoch'] + 1}")

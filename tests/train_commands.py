@@ -5,7 +5,6 @@ import io
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,14 +52,6 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         code = run_command(main, argv)
     torch.use_deterministic_algorithms(False)
     return subprocess.CompletedProcess(argv, code, stdout.getvalue(), stderr.getvalue())
-
-
-def wait_until(condition, process: subprocess.Popen[bytes], seconds: float = 240.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def rows_without_times(folder: Path) -> list[dict[str, float]]:

@@ -83,6 +83,12 @@ def _zygote() -> _Zygote:
     return _Zygote()  # ends when this process does, at the end of its input
 
 
+def start(out: Path, script: str, *argv: object, env: dict[str, str] | None = None, hooks: dict[str, list[Any]] | None = None) -> Process:
+    """`python SCRIPT.py ARGUMENTS`, with its output in the file `out`."""
+    order = {"script": script, "argv": [str(argument) for argument in argv], "out": str(out), "env": env or {}, "hooks": hooks or {}}
+    return Process(_zygote().ask(order), out)
+
+
 class Bench:
     """A folder with pictures and the tiny recipe, and a finished run of it that nothing has disturbed."""
 
@@ -105,7 +111,7 @@ class Bench:
         self._count += 1
         out = self.folder / f"out{self._count}.txt"
         env = {"XDG_CACHE_HOME": str(self.folder / "cache"), "WANDB_MODE": "offline", "WANDB_SILENT": "true", **(ranks or {})}
-        return Process(_zygote().ask({"script": script, "argv": argv, "out": str(out), "env": env, "hooks": hooks}), out)
+        return start(out, script, *argv, env=env, hooks=hooks)
 
     def start_ranks(self, num: int, runs: Path, *overrides: str, hooks: dict[int, dict[str, list[Any]]] | None = None) -> list[Process]:
         """As many processes that train together, as torchrun would start them; `hooks` by rank."""
