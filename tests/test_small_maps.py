@@ -53,7 +53,7 @@ def test_only_what_it_is_made_for_goes_this_way(monkeypatch: pytest.MonkeyPatch)
     _, ours = swapped(4, 4, 3, padding=1)
     ours(torch.randn(1, 4, 8, 8))
     with torch.no_grad():
-        ours(torch.randn(1, 4, 2, 2))
+        ours(torch.randn(1, 4, 4, 4))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours(torch.randn(1, 4, 2, 2))
     ours.requires_grad_(False)
@@ -62,6 +62,18 @@ def test_only_what_it_is_made_for_goes_this_way(monkeypatch: pytest.MonkeyPatch)
     ours.requires_grad_(True)
     ours(torch.randn(1, 4, 7, 7))
     assert used == [(1, 4, 7, 7)]
+    with torch.inference_mode():
+        ours(torch.randn(8, 4, 3, 3))
+        ours(torch.randn(16, 4, 3, 3))
+    assert used == [(1, 4, 7, 7), (16, 4, 3, 3)]
+
+
+@pytest.mark.parametrize(("size", "stride"), [(2, 1), (3, 1), (5, 2), (6, 2)])
+def test_without_autograd_the_output_is_torchs_own(size: int, stride: int) -> None:
+    plain, ours = swapped(6, 8, 3, stride=stride, padding=1)
+    x = torch.randn(16, 6, size, size).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), plain(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(

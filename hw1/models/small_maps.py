@@ -1,4 +1,4 @@
-"""Convolutions over feature maps of few pixels, trained on a CPU: as matrix products, tap by tap.
+"""Convolutions over feature maps of few pixels, on a CPU: as matrix products, tap by tap.
 
 oneDNN's kernels are made for larger maps. In layer4 of a ResNet at 64 pixels, 2 x 2 positions, its weights' gradient takes eight times as
 long as these products, the rest twice as long. Everywhere else torch's own convolution is used.
@@ -13,11 +13,13 @@ from torch import Tensor, nn
 MAX_POSITIONS = 49
 """Largest height x width of an output for which the products give the weights' gradient faster (benchmarks/NOTES.md)."""
 MAX_POSITIONS_ALL = 9
-"""The same for output and input's gradient."""
+"""The same for output and input's gradient; without autograd, where there is no other, it is the limit."""
+MIN_BATCH = 16
+"""Without autograd: images from which on the products are faster; of few, torch's one call is."""
 
 
 def use_small_map_products(model: nn.Module) -> None:
-    """Lets the model's ungrouped, zero-padded convolutions of more than one tap train so, where it pays.
+    """Lets the model's ungrouped, zero-padded convolutions of more than one tap compute so, where it pays.
 
     Parameters and state dict stay what they are; outputs and gradients agree within rounding.
     """
@@ -32,15 +34,18 @@ def _fits(conv: nn.Conv2d) -> bool:
 
 
 class SmallMapConv2d(nn.Conv2d):
-    """torch's, [B, C, H, W] to [B, D, H', W'], but for how it computes where it is trained."""
+    """torch's, [B, C, H, W] to [B, D, H', W'], but for how it computes where it is trained, and without autograd."""
 
     def forward(self, input: Tensor) -> Tensor:
         padding = cast("tuple[int, int]", self.padding)
         height, width = (
             (size + 2 * padding[axis] - self.kernel_size[axis]) // self.stride[axis] + 1 for axis, size in enumerate(input.shape[-2:])
         )
-        is_worth_it = height * width <= MAX_POSITIONS and self.weight.requires_grad and torch.is_grad_enabled()
-        if not is_worth_it or input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        if torch.is_grad_enabled():
+            most = MAX_POSITIONS if self.weight.requires_grad else 0
+        else:
+            most = MAX_POSITIONS_ALL if len(input) >= MIN_BATCH else 0
+        if height * width > most or input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return super().forward(input)
         output = _Products.apply(input, self.weight, self.stride, padding)
         return output if self.bias is None else output + self.bias.view(-1, 1, 1)
