@@ -183,6 +183,7 @@ def test_what_a_node_does_not_share_is_said_with_its_name(cluster, tmp_path, mon
     ]
 
 
+@pytest.mark.long
 def test_killed_worker_and_killed_node_leave_the_bits_of_runs_that_nothing_happened_to(cluster, tmp_path):
     """The real trainings, one of which loses its worker and the other its node; both are continued."""
     draw_shapes(tmp_path / "shapes", 2)

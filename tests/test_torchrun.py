@@ -53,6 +53,7 @@ class Torchrun:
         assert self.process.poll() is None, self.output
 
 
+@pytest.mark.long
 def test_a_killed_process_is_started_again_and_a_signal_stops_all(bench: Bench, tmp_path: Path) -> None:
     """The kill is of rank 1, the signal goes to torchrun; continued without it, what comes out are the bits of an undisturbed run."""
     runs, reference = tmp_path / "runs", tmp_path / "reference"
