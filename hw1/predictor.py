@@ -26,6 +26,7 @@ from hw1.evaluate import Predictions, evaluate
 from hw1.files import write_atomic
 from hw1.logs import say
 from hw1.models.build import build_model
+from hw1.names import to_bytes
 from hw1.runs import RunFolder
 
 Checkpoint = Literal["best", "last", "ema"]
@@ -151,4 +152,4 @@ def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    return text.getvalue().encode(errors="surrogateescape")  # a file name that is not UTF-8 keeps its bytes
+    return to_bytes(text.getvalue())

@@ -210,8 +210,7 @@ def build_training(
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
     dtype = amp_dtype(recipe.train, device)
-    if device.type == "cpu" and dtype is None:
-        use_small_map_products(model)
+    use_small_map_products(model)
     optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)

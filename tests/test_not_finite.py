@@ -10,6 +10,7 @@ from tiny_training import loader_of, make, make_batches, session_of, steps
 from hw1.checkpoint import load_state
 from hw1.engine import train_step
 from hw1.errors import RunError
+from hw1.session import is_finite
 from hw1.training import Training
 
 SIZES = [8] * 8
@@ -167,16 +168,26 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     train_step(training, batches[1], loader_of(8, 8))
 
 
-def test_a_weight_that_is_not_finite_is_never_saved_over_a_good_state(tmp_path: Path) -> None:
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+def test_a_weight_that_is_not_finite_is_never_saved_over_a_good_state(tmp_path: Path, value: str) -> None:
     training = make()
     session = session_of(training, tmp_path)
     steps(training, 8)
     session.save()
     session.writer.wait()
     good = (tmp_path / "last.pt").read_bytes()
-    torch.nn.init.constant_(training.model.get_parameter("fc.weight"), float("inf"))
+    with torch.no_grad():
+        training.model.get_parameter("fc.weight")[1, 2] = float(value)
     training.progress.step += 1
     session.save()
     with pytest.raises(RunError, match=r"not saved, as fc\.weight is not finite"):
         session.writer.wait()
     assert (tmp_path / "last.pt").read_bytes() == good
+
+
+def test_looking_for_such_a_weight_takes_no_memory_of_its_size() -> None:
+    """It is done where memory has run out, too."""
+    weight = torch.randn(64, 64, 32, 32).to(memory_format=torch.channels_last)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+        assert is_finite(weight)
+    assert max(event.cpu_memory_usage for event in seen.events()) < weight.nbytes / 1000

@@ -151,6 +151,14 @@ def test_the_lock_keeps_others_out_and_dies_with_its_owner(recipe):
         owner.communicate()
 
 
+def test_a_path_that_cannot_be_is_a_mistake(tmp_path):
+    recipe = Recipe(run={"dir": f"{tmp_path}{'/y' * 3000}", "name": "x"})
+    run = RunFolder.of(recipe)
+    run.refuse_if_held()
+    with pytest.raises(UserError, match="cannot be a run folder: File name too long"):
+        find_status(run, recipe)
+
+
 def test_a_run_that_is_held_is_refused_without_a_trace(recipe):
     run = RunFolder.of(recipe)
     run.refuse_if_held()

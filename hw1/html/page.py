@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from hw1 import __version__
 from hw1.html.table import MINUS, Table, to_csv
+from hw1.names import showable, to_bytes
 
 
 def render_page(package: str, values: Mapping[str, Any]) -> str:
@@ -56,9 +57,8 @@ def _hash(content: str) -> str:
 
 
 def _showable(value: Any) -> Any:
-    """A name that is not UTF-8 with a question mark for what a page cannot hold."""
-    return type(value)(value.encode(errors="replace").decode()) if isinstance(value, str) else value
+    return type(value)(showable(value)) if isinstance(value, str) else value  # Markup stays Markup
 
 
 def _csv_link(table: Table) -> str:
-    return "data:text/csv;charset=utf-8," + quote(to_csv(table), errors="surrogateescape")
+    return "data:text/csv;charset=utf-8," + quote(to_bytes(to_csv(table)))

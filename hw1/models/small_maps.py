@@ -13,13 +13,13 @@ from torch import Tensor, nn
 MAX_POSITIONS = 49
 """Largest height x width of an output for which the products give the weights' gradient faster (benchmarks/NOTES.md)."""
 MAX_POSITIONS_ALL = 9
-"""The same for output and input's gradient; without autograd, where there is no other, it is the limit."""
+"""The same for output and input's gradient; without autograd there is only the output."""
 MIN_BATCH = 16
 """Without autograd: images from which on the products are faster; of few, torch's one call is."""
 
 
 def use_small_map_products(model: nn.Module) -> None:
-    """Lets the model's ungrouped, zero-padded convolutions of more than one tap compute so, where it pays.
+    """Lets the model's ungrouped, zero-padded convolutions of more than one tap that are on the CPU compute so, where it pays.
 
     Parameters and state dict stay what they are; outputs and gradients agree within rounding.
     """
@@ -30,7 +30,7 @@ def use_small_map_products(model: nn.Module) -> None:
 
 def _fits(conv: nn.Conv2d) -> bool:
     is_plain = conv.groups == 1 and conv.dilation == (1, 1) and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-    return is_plain and conv.kernel_size != (1, 1) and conv.weight.dtype == torch.float32
+    return is_plain and conv.kernel_size != (1, 1) and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu"
 
 
 class SmallMapConv2d(nn.Conv2d):

@@ -7,7 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hw1.plots.figure import BLUE, drawable, house_style, new_figure
+from hw1.names import showable
+from hw1.plots.figure import BLUE, house_style, new_figure
 
 CELL_INCHES = 1.9
 
@@ -54,7 +55,7 @@ def _show(cell: Any, photo: NDArray[np.uint8], title: str, heat: NDArray[Any] | 
         cell.imshow(
             heat, cmap="inferno", alpha=0.6, vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear", extent=(0, size, size, 0)
         )
-    text = cell.set_title(drawable(title), fontsize=8.0, fontweight="normal", loc="center", pad=4.0, wrap=True)
+    text = cell.set_title(showable(title), fontsize=8.0, fontweight="normal", loc="center", pad=4.0, wrap=True)
     text.set_parse_math(False)  # in a class name, `$` is a letter
 
 

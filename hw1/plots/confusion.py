@@ -11,7 +11,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.figure import BLUE, ORANGE, drawable, house_style, new_figure
+from hw1.names import showable
+from hw1.plots.figure import BLUE, ORANGE, house_style, new_figure
 
 MAX_CLASSES = 120
 COUNTED_CLASSES = 20  # up to here a number fits into every cell
@@ -85,4 +86,4 @@ def _most_mistaken(confusion: NDArray[np.int64], order: NDArray[np.int64]) -> ND
 
 
 def _short(name: str) -> str:
-    return drawable(name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…")
+    return showable(name if len(name) <= MAX_NAME else name[: MAX_NAME - 1] + "…")

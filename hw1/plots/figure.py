@@ -56,11 +56,6 @@ def house_style() -> Iterator[None]:
         yield
 
 
-def drawable(text: str) -> str:
-    """The text, with a question mark for what no font can show: a file's or a folder's name need not be UTF-8."""
-    return text.encode(errors="replace").decode()
-
-
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches, laid out so that nothing overlaps."""
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")

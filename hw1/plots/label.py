@@ -7,7 +7,7 @@ from matplotlib.font_manager import findfont
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from hw1.plots.figure import drawable
+from hw1.names import showable
 
 MAX_SIDE = 800  # pixels: such a picture is to be looked at
 MIN_WIDTH = 200  # pixels: room for the words
@@ -31,7 +31,7 @@ def draw_label(image: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.uin
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.truetype(findfont("DejaVu Sans"), POINTS)
     for number, line in enumerate(lines):
-        text = _cut(drawable(line), font, width - 2 * MARGIN)
+        text = _cut(showable(line), font, width - 2 * MARGIN)
         pen.text((MARGIN, MARGIN + LINE * number), text, fill=INKS[min(number, 1)], font=font)
     return np.array(canvas)
 

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
-from hw1.plots.figure import drawable, house_style, new_figure
+from hw1.names import showable
+from hw1.plots.figure import house_style, new_figure
 
 MAX_COLUMNS = 8
 CELL_INCHES = 1.75
@@ -38,7 +39,7 @@ def plot_samples(
         for cell, image, title in zip(cells.flat, images, titles, strict=False):
             if image is not None:
                 cell.imshow(image, interpolation="nearest" if image.shape[0] < 100 else "antialiased")
-            shown = "\n".join(_cut(line, figure.dpi) for line in drawable(title).split("\n"))
+            shown = "\n".join(_cut(line, figure.dpi) for line in showable(title).split("\n"))
             text = cell.set_title(shown, fontsize=TITLE_POINTS, fontweight="normal", loc="center", pad=4.0)
             text.set_parse_math(False)  # in a class name, `$` is a letter
     return figure

@@ -9,6 +9,7 @@ from hw1.errors import UserError, run_command
 from hw1.files import write_atomic
 from hw1.html.table import Table, to_csv, to_markdown
 from hw1.logs import log_report, say
+from hw1.names import to_bytes
 from hw1.report.analyse import PairResult, analyse
 from hw1.report.collect import Collection, collect
 from hw1.report.figures import NAMES, DrawnFigure, draw_all
@@ -49,7 +50,7 @@ def write_report(
 ) -> None:
     """Each file whole or not at all, the page last; what an earlier report drew and this one has no runs for is removed."""
     files = {f"{figure.name}.{kind}": data for figure in figures for kind, data in (("png", figure.png), ("svg", figure.svg)) if data}
-    files |= {f"{table.name}.csv": to_csv(table).encode(errors="surrogateescape") for table in tables}
+    files |= {f"{table.name}.csv": to_bytes(to_csv(table)) for table in tables}
     files["tables.md"] = _markdown(tables).encode()
     files["report.html"] = render_report(out, collection, results, tables, figures).encode()
     try:

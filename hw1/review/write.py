@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hw1.data.images import ImageSet
 from hw1.files import write_atomic
 from hw1.html.table import to_csv
+from hw1.names import to_bytes
 from hw1.plots import Figure, render_figure
 from hw1.review.findings import Findings, calibration_json, class_table, pair_table, worst_table
 from hw1.review.page import render_review
@@ -42,10 +43,7 @@ def write_review(
     page = render_review(
         run, split, found, photos, {name: pictures[name] for name in ("confusion", "calibration", "attention") if name in pictures}
     )
-    files = {
-        f"{table.name}.csv": to_csv(table).encode(errors="surrogateescape")
-        for table in (class_table(found), pair_table(found), worst_table(found))
-    }
+    files = {f"{table.name}.csv": to_bytes(to_csv(table)) for table in (class_table(found), pair_table(found), worst_table(found))}
     files |= {f"{name}.png": picture for name, picture in pictures.items()}
     files |= {"metrics.json": _json(found.metrics), "calibration.json": _json(calibration_json(found)), "index.html": page.encode()}
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,11 @@
+"""Names of files and folders, which need not be UTF-8: Python has their other bytes as lone surrogates."""
+
+
+def to_bytes(text: str) -> bytes:
+    """As a file holds it: the names keep their bytes."""
+    return text.encode(errors="surrogateescape")
+
+
+def showable(text: str) -> str:
+    """As a picture or a page shows it: a question mark for what no font has."""
+    return text.encode(errors="replace").decode()
