@@ -22,7 +22,7 @@ from hw1.forward import TrainForward, keep_compiled
 from hw1.losses import SeededMixup, balanced_weights, build_mixup, build_train_loss
 from hw1.models.build import build_model
 from hw1.models.freeze import freeze_stages
-from hw1.models.small_maps import use_small_map_products
+from hw1.models.products import use_products
 from hw1.optim import Schedule, build_optimizer, build_schedule
 from hw1.recorded import RecordedSteps
 
@@ -210,7 +210,7 @@ def build_training(
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
     dtype = amp_dtype(recipe.train, device)
-    use_small_map_products(model)
+    use_products(model)
     optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)

@@ -8,7 +8,7 @@ from torch import nn
 import hw1.models  # noqa: F401  registers the *_cbam models
 from hw1.averaging import TestTimeViews
 from hw1.models.fold import fold_batchnorm
-from hw1.models.small_maps import SmallMapConv2d
+from hw1.models.products import ProductConv2d
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -88,6 +88,6 @@ def test_what_serves_twice_is_left_alone() -> None:
 
 
 def test_convolutions_over_small_maps_are_products() -> None:
-    """As they are in training; `test_small_maps.py` has what they compute."""
+    """As they are in training; `test_products.py` has what they compute."""
     folded = fold_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
-    assert isinstance(folded.get_submodule("layer4.1.conv2"), SmallMapConv2d)
+    assert isinstance(folded.get_submodule("layer4.1.conv2"), ProductConv2d)

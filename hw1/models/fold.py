@@ -15,7 +15,7 @@ from torch.fx import Node, Tracer
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hw1.models.small_maps import use_small_map_products
+from hw1.models.products import use_products
 
 _PAIRS: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary()  # a trace of a large model takes a second
 
@@ -40,7 +40,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             fused = fused.to(memory_format=torch.channels_last)
         folded.set_submodule(conv_name, fused)
         folded.set_submodule(norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
-    use_small_map_products(folded)
+    use_products(folded)
     return folded.eval()  # what came in place of others too
 
 
