@@ -8,9 +8,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from hw1.names import showable
-from hw1.plots.figure import BLUE, house_style, new_figure
+from hw1.plots.figure import BLUE, Cell, house_style, new_grid
 
-CELL_INCHES = 1.9
+CELL = Cell(1.65, above=0.28, below=0.22, left=0.3, right=0.08)
 
 
 class Attention(NamedTuple):
@@ -35,8 +35,7 @@ def plot_attention(rows: Sequence[Attention]) -> Figure:
         raise ValueError("expected rows, all of one model")
     columns = 2 + 2 * len(rows[0].gates)
     with house_style():
-        figure = new_figure(columns * CELL_INCHES, len(rows) * (CELL_INCHES + 0.35))
-        cells: Any = figure.subplots(len(rows), columns, squeeze=False)
+        figure, cells = new_grid(len(rows), columns, CELL)
         for line, row in zip(cells, rows, strict=True):
             _show(line[0], row.photo, row.title)
             _show(line[1], row.photo, "Grad-CAM", row.cam, 0.0, 1.0)

@@ -5,9 +5,10 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
@@ -64,6 +65,30 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
+class Cell(NamedTuple):
+    """Of a grid, in inches: the side of a square picture, and what is left free around it."""
+
+    side: float
+    above: float
+    below: float
+    left: float
+    right: float
+
+
+def new_grid(num_rows: int, num_columns: int, cell: Cell, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """A figure of axes in rows, made with `options`. Where everything lies is known, which saves the layout that takes half of drawing."""
+    width, height = cell.left + cell.side + cell.right, cell.above + cell.side + cell.below
+    figure = Figure(figsize=(num_columns * width, num_rows * height), dpi=120, facecolor="white")
+    FigureCanvasAgg(figure)
+    rows = []
+    for row in range(num_rows):
+        bottom = 1 - (row * height + cell.above + cell.side) / (num_rows * height)
+        size = (cell.side / (num_columns * width), cell.side / (num_rows * height))
+        places = [((column * width + cell.left) / (num_columns * width), bottom, *size) for column in range(num_columns)]
+        rows.append([figure.add_axes(place, **options) for place in places])
+    return figure, rows
+
+
 def save_figure(figure: Figure, path: Path) -> None:
     """Writes a PNG, whole or not at all. The same data gives the same bytes: no date, no version in it."""
     write_atomic(path, render_figure(figure, "png"))
@@ -75,5 +100,6 @@ def render_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with house_style():
         matplotlib.rcParams["svg.hashsalt"] = "hw1"  # else its ids are drawn at random
-        figure.savefig(buffer, format=kind, dpi=figure.dpi, metadata=metadata)
+        options: Any = {"pil_kwargs": {"compress_level": 4}} if kind == "png" else {}  # a third faster than 6, and 4% larger
+        figure.savefig(buffer, format=kind, dpi=figure.dpi, metadata=metadata, **options)
     return buffer.getvalue()
