@@ -16,7 +16,7 @@ PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),2014 2010 1 $(G
 .PHONY: help install run test torture format lock image wheelhouse
 
 help:
-	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores"
+	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores (SET=train.epochs=2: changes)"
 	@echo "make test    lint, types and tests (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
 	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make format  format the code and write recipes/schema.json"
@@ -37,7 +37,7 @@ $(INSTALLED): $(FILES) requirements.lock
 	@touch $@
 
 run: $(INSTALLED)
-	$(BIN)/python train.py recipes/quickstart.yaml
+	$(BIN)/python train.py recipes/quickstart.yaml $(SET)
 
 # One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
 # share is made once.
