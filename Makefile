@@ -40,10 +40,10 @@ run: $(INSTALLED)
 	$(BIN)/python train.py recipes/quickstart.yaml $(SET)
 
 # One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
-# share is made once.
+# share is made once, and one process more than cores, as tests also wait.
 test: $(INSTALLED)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long"
 
 torture: $(INSTALLED)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults

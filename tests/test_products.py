@@ -53,10 +53,21 @@ def test_gradients_are_those_of_the_definition(size: int, kernel: int, stride: i
     (product * factor.double()).sum().backward()
     torch.testing.assert_close(ours.weight.grad, weight.grad.float(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-5)
-    assert ours.weight.grad.is_contiguous(memory_format=torch.channels_last)  # torch's fused optimizers take the weight's order for granted
+    assert ours.weight.grad.stride() == ours.weight.stride()  # torch's fused optimizers take that for granted
     assert output.is_contiguous(memory_format=torch.channels_last)
     if bias:
         torch.testing.assert_close(ours.bias.grad, factor.sum((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("any_work")
+@pytest.mark.parametrize(("size", "kernel"), [(2, 3), (6, 3), (1, 1), (3, 1), (9, 1)])
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+def test_gradient_has_the_strides_of_the_weight(size: int, kernel: int, order: torch.memory_format) -> None:
+    _, ours = swapped(6, 8, kernel, padding=kernel // 2)
+    ours = ours.to(memory_format=torch.contiguous_format).to(memory_format=order)
+    ours.weight.data = torch.empty_like(ours.weight, memory_format=order).copy_(ours.weight.data)  # of 1 x 1, `to` leaves them
+    ours(torch.randn(4, 6, size, size).to(memory_format=torch.channels_last)).sum().backward()
+    assert ours.weight.grad.stride() == ours.weight.stride()
 
 
 @pytest.mark.usefixtures("any_work")

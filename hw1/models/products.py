@@ -64,7 +64,8 @@ class ProductConv2d(nn.Conv2d):
         if ways.output and self.kernel_size == (1, 1):
             rows, columns = self.stride
             nhwc = input.permute(0, 2, 3, 1)[:, ::rows, ::columns]
-            return F.linear(nhwc, self.weight.flatten(1), self.bias).permute(0, 3, 1, 2)
+            weight = self.weight if self.weight.stride(3) == 1 else self.weight.permute(0, 2, 3, 1)  # so the gradient has its strides
+            return F.linear(nhwc, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         output = _Products.apply(input, self.weight, self.stride, self.padding, ways)
         return output if self.bias is None else output + self.bias.view(-1, 1, 1)
 
@@ -111,6 +112,8 @@ class _Products(torch.autograd.Function):
             dx = nhwc.permute(0, 3, 1, 2)
         if needs_dw and ctx.ways.dw:
             dw = _weight_gradient(dy, x, weight.shape, taps)
+            if dw.stride() != weight.stride():  # the order that optimizers and DistributedDataParallel expect
+                dw = torch.empty_like(weight).copy_(dw)
         return dx, dw, None, None, None
 
 
