@@ -87,7 +87,7 @@ def test_what_serves_twice_is_left_alone() -> None:
     assert torch.equal(folded(x), model(x))
 
 
-def test_convolutions_over_small_maps_are_products() -> None:
+def test_convolutions_are_products_where_that_is_faster() -> None:
     """As they are in training; `test_products.py` has what they compute."""
     folded = fold_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
     assert isinstance(folded.get_submodule("layer4.1.conv2"), ProductConv2d)

@@ -22,8 +22,8 @@ _PAIRS: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary(
 
 @torch.no_grad()
 def fold_batchnorm(model: nn.Module) -> nn.Module:
-    """A copy in eval mode in which convolutions do the work of the BatchNorms behind them, computed in the weights' own precision; over
-    small maps they are matrix products.
+    """A copy in eval mode in which convolutions do the work of the BatchNorms behind them, computed in the weights' own precision, as
+    matrix products where that is faster.
 
     It shares all other tensors with `model` and is stale once those change: fold again after training. Outputs agree within rounding.
     """
