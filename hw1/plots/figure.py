@@ -59,8 +59,13 @@ def house_style() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure, inches, laid out so that nothing overlaps."""
-    figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
+    figure = _blank(width, height)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0.02)
+    return figure
+
+
+def _blank(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -78,8 +83,7 @@ class Cell(NamedTuple):
 def new_grid(num_rows: int, num_columns: int, cell: Cell, **options: Any) -> tuple[Figure, list[list[Axes]]]:
     """A figure of axes in rows, made with `options`. Where everything lies is known, which saves the layout that takes half of drawing."""
     width, height = cell.left + cell.side + cell.right, cell.above + cell.side + cell.below
-    figure = Figure(figsize=(num_columns * width, num_rows * height), dpi=120, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = _blank(num_columns * width, num_rows * height)
     rows = []
     for row in range(num_rows):
         bottom = 1 - (row * height + cell.above + cell.side) / (num_rows * height)
