@@ -1,9 +1,9 @@
-# `make run` trains the quickstart, `make test` checks everything; each first makes .venv and installs into it.
+# `make run` trains the quickstart, `make test` checks everything; each first makes .venv and installs into it what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
-FILES := requirements.txt requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt
-WANTED := $(FILES:%=-r %)
+REST := requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt
+FOR_TRAINING := .venv/.installed-for-training
+ALL := .venv/.installed-all
 
 IMAGE ?= hw1
 WHEELHOUSE ?= wheelhouse
@@ -17,6 +17,7 @@ PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),2014 2010 1 $(G
 
 help:
 	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores (SET=train.epochs=2: changes)"
+	@echo "make install  make .venv with what training needs, as make run does first; make test and the rest add what they need"
 	@echo "make test    lint, types and tests (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
 	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make format  format the code and write recipes/schema.json"
@@ -24,44 +25,52 @@ help:
 	@echo "make image   build the Docker image (IMAGE=NAME; see docs/docker.md)"
 	@echo "make wheelhouse  collect what a machine without internet needs (WHEEL_PYTHON=3.12, WHEEL_MACHINE=aarch64; see docs/offline.md)"
 
-install: $(INSTALLED)
+install: $(FOR_TRAINING)
 
-$(INSTALLED): $(FILES) requirements.lock
+# What the requirements files in $(1) name, each package in the version of the lock.
+define install
 	@if command -v uv >/dev/null; then \
 		test -x $(BIN)/python || uv venv --quiet --seed --python $(PYTHON) .venv; \
-		uv pip install --compile-bytecode --python $(BIN)/python $(WANTED) -c requirements.lock; \
+		uv pip install --compile-bytecode --python $(BIN)/python $(1:%=-r %) -c requirements.lock; \
 	else \
 		test -x $(BIN)/python || $(PYTHON) -m venv .venv; \
-		$(BIN)/python -m pip install --disable-pip-version-check $(WANTED) -c requirements.lock; \
+		$(BIN)/python -m pip install --disable-pip-version-check $(1:%=-r %) -c requirements.lock; \
 	fi
 	@touch $@
+endef
 
-run: $(INSTALLED)
+$(FOR_TRAINING): requirements.txt requirements.lock
+	$(call install,requirements.txt)
+
+$(ALL): $(FOR_TRAINING) $(REST)
+	$(call install,requirements.txt $(REST))
+
+run: $(FOR_TRAINING)
 	$(BIN)/python train.py recipes/quickstart.yaml $(SET)
 
 # One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
 # share is made once, and one process more than cores, as tests also wait.
-test: $(INSTALLED)
+test: $(ALL)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long"
 
-torture: $(INSTALLED)
+torture: $(ALL)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
-format: $(INSTALLED)
+format: $(ALL)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
 	$(BIN)/python -m hw1.schema > recipes/schema.json
 
-lock: $(INSTALLED)
-	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate $(FILES) -o requirements.lock
+lock: $(ALL)
+	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate requirements.txt $(REST) -o requirements.lock
 
 # What was changed and not committed is in the image too, and its runs say so.
 image:
 	docker build --build-arg COMMIT="$$(git describe --always --abbrev=40 --exclude='*' --dirty)" --tag $(IMAGE) .
 
 # uv reads the lock as the other machine would, whose Python and processor may not be this one's.
-wheelhouse: $(INSTALLED)
+wheelhouse: $(ALL)
 	@mkdir -p $(WHEELHOUSE) && rm -f $(WHEELHOUSE)/*.whl
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --only-binary :all: --python-version $(WHEEL_PYTHON) \
 		--python-platform $(WHEEL_MACHINE)-manylinux_2_28 $(WHEEL_FILES) -c requirements.lock -o $(WHEELHOUSE)/wheels.lock

@@ -1,13 +1,17 @@
 """Settings that every test shares."""
 
+import operator
 import os
+import random
 import shutil
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
@@ -18,6 +22,12 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parents[1]
+
+# All that Hypothesis would choose by whether CI is set: the same cases everywhere, each time, however slow the machine.
+settings.register_profile(
+    "everywhere", deadline=None, derandomize=True, database=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("everywhere")
 
 # What the tests share, so that its assertions too show their values.
 pytest.register_assert_rewrite(
@@ -31,6 +41,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first: each file is one process's (`make test`), and the last one begun should not be a long one."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """What a test or its fixtures draw without a seed of their own is the same whichever tests ran before."""
+    random.seed(0)
+    for name, seed in (("numpy", "random.seed"), ("torch", "manual_seed")):
+        if module := sys.modules.get(name):  # torch takes seconds to import
+            operator.attrgetter(seed)(module)(0)
+
+
+@pytest.fixture(params=["fp32", "bf16"])
+def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What `train.amp: auto` takes in this process, each in turn on every machine: the processor has no say."""
+    monkeypatch.setattr("hw1.device._computes_bf16", lambda device: request.param == "bf16")
+    return request.param
 
 
 @pytest.fixture(autouse=True)

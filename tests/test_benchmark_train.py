@@ -45,7 +45,9 @@ def case():
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """No photographs, small pictures, few steps; and a model is not tried on the meta device every time that it is built."""
+    """No photographs, small pictures, few steps, FP32 unless the test has `precision`; and a model is not tried on the meta device every
+    time that it is built."""
+    monkeypatch.setattr("hw1.device._computes_bf16", lambda device: False)
     monkeypatch.delenv("HW1_PHOTOS", raising=False)
     monkeypatch.setattr("hw1.models.build.check_model", lambda *arguments, **options: [])
     monkeypatch.setattr(epoch_measure, "SIDE", 32)
@@ -68,8 +70,9 @@ def run(command, *argv: str) -> dict:
 # ------------------------------------------------------------------------------------------------ what is compared
 
 
-def test_every_loop_computes_the_same_loss_and_trains_the_same_parameters(case):
-    losses, trained = {}, {}
+def test_every_loop_computes_the_same_loss_and_trains_the_same_parameters(case, precision):
+    """In bf16 but for the report's loop, which has no autocast."""
+    losses, trained, tolerance = {}, {}, {"fp32": 1e-4, "bf16": 4e-3}[precision]
     for key in EAGER:
         loop = build_loop(key, case, CPU)
         batch = make_batches(case, CPU, channels_last=loop.channels_last)[0]
@@ -81,18 +84,23 @@ def test_every_loop_computes_the_same_loss_and_trains_the_same_parameters(case):
         trained[key] = {name for name, value in loop.model.named_parameters() if not torch.equal(before[name], value)}
     groups = [[key for key in EAGER if measure.freezing_of(key) == freezing] for freezing in ours.FREEZING]
     for group in groups:
-        assert [losses[key] for key in group] == pytest.approx([losses[group[0]]] * len(group), rel=1e-4)
+        assert [losses[key] for key in group] == pytest.approx([losses[group[0]]] * len(group), rel=tolerance)
         assert [trained[key] for key in group] == [trained[group[0]]] * len(group)
-    assert abs(losses[groups[0][0]] - losses[groups[1][0]]) > 1e-3  # so that the comparison can tell recipes apart
+    first, second = (losses[group[0]] for group in groups)
+    assert abs(first - second) > tolerance * first  # so that the comparison can tell recipes apart
     assert {name for name in trained["report"] if name.startswith("conv1")}
     assert not {name for name in trained["fast/nhwc"] if name.startswith(("conv1", "bn1", "layer1", "layer2"))}
 
 
-def test_the_loss_is_cross_entropy_without_dropout(case):
+def test_the_loss_is_cross_entropy_without_dropout(case, precision):
     loop = build_loop("faithful/nchw", case, CPU)
     batch = make_batches(case, CPU, channels_last=False)[0]
     model = timm.create_model(case.model, num_classes=100, checkpoint_path=str(case.weights)).train()
-    assert loop.first_loss(batch) == pytest.approx(float(F.cross_entropy(model(batch.image), batch.label).detach()), rel=1e-5)
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        logits = model(batch.image).float()
+    assert logits.equal(logits.bfloat16().float()) == (precision == "bf16")
+    expected = float(F.cross_entropy(logits, batch.label))
+    assert loop.first_loss(batch) == pytest.approx(expected, rel={"fp32": 1e-5, "bf16": 1e-3}[precision])
     assert loop.model.drop_rate == 0.5
     assert {module.p for module in loop.model.modules() if isinstance(module, nn.Dropout)} == {0.2}
 
@@ -103,8 +111,9 @@ def test_the_weights_give_every_parameter_a_gradient(case):
     assert min(float(gradient.norm()) for gradient in gradients.values()) > 1e-6
 
 
-def test_a_loop_that_computes_something_else_is_not_timed(case, monkeypatch):
-    monkeypatch.setattr(peers, "set_train_mode", lambda model, config: model.eval())
+def test_a_loop_that_computes_something_else_is_not_timed(case, monkeypatch, precision):
+    changes = {"fp32": lambda model: model.eval(), "bf16": lambda model: nn.init.normal_(model.get_classifier().weight)}
+    monkeypatch.setattr(peers, "set_train_mode", lambda model, config: changes[precision](model))
     bench = measure.CaseBench(case, ["faithful/nhwc", "timm/nhwc"], CPU, measure.Amounts(1, 0.0, 1, memory=False), lambda: None)
     bench.run()
     assert set(bench.block["results"]) == {"faithful/nhwc"}
@@ -232,11 +241,12 @@ def test_the_roofline_of_the_reports_model_is_the_known_one():
 # ------------------------------------------------------------------------------------------------ correctness
 
 
-def test_the_check_sees_a_variant_that_trains_on_something_else(case, monkeypatch):
-    step = ours.OurLoop.step
+def test_the_check_sees_a_variant_that_trains_on_something_else(case, monkeypatch, precision):
+    """What that is must be off by more than rounding: in bf16 that is a third of the gradient."""
+    step, factor = ours.OurLoop.step, {"fp32": 1.05, "bf16": 0.01}[precision]
 
     def on_others(self, batch) -> None:
-        step(self, batch._replace(image=batch.image * 1.05) if self.channels_last else batch)
+        step(self, batch._replace(image=batch.image * factor) if self.channels_last else batch)
 
     monkeypatch.setattr(ours.OurLoop, "step", on_others)
     blocks: list[dict] = []
@@ -266,7 +276,7 @@ def test_the_distance_of_curves_by_hand():
 # ------------------------------------------------------------------------------------------------ the commands
 
 
-def test_train_step_writes_what_it_measured(folder, capsys, monkeypatch):
+def test_train_step_writes_what_it_measured(folder, capsys, monkeypatch, precision):
     monkeypatch.setattr(growth, "MODELS", ("resnet18_half_cbam",))
     monkeypatch.setattr(growth, "SIZES", (48,))
     monkeypatch.setattr(growth, "BATCHES", (4,))
@@ -292,7 +302,7 @@ def test_train_step_writes_what_it_measured(folder, capsys, monkeypatch):
     assert "images/s by batch size" in table
 
 
-def test_train_step_checks(folder, capsys):
+def test_train_step_checks(folder, capsys, precision):
     result = run(benchmarks.train_step.main, "--check", "--case", TINY, "--loop", "faithful/nhwc", "--steps", "4")
     block = result["checks"][0]
     assert [part["met"] for part in block["gradients"]["faithful/nhwc"]] == [True, True]
@@ -303,7 +313,7 @@ def test_train_step_checks(folder, capsys):
     assert Path("out/result.png").is_file()
 
 
-def test_inference_writes_what_it_measured(folder, capsys):
+def test_inference_writes_what_it_measured(folder, capsys, precision):
     ways = [word for key in ("hw1", "plain", "timm/nhwc") for word in ("--way", key)]
     sizes = ("--batch", "1", "--batch", "4")
     result = run(
@@ -340,13 +350,14 @@ def test_an_epoch_is_measured_beside_its_step_and_timms_own_script(folder, capsy
     assert "waiting for data" in capsys.readouterr().out
 
 
-def test_timms_script_is_told_what_the_recipe_says(case, tmp_path):
+def test_timms_script_is_told_what_the_recipe_says(case, tmp_path, precision):
     files = epoch_measure.Files(tmp_path / "pictures", 3)
     words = timm_script.arguments(case, files, CPU, "compiled", tmp_path / "output")
     text = " ".join(words)
     for part in ("--model resnet18_half_cbam", "--mixup 0.2 --mixup-prob 0.5", "--workers 3", "--opt-betas 0.9 0.96", "--batch-size 10"):
         assert part in text
-    assert "--channels-last --torchcompile" in text
+    amp = {"fp32": "", "bf16": "--amp --amp-dtype bfloat16 "}[precision]
+    assert f"--channels-last {amp}--torchcompile" in text
     with pytest.raises(UserError, match="no checkout of timm"):
         timm_script.find_script(tmp_path)
     with pytest.raises(RunError, match="printed no rate"):
@@ -361,7 +372,7 @@ GPU = (
 )
 
 
-def test_gpu_runs_every_part_on_the_cpu_in_a_small_form(folder, capsys):
+def test_gpu_runs_every_part_on_the_cpu_in_a_small_form(folder, capsys, precision):
     result = run(benchmarks.gpu.main, *GPU)
     assert result["failed_parts"] == []
     assert set(result["seconds"]) == set(gpu_parts.PARTS) == set(benchmarks.gpu.NAMES)

@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from image_files import KINDS, PNG_START, assert_close, chunk, picture_of, reason_of, samples, save
 from PIL import Image
@@ -135,13 +135,13 @@ def assert_image_or_bad(data: bytes) -> None:
 STARTS = [b"", b"\xff\xd8\xff", PNG_START, b"GIF89a", b"BM", b"RIFF\x10\0\0\0WEBP", b"II*\0", b"MM\0*", b"P6 ", b"\0\0\0\x0cjP  \r\n\x87\n"]
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=150)
 @given(st.sampled_from(STARTS), st.binary(max_size=400))
 def test_any_bytes_are_an_image_or_bad(start: bytes, rest: bytes) -> None:
     assert_image_or_bad(start + rest)
 
 
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=250)
 @given(st.sampled_from(KINDS), st.data())
 def test_any_damage_leaves_an_image_or_bad(kind: str, draw: st.DataObject) -> None:
     data = bytearray(samples()[kind])

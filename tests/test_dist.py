@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from loader_pictures import CPU, SIZE
 from tiny_training import make
@@ -55,7 +55,6 @@ def test_alone_everything_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyP
 
 
 @given(num=st.integers(1, 90), batch=st.integers(1, 40), world_size=st.integers(1, 9), data=st.data())
-@settings(deadline=None)
 def test_shares_put_together_are_the_batches(num: int, batch: int, world_size: int, data: st.DataObject) -> None:
     whole = EpochBatches(num, batch, 118, True)
     parts = [EpochBatches(num, batch, 118, True, rank=rank, world_size=world_size) for rank in range(world_size)]

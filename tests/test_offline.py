@@ -13,7 +13,7 @@ import pytest
 from conftest import ROOT
 
 BIN = Path(sys.executable).parent
-MAKE = ["make", "--silent", "wheelhouse", "INSTALLED=", f"BIN={BIN}"]
+MAKE = ["make", "--silent", "wheelhouse", "ALL=", f"BIN={BIN}"]
 
 
 def make_wheel(folder: Path, name: str, version: str, tag: str = "py3-none-any", *requires: str) -> None:

@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import DataLoader, Dataset
@@ -26,7 +26,6 @@ def batches_of(batches: EpochBatches, epoch: int, start: int = 0) -> list[list[t
 
 
 @given(**SIZES, **SEEDS, shuffle=st.booleans())
-@settings(deadline=None)
 def test_every_sample_once_an_epoch_in_batches_of_the_stated_size(num_samples, batch_size, seed, epoch, shuffle):
     batches = EpochBatches(num_samples, batch_size, seed, shuffle)
     found = batches_of(batches, epoch)
@@ -37,7 +36,6 @@ def test_every_sample_once_an_epoch_in_batches_of_the_stated_size(num_samples, b
 
 
 @given(**SIZES, **SEEDS, data=st.data())
-@settings(deadline=None)
 def test_any_step_on_is_the_rest_of_the_epoch(num_samples, batch_size, seed, epoch, data):
     whole = batches_of(EpochBatches(num_samples, batch_size, seed, True), epoch)
     start = data.draw(st.integers(0, len(whole)))
@@ -48,7 +46,6 @@ def test_any_step_on_is_the_rest_of_the_epoch(num_samples, batch_size, seed, epo
 
 
 @given(**SIZES, seed=st.integers(0, 2**32 - 1))
-@settings(deadline=None)
 def test_without_shuffling_the_order_is_the_sets(num_samples, batch_size, seed):
     found = batches_of(EpochBatches(num_samples, batch_size, seed, False), 3)
     assert [index for batch in found for _, index in batch] == list(range(num_samples))
@@ -135,7 +132,6 @@ def labels_of(counts: list[int]) -> np.ndarray:
 
 
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=9), batch_size=st.integers(1, 70), **SEEDS)
-@settings(deadline=None)
 def test_balanced_classes_come_equally_often_and_their_samples_too(counts, batch_size, seed, epoch):
     labels = labels_of(counts)
     found = batches_of(EpochBatches(len(labels), batch_size, seed, True, labels), epoch)
@@ -154,7 +150,6 @@ def test_balanced_classes_come_equally_often_and_their_samples_too(counts, batch
 
 
 @given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), batch_size=st.integers(1, 20), data=st.data(), **SEEDS)
-@settings(deadline=None)
 def test_balanced_any_step_on_is_the_rest_of_the_epoch(counts, batch_size, data, seed, epoch):
     labels = labels_of(counts)
     whole = batches_of(EpochBatches(len(labels), batch_size, seed, True, labels), epoch)
