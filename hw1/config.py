@@ -6,7 +6,8 @@ The defaults are the report's best setting; `recipes/base.yaml` states them all.
 from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Factor = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -20,6 +21,12 @@ TORCH_SETS = (
 """What may follow `torch/` in `data.dataset`."""
 DATASET_PATTERN = rf"^(torch/({'|'.join(TORCH_SETS)})|(hfds|wds)/[\w ./+-]+)$"  # for editors; `contradictions` knows more
 FROM_LIST = Field(strict=False)  # YAML has lists only: a tuple may be built from one, its items stay strict
+
+
+def _refuse_device_cache(value: object) -> object:
+    if value == "device":
+        raise PydanticCustomError("removed", "was removed in version 0.2; use disk or none, and run.name=NAME for a run begun with it")
+    return value
 
 
 class Section(BaseModel):
@@ -71,9 +78,8 @@ class DataConfig(Section):
     """Images in one batch of validation and prediction, in each process."""
     num_workers: Annotated[int, Field(ge=0, le=256)] | None = None
     """Loader processes; null chooses by the cores the process may use. Never changes the result."""
-    cache: Literal["none", "disk", "device"] = "none"
-    """Decoded pictures: `none` decodes at every read, `disk` keeps one memory-mapped file, `device` keeps them in the
-    device's memory, at most half of what is free, and augments whole batches there (`aug.impl: fused`)."""
+    cache: Annotated[Literal["none", "disk"], BeforeValidator(_refuse_device_cache)] = "none"
+    """Decoded images: `none` decodes at every read, `disk` keeps one memory-mapped file."""
     cache_dir: Annotated[str, Field(min_length=1)] | None = None
     """Folder of the disk cache; null takes the user's cache folder."""
 
@@ -285,8 +291,6 @@ def contradictions(recipe: Recipe) -> list[tuple[str, str]]:
         found.append(("data.val_fraction", "generated data has its own val/; leave it null"))
     if recipe.data.sampling == "balanced" and recipe.loss.class_weights == "balanced":
         found.append(("loss.class_weights", "data.sampling=balanced does the same already; use one of them"))
-    if recipe.data.cache == "device" and recipe.aug.impl == "steps":
-        found.append(("data.cache", "device augments as aug.impl=fused does, not aug.impl=steps; use none or disk"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         found.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return found

@@ -71,10 +71,9 @@ def test_shares_put_together_are_the_batches(num: int, batch: int, world_size: i
     assert parts[-1].first(7) == whole.first(7)
 
 
-@pytest.mark.parametrize("cache", ["none", "device"])
-def test_loaders_of_all_ranks_give_the_pictures_of_one(images, monkeypatch: pytest.MonkeyPatch, cache: str) -> None:
+def test_loaders_of_all_ranks_give_the_pictures_of_one(images, monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmented alike; of the last training batch, of 2, one of three ranks has nothing; for evaluation each has its own batch size."""
-    recipe = Recipe(aug={"size": 24}, data=DataConfig(batch_size=7, eval_batch_size=4, num_workers=0, cache=cache))
+    recipe = Recipe(aug={"size": 24}, data=DataConfig(batch_size=7, eval_batch_size=4, num_workers=0))
     for build, num_batches in ((build_train_loader, 4), (build_eval_loader, 2)):
         be(monkeypatch, 0, 1)
         alone = {

@@ -79,11 +79,10 @@ def test_any_number_of_processes_gives_the_same_bits_from_any_step_on(make):
     assert not torch.equal(expected[0][0].image, expected[1][0].image)
 
 
-@pytest.mark.parametrize("cache", ["none", "device"])
-def test_balanced_training_draws_rare_classes_more_often_and_each_time_anew(images, cache):
+def test_balanced_training_draws_rare_classes_more_often_and_each_time_anew(images):
     few = replace(images, labels=np.array([0] * (SIZE - 1) + [1], np.int64))
     recipe = Recipe(
-        data=DataConfig(batch_size=5, num_workers=0, sampling="balanced", cache=cache), aug=AUG, train=TrainConfig(device="cpu")
+        data=DataConfig(batch_size=5, num_workers=0, sampling="balanced"), aug=AUG, train=TrainConfig(device="cpu")
     )
     train, val = build_train_loader(few, recipe, CPU), build_eval_loader(few, recipe, CPU)
     batches = list(train.epoch(1))

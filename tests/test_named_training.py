@@ -98,7 +98,7 @@ def batches(tmp_path: Path) -> Iterator[object]:
         loader.close()
 
 
-@pytest.mark.parametrize("cache", ["none", "disk", "device"])
+@pytest.mark.parametrize("cache", ["none", "disk"])
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("kind", ["wds", "hfds"])
 def test_batches_are_those_of_the_folder(sets, batches, kind, workers, cache):

@@ -118,7 +118,6 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["data.dataset=torch/dtd", "data.train_split=validation"], ["data.val_split"]),
         (["data.dataset=torch/dtd", "data.input_key=img", "data.target_key=label"], ["data.input_key", "data.target_key"]),
         (["data.dataset=wds/x", "data.download=true"], ["data.download"]),
-        (["data.cache=device", "aug.impl=steps"], ["data.cache"]),
         (["data.sampling=balanced", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
     ],
@@ -224,3 +223,11 @@ def test_differences_are_split_by_what_a_run_may_change(folder):
         'log.tags: [] -> ["ä"]',
     ]
     assert differences(old, old) == ([], [])
+
+
+def test_the_device_cache_of_earlier_versions_is_refused_in_one_line(folder):
+    """A run begun with it states it in its config.yaml, so that continuing it says the same."""
+    (found,) = problems("data: {cache: device}")
+    assert found == (
+        "x.yaml: data.cache: was removed in version 0.2; use disk or none, and run.name=NAME for a run begun with it, got 'device'"
+    )

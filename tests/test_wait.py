@@ -139,10 +139,9 @@ def test_a_real_device_waits_when_the_host_is_late(load, waits):
 @pytest.mark.parametrize(
     ("device", "config", "expected"),
     [
-        (CUDA, {"num_workers": 2}, "data.num_workers=8 or data.cache=disk or data.cache=device"),
-        (CUDA, {}, "data.cache=disk or data.cache=device"),  # as many processes as cores already
-        (CUDA, {"cache": "disk"}, "data.cache=device"),
-        (CUDA, {"cache": "device"}, None),
+        (CUDA, {"num_workers": 2}, "data.num_workers=8 or data.cache=disk"),
+        (CUDA, {}, "data.cache=disk"),  # as many processes as cores already
+        (CUDA, {"cache": "disk"}, None),
         (CPU, {"num_workers": 0}, "data.cache=disk"),
         (CPU, {"cache": "disk"}, None),
     ],

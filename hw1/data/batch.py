@@ -30,7 +30,7 @@ def fill_up(images: torch.Tensor, num: int) -> torch.Tensor:
 
 
 class BatchLoader(ABC):
-    """Batches of an ImageSet, epoch by epoch: `hw1.data.loaders.Loader`, `hw1.data.resident.ResidentLoader`."""
+    """Batches of an ImageSet, epoch by epoch: `hw1.data.loaders.Loader`."""
 
     def __init__(self, batches: EpochBatches) -> None:
         self._batches = batches

@@ -18,10 +18,9 @@ from hw1.data.batch import Batch, BatchLoader
 from hw1.data.dataset import PictureDataset, PictureSource
 from hw1.data.diskcache import open_disk_source
 from hw1.data.images import ImageSet
-from hw1.data.resident import ResidentLoader
 from hw1.data.ring import Ring
 from hw1.data.sampler import EpochBatches
-from hw1.data.transforms import Transform, build_eval_transform, build_train_transform, draws_nothing
+from hw1.data.transforms import Transform, build_eval_transform, build_train_transform
 from hw1.data.watch import Watch
 from hw1.data.workers import default_num_workers, start_worker
 from hw1.errors import RunError
@@ -292,25 +291,20 @@ def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) ->
 def _build_loader(
     images: ImageSet, transform: Transform, batch_size: int, shuffle: bool, recipe: Recipe, device: torch.device
 ) -> BatchLoader:
-    batches: dict[str, Any] = {
-        "batch_size": batch_size,
-        "shuffle": shuffle,
-        "seed": recipe.seed,
-        "device": device,
-        "channels_last": recipe.train.channels_last,
-        "balanced": shuffle and recipe.data.sampling == "balanced",
-        "rank": dist.rank(),
-        "world_size": dist.world_size(),
-    }
-    if recipe.data.cache == "device":
-        return ResidentLoader(images, recipe.aug, augmented=shuffle and not draws_nothing(recipe.aug), **batches)
     workers = recipe.data.num_workers
     is_cached = recipe.data.cache == "disk"
     return Loader(
         images,
         transform,
+        batch_size=batch_size,
+        shuffle=shuffle,
+        seed=recipe.seed,
         num_workers=default_num_workers(device) if workers is None else workers,
+        device=device,
         aug=recipe.aug,
+        channels_last=recipe.train.channels_last,
         source=open_disk_source(images, recipe.data, recipe.aug, transform, training=shuffle) if is_cached else None,
-        **batches,
+        balanced=shuffle and recipe.data.sampling == "balanced",
+        rank=dist.rank(),
+        world_size=dist.world_size(),
     )

@@ -51,14 +51,6 @@ def smallest_side(aug: AugConfig) -> int:
     return math.ceil(aug.size / math.sqrt(aug.scale[0] * thinnest))
 
 
-def largest_crop(height: int, width: int, aug: AugConfig) -> tuple[int, int]:
-    """Height and width, pixels, that no crop of a picture of this size exceeds."""
-    if aug.scale == (1.0, 1.0):
-        return height, width
-    # A drawn box has its aspect before both sides are rounded: half a pixel each.
-    return min(height, math.ceil((width + 0.5) / aug.ratio[0] + 0.5)), min(width, math.ceil((height + 0.5) * aug.ratio[1] + 0.5))
-
-
 def _draw_box(draw: random.Random, height: int, width: int, aug: AugConfig) -> Box:
     """Area uniform in `scale`, aspect log-uniform in `ratio`; if ten such boxes do not fit, the largest central one of a valid aspect."""
     low, high = math.log(aug.ratio[0]), math.log(aug.ratio[1])

@@ -23,8 +23,7 @@ class DataWait:
     two events go into the stream that computes, one when a batch is asked for, behind all kernels of the step before, and one when it
     is handed over, behind the stream's wait for the batch's copy. The first happens when the device has finished the step (at once, if it
     has run dry before), the second when it could begin the next: the time between them is the device's waiting, for the host or for the
-    copy, and next to nothing where the batch was there in time. They are read when they have happened anyway. Work on that stream that
-    makes the batch (augmentation with `data.cache=device`) counts as waiting too.
+    copy, and next to nothing where the batch was there in time. They are read when they have happened anyway.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -70,13 +69,9 @@ def advice(config: DataConfig, device: torch.device) -> str | None:
     On the CPU the model and the loader share the cores, and only less work helps. A continued run may have other processes, but no other
     cache.
     """
-    if config.cache == "device":
-        return None
     is_cpu, cores = device.type == "cpu", own_cores()
     workers = default_num_workers(device) if config.num_workers is None else config.num_workers
     settings = [f"data.num_workers={cores}"] if not is_cpu and workers < cores - 1 else []
     if config.cache == "none":
         settings.append("data.cache=disk")
-    if not is_cpu:
-        settings.append("data.cache=device")
     return " or ".join(settings) or None
