@@ -8,11 +8,11 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hw1 import dist
-from hw1.config import Recipe
+from hw1.config.load import dump_recipe, load_recipe, with_sources
+from hw1.config.recipe import Recipe
 from hw1.errors import UserError, run_command
-from hw1.recipe import dump_recipe, load_recipe, with_sources
-from hw1.runs import RunFolder, Stamp, Status, find_status
+from hw1.runs.folder import RunFolder, Stamp, Status, find_status
+from hw1.runtime import distributed as dist
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 130/143 interrupted (SIGINT/SIGTERM)"
 
@@ -50,7 +50,7 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, Stamp]:
 
 
 def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> None:
-    from hw1.engine import fit  # torch takes seconds to import: only once the recipe is known to be right
+    from hw1.training.trainer import fit  # torch takes seconds to import: only once the recipe is known to be right
 
     try:
         summary = fit(recipe, run, status, seen)

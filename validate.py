@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 from hw1.errors import UserError, run_command
-from hw1.runs import RunFolder
+from hw1.runs.folder import RunFolder
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -48,14 +48,15 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--with: names a run twice")
     recipe = run.read_recipe(args.overrides)
 
-    from hw1.attention.rows import draw_attended  # torch and OpenCV take seconds to import: only once the arguments are right
-    from hw1.averaging import mean_predictions
+    from hw1.attention.figure_rows import draw_attended  # torch and OpenCV take seconds to import: only once the arguments are right
     from hw1.data.decode import check_images
-    from hw1.data.folders import find_split
-    from hw1.predictor import check_names, load_predictor, load_temperature, save_submission
-    from hw1.review.findings import find
-    from hw1.review.pictures import choose_attended
-    from hw1.review.write import write_review
+    from hw1.data.image_folder import find_split
+    from hw1.evaluation.ensemble import mean_predictions
+    from hw1.evaluation.predictor import load_predictor, load_temperature
+    from hw1.evaluation.report.analysis import find
+    from hw1.evaluation.report.examples import choose_attended
+    from hw1.evaluation.report.write import write_review
+    from hw1.evaluation.submission import check_names, save_submission
 
     averaged = bool(args.tta or args.others)
     if averaged and args.temperature == "fitted":

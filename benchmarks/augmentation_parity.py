@@ -14,12 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from hw1.config import AugConfig, DataConfig
+from hw1.config.recipe import AugConfig, DataConfig
+from hw1.data.augment.fused import augment_fused
+from hw1.data.augment.params import draw_factors
+from hw1.data.augment.reference import augment_in_steps
 from hw1.data.decode import read_image
-from hw1.data.folders import open_training_data
-from hw1.data.fused import augment_fused
-from hw1.data.policy import draw_factors
-from hw1.data.steps import augment_in_steps
+from hw1.data.image_folder import open_training_data
 from hw1.errors import UserError, run_command
 from hw1.plots import plot_samples, save_figure
 

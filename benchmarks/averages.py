@@ -14,16 +14,16 @@ from typing import Any, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.machine import describe_machine, hardware_name, result_path
-from hw1.averaging import Tta, mean_predictions
-from hw1.calibration import measure
-from hw1.data.folders import find_split
+from benchmarks.common.machine import describe_machine, hardware_name, result_path
+from hw1.data.image_folder import find_split
 from hw1.errors import UserError, run_command
-from hw1.evaluate import Predictions
-from hw1.files import write_atomic
-from hw1.predictor import load_predictor
-from hw1.runs import RunFolder
-from hw1.stats import bootstrap_difference, mcnemar_exact
+from hw1.evaluation.calibration import measure
+from hw1.evaluation.ensemble import Tta, mean_predictions
+from hw1.evaluation.predictions import Predictions
+from hw1.evaluation.predictor import load_predictor
+from hw1.evaluation.significance import bootstrap_difference, mcnemar_exact
+from hw1.runs.folder import RunFolder
+from hw1.utils.files import write_atomic
 
 VIEWS: dict[str, Tta | None] = {"none": None} | {tta: tta for tta in get_args(Tta)}
 

@@ -1,7 +1,7 @@
 """Convolutions on a CPU as matrix products beside torch's own, one thread, by shape: python -m benchmarks.convolutions
 
-What the rules of hw1/models/products.py rest on. Milliseconds a call of output, input's and weights' gradient, the least of some calls, the
-two taking turns. Writes a JSON file and prints its table; --markdown FILE prints that of a JSON file.
+What the rules of hw1/models/conv_matmul.py rest on. Milliseconds a call of output, input's and weights' gradient, the least
+of some calls, the two taking turns. Writes a JSON file and prints its table; --markdown FILE prints that of a JSON file.
 """
 
 import argparse
@@ -16,11 +16,11 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
-from benchmarks.resultfile import ResultFile, read_result
-from benchmarks.timing import use_one_thread
-from hw1.device import keep_freed_memory
+from benchmarks.common.result_file import ResultFile, read_result
+from benchmarks.common.timing import use_one_thread
 from hw1.errors import run_command
-from hw1.models import products
+from hw1.models import conv_matmul as products
+from hw1.runtime.device import keep_freed_memory
 
 SHAPES = (  # kernel, channels in and out, height and width of the output, images
     *((3, c, c, size, batch) for size in (2, 3, 6, 7) for batch in (8, 32) for c in (64, 128, 256, 512)),

@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
     args = parser.parse_args(argv)
 
-    from benchmarks.resultfile import ResultFile, read_result
+    from benchmarks.common.result_file import ResultFile, read_result
     from benchmarks.training.tables import epoch_table
 
     if args.markdown:

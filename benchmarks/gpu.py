@@ -44,7 +44,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     started = time.perf_counter()
     args = parse(argv)
-    from benchmarks.resultfile import ResultFile, read_result
+    from benchmarks.common.result_file import ResultFile, read_result
     from benchmarks.training.gpu_report import gpu_table, plot_gpu, summarise_gpu
 
     if args.markdown:
@@ -54,7 +54,7 @@ def main(argv: Sequence[str]) -> None:
     from benchmarks.training.device import describe_device, open_device, prepare_process
     from benchmarks.training.gpu_parts import TINY, Run, Sizes
     from benchmarks.training.loops import LABELS, choose
-    from hw1.plots.figure import save_figure
+    from hw1.plots.style import save_figure
 
     if not 0 < args.minutes <= 1440:
         raise UserError(f"--minutes: more than 0, at most 1440; got {args.minutes:g}")

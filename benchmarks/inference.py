@@ -28,7 +28,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
     args = parser.parse_args(argv)
 
-    from benchmarks.resultfile import ResultFile, read_result
+    from benchmarks.common.result_file import ResultFile, read_result
     from benchmarks.training.tables import inference_tables
 
     if args.markdown:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> None:
     from benchmarks.training.loops import match
     from benchmarks.training.plots import plot_inference
     from benchmarks.training.validation import LABELS
-    from hw1.plots.figure import save_figure
+    from hw1.plots.style import save_figure
 
     device = open_device(args.device)
     prepare_process()

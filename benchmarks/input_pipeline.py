@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw1.errors import run_command
-from hw1.files import write_atomic
+from hw1.utils.files import write_atomic
 
 
 def main(argv: Sequence[str]) -> None:
@@ -25,16 +25,16 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
     args = parser.parse_args(argv)
 
-    from benchmarks.input_table import to_markdown
-    from benchmarks.resultfile import read_result
+    from benchmarks.common.result_file import read_result
+    from benchmarks.input.table import to_markdown
 
     if args.markdown:
         print(to_markdown(read_result(args.markdown)))
         return
-    from benchmarks.input_plot import plot_input_pipeline
-    from benchmarks.machine import result_path
-    from benchmarks.measure import QUICK, Amounts, measure
-    from hw1.plots.figure import save_figure
+    from benchmarks.common.machine import result_path
+    from benchmarks.input.measure import QUICK, Amounts, measure
+    from benchmarks.input.plot import plot_input_pipeline
+    from hw1.plots.style import save_figure
 
     photos = Path(os.environ["HW1_PHOTOS"]) / "train" if os.environ.get("HW1_PHOTOS") else None
     result = measure(QUICK if args.quick else Amounts(), photos, args.large)

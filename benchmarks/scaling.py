@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.resultfile import ResultFile, read_result
+from benchmarks.common.result_file import ResultFile, read_result
 from hw1.errors import RunError, run_command
 
 ROOT = Path(__file__).parents[1]

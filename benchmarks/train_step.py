@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from hw1.errors import RunError, run_command
 
 if TYPE_CHECKING:
-    from benchmarks.resultfile import ResultFile
+    from benchmarks.common.result_file import ResultFile
     from benchmarks.training.case import Case
 
 CPU_CASES = ["resnet18_cbam:96:32"]
@@ -46,7 +46,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    from benchmarks.resultfile import ResultFile, read_result
+    from benchmarks.common.result_file import ResultFile, read_result
     from benchmarks.training import tables
 
     if args.markdown:
@@ -73,7 +73,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
     from benchmarks.training.measure import Amounts, CaseBench, targets_of
     from benchmarks.training.plots import plot_growth, plot_steps
     from benchmarks.training.tables import step_tables
-    from hw1.plots.figure import save_figure
+    from hw1.plots.style import save_figure
 
     device = open_device(args.device)
     amounts = Amounts(args.rounds, args.seconds, memory=not args.no_memory)
@@ -107,7 +107,7 @@ def _check(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") ->
     from benchmarks.training.ours import OURS
     from benchmarks.training.plots import plot_check
     from benchmarks.training.tables import check_table
-    from hw1.plots.figure import save_figure
+    from hw1.plots.style import save_figure
 
     device = open_device(args.device)
     blocks = file.content["checks"] = []

@@ -20,8 +20,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from hw1.config.load import load_recipe
 from hw1.errors import UserError
-from hw1.recipe import load_recipe
 
 APP = Path(__file__).parents[1]
 COMMANDS = {

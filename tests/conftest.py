@@ -21,7 +21,6 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-ROOT = Path(__file__).parents[1]
 
 # All that Hypothesis would choose by whether CI is set: the same cases everywhere, each time, however slow the machine.
 settings.register_profile(
@@ -30,11 +29,7 @@ settings.register_profile(
 settings.load_profile("everywhere")
 
 # What the tests share, so that its assertions too show their values.
-pytest.register_assert_rewrite(
-    "audit_pictures", "folder_trees", "image_files", "loader_pictures", "model_runs", "plan_runs", "recipe_texts", "report_runs",
-    "run_folders", "tiny_training", "train_commands", "faults",
-    "transform_pictures",
-)  # fmt: skip
+pytest.register_assert_rewrite("helpers", "faults")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -75,9 +70,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working folder: a checkout in which plans of runs are carried out by a stand-in for train.py."""
-    from plan_runs import make_project
+    from helpers.plan_runs import make_project
 
-    from hw1 import plan
+    from hw1.ablate import plan
 
     folder = tmp_path / "project"
     make_project(folder)
@@ -89,7 +84,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def begin(project: Path) -> Iterator[Any]:
     """Starts `python -m hw1.ablate` in processes of their own, in the project."""
-    from plan_runs import ablations
+    from helpers.plan_runs import ablations
 
     with ablations() as begin:
         yield begin
@@ -107,7 +102,7 @@ def photos() -> Path:
 @pytest.fixture
 def images(tmp_path: Path) -> Any:
     """A few pictures on disk, for the loaders' tests."""
-    from loader_pictures import write_pictures  # torch takes seconds to import
+    from helpers.loader_images import write_pictures  # torch takes seconds to import
 
     return write_pictures(tmp_path)
 
@@ -115,7 +110,7 @@ def images(tmp_path: Path) -> Any:
 @pytest.fixture
 def make(images: Any) -> Iterator[Any]:
     """Makes loaders of `images`, closed at the end."""
-    from loader_pictures import loaders_of
+    from helpers.loader_images import loaders_of
 
     with loaders_of(images) as make:
         yield make

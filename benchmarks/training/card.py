@@ -14,9 +14,9 @@ from benchmarks.training.loops import Loop
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.peers import build_frozen_model
 from benchmarks.training.roofline import Rates
-from hw1.config import TrainConfig
-from hw1.data.batch import Batch
-from hw1.device import amp_dtype
+from hw1.config.recipe import TrainConfig
+from hw1.data.loader.base import Batch
+from hw1.runtime.device import amp_dtype
 
 TOP = 10
 CALLS = 10

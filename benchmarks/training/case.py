@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from hw1.data.batch import Batch
-from hw1.data.folders import ClassMap
+from hw1.config.load import load_recipe
+from hw1.data.image_folder import ClassMap
+from hw1.data.loader.base import Batch
 from hw1.errors import UserError
-from hw1.models.build import build_model, check_model
-from hw1.recipe import load_recipe
+from hw1.models.factory import build_model, check_model
 
 BASE = Path(__file__).parents[2] / "recipes" / "base.yaml"
 SETTLING_IMAGES = 8

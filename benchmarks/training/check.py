@@ -16,10 +16,10 @@ from benchmarks.training.device import open_device, prepare_process, release_mem
 from benchmarks.training.measure import freezing_of
 from benchmarks.training.ours import OurLoop, recipe_of
 from benchmarks.training.peers import build_frozen_model
-from hw1.config import TrainConfig
-from hw1.data.batch import Batch
-from hw1.device import amp_dtype, autocast_of, set_determinism
-from hw1.recorded import EAGER_STEPS
+from hw1.config.recipe import TrainConfig
+from hw1.data.loader.base import Batch
+from hw1.runtime.device import amp_dtype, autocast_of, set_determinism
+from hw1.training.cuda_graphs import EAGER_STEPS
 
 NOTHING_DRAWN = ("mixup.prob=0.0", "model.drop_layer3=0.0", "model.drop_rate=0.0")
 LR = 100.0

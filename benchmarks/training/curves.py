@@ -16,8 +16,8 @@ from benchmarks.training.device import release_memory, use_defaults
 from benchmarks.training.ours import FREEZING, OurLoop, recipe_of
 from benchmarks.training.peers import build_frozen_model
 from benchmarks.training.pictures import read_batches
-from hw1.data.batch import Batch
-from hw1.losses import build_mixup
+from hw1.data.loader.base import Batch
+from hw1.training.mixup import build_mixup
 
 NUM_BATCHES = 16  # that the steps go through, over and over
 SETTINGS = ("model.drop_layer3=0.0", "model.drop_rate=0.0", "optim.lr=1e-3", "sched.name=constant")

@@ -7,9 +7,9 @@ import gc
 import torch
 import torch._dynamo
 
-from hw1.data.workers import limit_threads
-from hw1.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, device_name
 from hw1.errors import UserError
+from hw1.runtime.cpu import limit_threads
+from hw1.runtime.device import M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, device_name
 
 MIB = 2**20
 
@@ -24,14 +24,14 @@ def open_device(name: str) -> torch.device:
 
 
 def prepare_process() -> None:
-    """As `hw1.engine.fit` begins; and the compiler must not give up because one process compiles more models than a training ever has."""
+    """As `fit` begins; and the compiler must not give up because one process compiles more models than a training ever has."""
     limit_threads()
     torch._dynamo.config.recompile_limit = 64
     torch._dynamo.config.accumulated_recompile_limit = 4096
 
 
 def describe_device(device: torch.device) -> dict[str, object]:
-    """What a result file says beside `benchmarks.machine`: name, threads, and of a GPU its generation, memory and libraries."""
+    """What a result file says beside `benchmarks.common.machine`: name, threads, and of a GPU its generation, memory and libraries."""
     facts: dict[str, object] = {"device": device_name(device), "threads": torch.get_num_threads()}
     if device.type == "cuda":
         properties = torch.cuda.get_device_properties(device)
@@ -75,7 +75,7 @@ def use_defaults() -> None:
 
 
 class DeviceMemory:
-    """How far the memory of a GPU rises from here on, MiB. On the CPU there is no such counter: see `benchmarks.memory`."""
+    """How far the memory of a GPU rises from here on, MiB. On the CPU there is no such counter: see `benchmarks.common.memory`."""
 
     def __init__(self, device: torch.device) -> None:
         self._device = device

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import summarise
+from benchmarks.common.timing import summarise
 from benchmarks.training import ours, peers
 from benchmarks.training.case import Case, with_weights
 from benchmarks.training.device import release_memory
@@ -21,7 +21,7 @@ from benchmarks.training.measure import named_peers
 from benchmarks.training.pictures import make_class_folders, open_folders
 from benchmarks.training.timm_script import arguments, find_script, run_script, version_of
 from benchmarks.training.turns import Turn, compare, time_turns
-from hw1.data.workers import default_num_workers
+from hw1.runtime.cpu import default_num_workers
 
 STEP = "step of "
 """Before the key of a loop of ours: the same training on batches that are on the device already."""

@@ -1,4 +1,4 @@
-"""Whole epochs from JPEG files: ours by `hw1.engine.train_epoch`, timm's by its own loader around the timm-style step."""
+"""Whole epochs from JPEG files: ours by `hw1.training.trainer.train_epoch`, timm's by its own loader around the timm-style step."""
 
 import time
 from collections.abc import Sequence
@@ -9,16 +9,16 @@ from typing import Any
 import torch
 from timm.data import FastCollateMixup
 
-from benchmarks.peers import timm_loader
+from benchmarks.input.peers import timm_loader
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import synchronize
 from benchmarks.training.ours import OurLoop
 from benchmarks.training.peers import TimmLoop
 from benchmarks.training.pictures import open_folders
-from hw1.data.loaders import build_train_loader
-from hw1.data.wait import DataWait
-from hw1.engine import train_epoch
-from hw1.runs import RunFolder
+from hw1.data.loader.loader import build_train_loader
+from hw1.runs.folder import RunFolder
+from hw1.training.data_time import DataWait
+from hw1.training.trainer import train_epoch
 
 NEVER_SAVES = ("checkpoint.every_minutes=10000.0",)
 
@@ -68,7 +68,7 @@ class OurEpochs:
         return num * len(self.batches[0].label)
 
     def _begin_anew(self) -> None:
-        """As `hw1.engine.finish_epoch` leaves a training."""
+        """As `hw1.training.trainer.finish_epoch` leaves a training."""
         training = self.loop.training
         training.progress.step = 0
         training.progress.epoch_seconds = training.progress.wait_seconds = 0.0

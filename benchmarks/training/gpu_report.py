@@ -13,7 +13,7 @@ from benchmarks.training.plots import BLUE, ORANGE, TITLE, draw_bars, draw_curve
 from benchmarks.training.tables import case_name, check_table, epoch_table, inference_tables, legend, loop_table, number, remarks, table
 from benchmarks.training.tables import target_lines as lines_of
 from benchmarks.training.turns import fastest
-from hw1.plots.figure import house_style, new_figure
+from hw1.plots.style import house_style, new_figure
 
 ROOFLINE_SHARE, END_TO_END_SHARE, REPORT_MINUTES = 0.60, 0.95, 10.0
 

@@ -11,13 +11,13 @@ from typing import Any
 
 import torch
 
-from benchmarks.pictures import draw_pictures
+from benchmarks.input.images import draw_pictures
 from benchmarks.training.case import Case, with_weights
 from benchmarks.training.loops import choose
 from benchmarks.training.measure import Amounts, CaseBench
 from benchmarks.training.pictures import open_folders
 from hw1.data.decode import check_images
-from hw1.data.loaders import build_train_loader
+from hw1.data.loader.loader import build_train_loader
 
 DEFAULT_LOOPS = ("faithful/nhwc", "fast/nhwc", "report", "timm/nhwc")
 """Eager ones: a compiler would start anew with every shape. Give `--loop` for others."""

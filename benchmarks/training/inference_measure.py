@@ -8,15 +8,15 @@ from typing import Any
 
 import torch
 
-from benchmarks.memory import peak_mebibytes
+from benchmarks.common.memory import peak_mebibytes
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import DeviceMemory, release_memory
 from benchmarks.training.same import FP32_TOLERANCE
 from benchmarks.training.turns import Turn, compare, fastest, time_turns
 from benchmarks.training.validation import LABELS, PEERS, Validation, build_validation, why_not
-from hw1.config import TrainConfig
-from hw1.data.batch import Batch
-from hw1.device import amp_dtype
+from hw1.config.recipe import TrainConfig
+from hw1.data.loader.base import Batch
+from hw1.runtime.device import amp_dtype
 
 LOW_PRECISION_TOLERANCE = 0.1
 """Relative L2 difference of logits that bf16 may make in a hundred layers."""
@@ -120,7 +120,7 @@ def targets(blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         return []
     ours = max(done, key=lambda block: block["results"]["hw1"]["median"])
     ratio = ours["results"]["hw1"]["ratios"]["timm"]["ratio"]
-    claim = f"hw1.evaluate, times timm's best way, batch {ours['case']['batch']}"
+    claim = f"hw1.evaluation.evaluate, times timm's best way, batch {ours['case']['batch']}"
     return [{"claim": claim, "needed": 1.0, "measured": ratio, "met": ratio >= 1.0}]
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from benchmarks.training import ours, peers
 from benchmarks.training.case import Case
-from hw1.data.batch import Batch
+from hw1.data.loader.base import Batch
 from hw1.errors import UserError
 
 

@@ -9,16 +9,16 @@ from typing import Any
 
 import torch
 
-from benchmarks.memory import peak_mebibytes
+from benchmarks.common.memory import peak_mebibytes
 from benchmarks.training import ours
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import DeviceMemory, open_device, release_memory
 from benchmarks.training.loops import LABELS, build_loop, is_compiled, why_not
 from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE, difference
 from benchmarks.training.turns import LoopTurn, Turn, compare, fastest, time_turns
-from hw1.config import TrainConfig
-from hw1.device import amp_dtype
-from hw1.recorded import EAGER_STEPS
+from hw1.config.recipe import TrainConfig
+from hw1.runtime.device import amp_dtype
+from hw1.training.cuda_graphs import EAGER_STEPS
 
 Block = dict[str, Any]
 

@@ -1,4 +1,4 @@
-"""This project's training step in each way that it can run, driven as `hw1.engine.train_epoch` drives it."""
+"""This project's training step in each way that it can run, driven as `hw1.training.trainer.train_epoch` drives it."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,14 +11,14 @@ import torch
 from benchmarks.training.case import BASE, Case
 from benchmarks.training.device import use_defaults
 from benchmarks.training.same import first_loss
-from hw1.config import Recipe
-from hw1.data.batch import Batch
-from hw1.device import keep_freed_memory, set_determinism
+from hw1.config.load import load_recipe
+from hw1.config.recipe import Recipe
+from hw1.data.loader.base import Batch
 from hw1.models.freeze import set_train_mode
-from hw1.recipe import load_recipe
-from hw1.session import Session
-from hw1.step import train_step
-from hw1.training import build_training
+from hw1.runtime.device import keep_freed_memory, set_determinism
+from hw1.training.checkpointer import Session
+from hw1.training.train_state import build_training
+from hw1.training.train_step import train_step
 
 FREEZING = {"faithful": BASE, "fast": BASE.with_name("fast.yaml")}
 """The two recipes: what the report froze, and more."""

@@ -17,11 +17,11 @@ from benchmarks.training.case import Case
 from benchmarks.training.device import use_defaults
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.same import first_loss
-from hw1.config import Recipe
-from hw1.data.batch import Batch
-from hw1.device import Autocast, amp_dtype, autocast_of
-from hw1.models.build import build_model
+from hw1.config.recipe import Recipe
+from hw1.data.loader.base import Batch
+from hw1.models.factory import build_model
 from hw1.models.freeze import freeze_stages, set_train_mode
+from hw1.runtime.device import Autocast, amp_dtype, autocast_of
 
 
 class Flags(NamedTuple):
@@ -56,7 +56,7 @@ def why_not(key: str, device: torch.device) -> str | None:
 
 
 def build_frozen_model(recipe: Recipe, num_classes: int, device: torch.device, *, channels_last: bool) -> nn.Module:
-    """The recipe's model as `hw1.training` makes it: the same weights, the same ones trained, BatchNorm in the same mode."""
+    """The recipe's model as `hw1.training.train_state` makes it: the same weights, the same ones trained, BatchNorm in the same mode."""
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, num_classes, image_size=recipe.aug.size)
     freeze_stages(model, recipe.freeze)

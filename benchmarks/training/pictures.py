@@ -11,13 +11,13 @@ import numpy as np
 import torch
 
 from benchmarks.training.case import BASE, Case
-from hw1.config import Recipe
-from hw1.data.batch import Batch
-from hw1.data.demo import draw_shapes
-from hw1.data.folders import TrainingData, open_training_data
-from hw1.data.loaders import build_train_loader
+from hw1.config.load import load_recipe
+from hw1.config.recipe import Recipe
+from hw1.data.image_folder import TrainingData, open_training_data
+from hw1.data.loader.base import Batch
+from hw1.data.loader.loader import build_train_loader
+from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
-from hw1.recipe import load_recipe
 
 SUFFIXES = (".jpg", ".jpeg")
 DRAWN_PER_CLASS = 4

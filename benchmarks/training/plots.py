@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.training.curves import smooth
 from benchmarks.training.tables import case_name, number
-from hw1.plots.figure import BLUE, GREEN, ORANGE, house_style, new_figure
+from hw1.plots.style import BLUE, GREEN, ORANGE, house_style, new_figure
 
 GREY, LIGHT, SKY, PURPLE, YELLOW = "#6B7075", "#9AA0A6", "#56B4E9", "#CC79A7", "#E69F00"
 GROUPS = {"faithful/": BLUE, "fast/": GREEN, "timm-fast/": YELLOW, "timm/": PURPLE, "report": GREY, "plain": GREY, "hw1": BLUE}

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hw1.data.batch import Batch
-from hw1.device import Autocast
+from hw1.data.loader.base import Batch
+from hw1.runtime.device import Autocast
 
 FP32_TOLERANCE = 1e-3
 LOW_PRECISION_TOLERANCE = 2e-2

@@ -14,8 +14,8 @@ from benchmarks.training.case import Case
 from benchmarks.training.epochs import Files
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.peers import TIMM
-from hw1.device import amp_dtype
 from hw1.errors import RunError, UserError
+from hw1.runtime.device import amp_dtype
 
 EPOCHS = 2
 """The first one warms up (starts processes, compiles, fills caches); the rate is that of the last."""

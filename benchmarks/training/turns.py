@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.timing import Clock, summarise
+from benchmarks.common.timing import Clock, summarise
 from benchmarks.training.device import synchronize
 from benchmarks.training.loops import Loop
-from hw1.data.batch import Batch
+from hw1.data.loader.base import Batch
 
 Turn = Callable[[], int]
 """Does its share of work, waits for the device, and returns the number of images."""

@@ -12,14 +12,14 @@ from benchmarks.training.case import Case
 from benchmarks.training.device import use_defaults
 from benchmarks.training.ours import recipe_of
 from benchmarks.training.peers import TIMM, build_frozen_model
-from hw1.config import TrainConfig
-from hw1.data.batch import Batch
-from hw1.device import Autocast, amp_dtype, autocast_of, keep_freed_memory, set_determinism
-from hw1.evaluate import evaluate
-from hw1.metrics import summarize
+from hw1.config.recipe import TrainConfig
+from hw1.data.loader.base import Batch
+from hw1.evaluation.evaluate import evaluate
+from hw1.evaluation.metrics import summarize
+from hw1.runtime.device import Autocast, amp_dtype, autocast_of, keep_freed_memory, set_determinism
 
 LABELS = {
-    "hw1": "hw1.evaluate, with its metrics",
+    "hw1": "hw1.evaluation.evaluate, with its metrics",
     "plain": "plain PyTorch, FP32, NCHW",
     **{f"timm/{name}": f"timm-style validation, {flags.label}" for name, flags in TIMM.items()},
 }
@@ -46,7 +46,7 @@ class Validation(Protocol):
 
 @dataclass
 class Batches:
-    """The part of a loader that `hw1.evaluate` asks."""
+    """The part of a loader that `hw1.evaluation.evaluate` asks."""
 
     batches: Sequence[Batch]
 

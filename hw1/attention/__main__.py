@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.data.listing import printable
 from hw1.errors import UserError, run_command
-from hw1.logs import say
-from hw1.predict.inputs import find_pictures
-from hw1.runs import RunFolder
+from hw1.predict.find_images import find_pictures
+from hw1.runs.folder import RunFolder
+from hw1.utils.console import say
+from hw1.utils.text import printable
 
 if TYPE_CHECKING:
     from hw1.data.decode import BadImage
-    from hw1.predictor import Predictor
+    from hw1.evaluation.predictor import Predictor
 
 MAX_ROWS = 16
 
@@ -57,10 +57,10 @@ def main(argv: Sequence[str]) -> None:
         say(f"the first {MAX_ROWS} of {len(paths)} pictures are shown")
         paths = paths[:MAX_ROWS]
 
-    from hw1.attention.rows import attend  # torch takes seconds to import: only once the arguments are right
+    from hw1.attention.figure_rows import attend  # torch takes seconds to import: only once the arguments are right
+    from hw1.evaluation.predictor import load_predictor
     from hw1.plots import plot_attention, save_figure
-    from hw1.predict.pictures import read_pictures
-    from hw1.predictor import load_predictor
+    from hw1.predict.image_batches import read_pictures
 
     predictor = load_predictor(run, recipe, args.checkpoint)
     label = None if args.label is None else find_class(predictor, args.label)

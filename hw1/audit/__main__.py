@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any
 
 from hw1 import __version__
-from hw1.audit.contents import Contents, list_contents
+from hw1.audit.duplicates import find_copies
 from hw1.audit.findings import KINDS, Finding, find_all, headlines, leaked, statistics
+from hw1.audit.inventory import Contents, list_contents
+from hw1.audit.label_errors import Suspects, find_suspects
 from hw1.audit.page import render_audit
-from hw1.audit.pairs import find_copies
 from hw1.audit.scan import scan
-from hw1.audit.suspects import Suspects, find_suspects
 from hw1.errors import UserError, run_command
-from hw1.files import write_atomic
-from hw1.runs import RunFolder
+from hw1.runs.folder import RunFolder
+from hw1.utils.files import write_atomic
 
 EXIT_FINDINGS = 1
 EXIT_CODES = "exit codes: 0 clean, 1 findings, 2 a mistake in the command, 3 the audit could not be written, 130 interrupted"

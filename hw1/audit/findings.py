@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from hw1.audit.contents import WHOLE, Contents
-from hw1.audit.pairs import Groups, Link
+from hw1.audit.duplicates import Groups, Link
+from hw1.audit.inventory import WHOLE, Contents
 from hw1.audit.scan import Look, Scan
 
 KINDS = {

@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from hw1.audit.contents import Contents
 from hw1.audit.findings import KINDS, Finding
-from hw1.audit.suspects import Suspect, Suspects
+from hw1.audit.inventory import Contents
+from hw1.audit.label_errors import Suspect, Suspects
 from hw1.data.decode import BadImage, read_image
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Column, Table

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from hw1.audit.likeness import DETAIL_SIZE, Signature, sign
-from hw1.data.cores import usable_cores
+from hw1.audit.image_hash import DETAIL_SIZE, Signature, sign
 from hw1.data.decode import BadImage, decode_image, read_image
-from hw1.data.headers import PNG_START
+from hw1.data.image_headers import PNG_START
+from hw1.runtime.cpu import usable_cores
 
 SIGNED_SIDE = 64  # pixels that reduced decoding leaves to the shorter side
 CHUNK = 32  # files a thread reads between two looks at the progress bar

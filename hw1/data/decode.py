@@ -20,12 +20,12 @@ import PIL
 from PIL import Image, ImageOps
 from tqdm import tqdm
 
-from hw1.data.checked import Stamp, load_checked, save_checked
-from hw1.data.cores import usable_cores
-from hw1.data.headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
-from hw1.data.images import ImageFile, ImageSet
-from hw1.data.listing import printable
+from hw1.data.image_headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
+from hw1.data.image_set import ImageFile, ImageSet
+from hw1.data.verified_files import Stamp, load_checked, save_checked
 from hw1.errors import UserError
+from hw1.runtime.cpu import usable_cores
+from hw1.utils.text import printable
 
 MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
 RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION

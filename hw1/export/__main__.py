@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hw1.errors import RunError, UserError, run_command
-from hw1.files import atomic_folder
-from hw1.logs import say
-from hw1.runs import RunFolder
+from hw1.runs.folder import RunFolder
+from hw1.utils.console import say
+from hw1.utils.files import atomic_folder
 
 if TYPE_CHECKING:
-    from hw1.predictor import Predictor
+    from hw1.evaluation.predictor import Predictor
 
 EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or the run folder, 3 failed, 130 interrupted; nothing is written unless all is"
 
@@ -45,10 +45,10 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"--int8: takes ranges from training pictures, and data.root is {recipe.data.root}; add data.root=FOLDER")
     formats = [name for name, wanted in (("fp16", args.fp16), ("int8", args.int8)) if wanted]
 
-    from hw1.predictor import load_predictor  # torch takes seconds to import: only once the arguments are right
+    from hw1.evaluation.predictor import load_predictor  # torch takes seconds to import: only once the arguments are right
 
     if args.onnx or formats:
-        from hw1.export.graph import require_packages
+        from hw1.export.onnx_graph import require_packages
 
         require_packages()
         formats.insert(0, "fp32")
@@ -65,10 +65,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 def fill(folder: Path, run: RunFolder, predictor: "Predictor", formats: Sequence[str], has_data: bool) -> None:
-    from hw1.export.card import model_card
-    from hw1.export.folder import save_timm_folder
+    from hw1.evaluation.predictor import load_temperature
+    from hw1.export.model_card import model_card
+    from hw1.export.timm_folder import save_timm_folder
     from hw1.predict.classifier import class_names, read_words
-    from hw1.predictor import load_temperature
 
     temperature = load_temperature(run, predictor.facts)
     words = read_words(predictor.recipe.data.root, class_names(predictor))
@@ -87,8 +87,9 @@ def add_onnx(
     """Writes the ONNX files of `formats`, the first of which is fp32, and `onnx_check.json`; returns the lines of their comparison."""
     import torch
 
-    from hw1.export import check, graph
-    from hw1.models.pixels import FromPixels
+    from hw1.export import onnx_check as check
+    from hw1.export import onnx_graph as graph
+    from hw1.models.preprocess import FromPixels
     from hw1.predict.classifier import class_names, logits_of
 
     aug = predictor.recipe.aug

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from hw1 import __version__
 from hw1.html.table import MINUS, Table, to_csv
-from hw1.names import showable, to_bytes
+from hw1.utils.text import showable, to_bytes
 
 
 def render_page(package: str, values: Mapping[str, Any]) -> str:

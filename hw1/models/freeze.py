@@ -13,7 +13,7 @@ from typing import Any, cast
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from hw1.config import FreezeConfig
+from hw1.config.recipe import FreezeConfig
 from hw1.errors import UserError
 from hw1.models.cbam import Cbam
 

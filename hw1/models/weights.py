@@ -8,8 +8,8 @@ import timm.models
 import torch
 from torch import Tensor, nn
 
-from hw1.limits import check_torch_file
 from hw1.models.cbam import Cbam
+from hw1.utils.safe_load import check_torch_file
 
 NUM_NAMED = 4  # keys that a message names before it counts the rest
 

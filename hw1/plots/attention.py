@@ -7,8 +7,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hw1.names import showable
-from hw1.plots.figure import BLUE, Cell, house_style, new_grid
+from hw1.plots.style import BLUE, Cell, house_style, new_grid
+from hw1.utils.text import showable
 
 CELL = Cell(1.65, above=0.28, below=0.22, left=0.3, right=0.08)
 

@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.figure import BLUE, ORANGE, TEXT, house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, TEXT, house_style, new_figure
 
 
 class Histogram(Protocol):
-    """The part of `hw1.calibration.Bins` that is drawn."""
+    """The part of `hw1.evaluation.calibration.Bins` that is drawn."""
 
     @property
     def edges(self) -> NDArray[np.float64]: ...

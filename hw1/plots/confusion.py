@@ -11,8 +11,8 @@ from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hw1.names import showable
-from hw1.plots.figure import BLUE, ORANGE, house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, house_style, new_figure
+from hw1.utils.text import showable
 
 MAX_CLASSES = 120
 COUNTED_CLASSES = 20  # up to here a number fits into every cell

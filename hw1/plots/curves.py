@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.figure import BLUE, GREEN, ORANGE, house_style, new_figure
+from hw1.plots.style import BLUE, GREEN, ORANGE, house_style, new_figure
 
 MARKED_EPOCHS = 25  # up to here each epoch has room for a dot of its own
 DASHED_EPOCHS = 150  # beyond, noise between epochs would swallow the dashes

@@ -9,11 +9,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from hw1.config import TrainConfig
-from hw1.data.listing import printable
+from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError, run_command
-from hw1.logs import say
-from hw1.predict.inputs import find_pictures, split_paths
+from hw1.predict.find_images import find_pictures, split_paths
+from hw1.utils.console import say
+from hw1.utils.text import printable
 
 if TYPE_CHECKING:
     from hw1.data.decode import BadImage
@@ -61,7 +61,7 @@ def main(argv: Sequence[str]) -> None:
         if args.draw and Path(text).is_dir() and args.draw.resolve().is_relative_to(Path(text).resolve()):
             raise UserError(f"--draw {printable(args.draw)}: lies in {text}, whose pictures are read; choose a folder elsewhere")
 
-    from hw1.predict.output import plan_drawings  # OpenCV and torch take seconds to import: only once the arguments are right
+    from hw1.predict.writers import plan_drawings  # OpenCV and torch take seconds to import: only once the arguments are right
 
     targets = plan_drawings(args.draw, paths) if args.draw else []
 
@@ -112,8 +112,8 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
     """Reads, classifies and hands on batch by batch, so that memory does not grow with the number of pictures."""
     from tqdm import tqdm
 
-    from hw1.predict.output import Sink, drawings, print_row, table_file
-    from hw1.predict.rows import classify
+    from hw1.predict.top_k import classify
+    from hw1.predict.writers import Sink, drawings, print_row, table_file
 
     bad: list[str] = []
     top = min(args.top, len(classifier.names))

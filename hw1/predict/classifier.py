@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 import hw1.models  # noqa: F401 - registers the models that an exported folder may name
-from hw1.config import TrainConfig
-from hw1.device import Autocast, amp_dtype, autocast_of, pick_device
+from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError
-from hw1.models.fold import fold_batchnorm
-from hw1.models.pixels import FromPixels
+from hw1.evaluation.predictor import Checkpoint, Predictor, load_predictor, load_temperature
+from hw1.models.fuse_batchnorm import fold_batchnorm
+from hw1.models.preprocess import FromPixels
 from hw1.models.weights import one_line
-from hw1.predictor import Checkpoint, Predictor, load_predictor, load_temperature
-from hw1.runs import RunFolder
+from hw1.runs.folder import RunFolder
+from hw1.runtime.device import Autocast, amp_dtype, autocast_of, pick_device
 
 ONNX_MISSING = "is not installed; pip install -r requirements-onnx.txt"
 BATCH_SIZE = 64  # of a model that comes without a recipe

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw1.errors import UserError, run_command
-from hw1.files import write_atomic
 from hw1.html.table import Table, to_csv, to_markdown
-from hw1.logs import log_report, say
-from hw1.names import to_bytes
-from hw1.report.analyse import PairResult, analyse
 from hw1.report.collect import Collection, collect
 from hw1.report.figures import NAMES, DrawnFigure, draw_all
 from hw1.report.page import TITLE, render_report
 from hw1.report.tables import absent_table, all_tables, possible_tables
+from hw1.report.verdict import PairResult, analyse
+from hw1.runs.wandb_logger import log_report
+from hw1.utils.console import say
+from hw1.utils.files import write_atomic
+from hw1.utils.text import to_bytes
 
 EXIT_CODES = "exit codes: 0 done, 2 no finished run or a mistake in the command, 3 the report could not be written"
 

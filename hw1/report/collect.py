@@ -9,7 +9,7 @@ import math
 import re
 import zipfile
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,13 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.calibration import Calibration, calibrate
-from hw1.config import Recipe
+from hw1.config.recipe import Recipe
 from hw1.errors import UserError
-from hw1.limits import check_npz
-from hw1.metrics import nll
+from hw1.evaluation.calibration import Calibration, calibrate
+from hw1.evaluation.metrics import nll
 from hw1.plots.curves import best_epoch
-from hw1.runs import RunFolder
+from hw1.runs.folder import RunFolder
+from hw1.utils.safe_load import check_npz
 
 Row = dict[str, Any]
 ROW_KEYS = ("epoch", "train_loss", "train_acc", "val_loss", "val_top1", "val_top5", "lr", "images_per_second", "seconds")
@@ -233,7 +233,7 @@ def _read_json(path: Path, *keys: str) -> dict[str, Any]:
 
 
 def _read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], NDArray[np.float32], tuple[str, ...]]:
-    """Files, labels, logits and class names; the counterpart of `hw1.evaluate.load_predictions`, which loads torch."""
+    """Files, labels, logits and class names; the counterpart of `hw1.evaluation.predictions.load_predictions`, which loads torch."""
     try:
         check_npz(path)
         with np.load(path, allow_pickle=False) as saved:
@@ -250,3 +250,17 @@ def _read_predictions(path: Path) -> tuple[tuple[str, ...], NDArray[np.int64], N
     except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise _Unusable("damaged", f"{path.name}: not readable ({' '.join(str(error).split())})") from None
     return tuple(files.tolist()), labels, logits, tuple(class_names.tolist())
+
+
+Measures = Mapping[str, Callable[[RunRecord], float]]
+
+
+def measured(runs: Sequence[RunRecord], measures: Measures) -> dict[str, Any]:
+    """`num_seeds`, and of each measure mean and standard deviation (`<name>_std`, n - 1; None for one run)."""
+    cells: dict[str, Any] = {"num_seeds": len(runs)}
+    for name, measure in measures.items():
+        values = np.array([measure(run) for run in runs], dtype=np.float64)
+        with np.errstate(invalid="ignore"):  # a loss may be infinite
+            std = float(values.std(ddof=1)) if len(values) > 1 else None
+        cells |= {name: float(values.mean()) if len(values) else None, f"{name}_std": std}
+    return cells

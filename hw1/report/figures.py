@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hw1.pairs import COMBINED, REPORT_PAIRS, VARIANTS, Pair
+from hw1.ablate.variants import COMBINED, REPORT_PAIRS, VARIANTS, Pair
 from hw1.plots import Difference, Figure, plot_differences, plot_seeds, plot_training_curve, render_figure
-from hw1.report.analyse import PairResult
 from hw1.report.collect import Collection, Row, RunRecord
-from hw1.report.match import other_circumstances, other_material, other_recipes
+from hw1.report.pairing import other_circumstances, other_material, other_recipes
+from hw1.report.verdict import PairResult
 
 BAND = "Line: mean over seeds; band: ± 1 standard deviation."
 Rows = list[Row]

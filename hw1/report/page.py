@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from hw1.ablate.variants import NUM_PUBLISHED_IMAGES
+from hw1.config.strict_yaml import dump_yaml
 from hw1.html.page import render_page
 from hw1.html.table import Table
-from hw1.pairs import NUM_PUBLISHED_IMAGES
-from hw1.plainyaml import dump_yaml
-from hw1.report.analyse import PairResult
 from hw1.report.collect import Collection, RunRecord
 from hw1.report.figures import DrawnFigure
-from hw1.report.match import factor_lines
+from hw1.report.pairing import factor_lines
+from hw1.report.verdict import PairResult
 
 TITLE = "Ablation report"
 SECTIONS = {"verdicts": "Verdicts", "figures": "Figures", "tables": "Tables", "published": "Published", "runs": "Runs"}

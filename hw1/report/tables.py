@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
+from hw1.ablate.variants import PAIRS, VARIANTS, Published
 from hw1.html.table import Column, Table
-from hw1.pairs import PAIRS, VARIANTS, Published
-from hw1.report.analyse import PairResult
-from hw1.report.collect import Collection, RunRecord
-from hw1.report.match import other_circumstances, other_material, other_recipes
-from hw1.report.measured import Measures, measured
-from hw1.report.trust import calibration_pair_table, calibration_table
+from hw1.report.calibration_tables import calibration_pair_table, calibration_table
+from hw1.report.collect import Collection, Measures, RunRecord, measured
+from hw1.report.pairing import other_circumstances, other_material, other_recipes
+from hw1.report.verdict import PairResult
 
 Cells = dict[str, Any]
 

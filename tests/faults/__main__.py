@@ -16,7 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.machine import describe_machine, hardware_name, result_path
+from benchmarks.common.machine import describe_machine, hardware_name, result_path
 from faults.list import FAULTS, try_fault
 
 

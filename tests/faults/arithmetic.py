@@ -8,7 +8,7 @@ import torch
 
 from faults.processes import Bench, assert_equal_states, expect_clear, expect_same_run, last_in, run_in, updates_in
 from faults.tally import Tally, expect
-from hw1.checkpoint import load_state
+from hw1.runs.checkpoint import load_state
 
 WINDOW = 2  # batches of an optimizer step
 UPDATES = 8

@@ -5,13 +5,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from conftest import ROOT
-from test_recipe_errors import HEAVY
-from train_commands import command
+from helpers.heavy import HEAVY
+from helpers.paths import ROOT
+from helpers.train_commands import command
 
 from faults.tally import Tally, expect
+from hw1.config.load import all_keys, load_recipe
 from hw1.errors import UserError
-from hw1.recipe import all_keys, load_recipe
 
 GOOD = "base: {base}\n"
 KEYS = sorted(key for key in all_keys() if key.count("."))

@@ -6,11 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from test_disk_full import MIB, checkpoints, on_a_disk, once_saved, read_only
+from helpers.small_disks import MIB, checkpoints, on_a_disk, once_saved, read_only
 
 from faults.processes import Bench, expect_no_leftovers, expect_same_run, last_in
 from faults.tally import Tally, expect
-from hw1.checkpoint import load_state, load_weights
+from hw1.runs.checkpoint import load_state, load_weights
 
 FULL = "No space left on device; free some space there, then the same command continues"
 READ_ONLY = "Read-only file system"

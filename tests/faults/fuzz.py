@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from conftest import ROOT
+from helpers.image_files import KINDS, samples
+from helpers.paths import ROOT
+from helpers.tiny_training import loader_of, make, make_batches
+from helpers.train_commands import TIMES, assert_equal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from image_files import KINDS, samples
-from tiny_training import loader_of, make, make_batches
-from train_commands import TIMES, assert_equal
 
 from faults.tally import Tally, expect
-from hw1.checkpoint import load_state, load_weights, save_state, save_weights
+from hw1.config.load import load_recipe
 from hw1.data.decode import BadImage, decode_image
-from hw1.data.sampler import EpochBatches
-from hw1.engine import train_step
+from hw1.data.loader.sampler import EpochBatches
 from hw1.errors import UserError
-from hw1.recipe import load_recipe
+from hw1.runs.checkpoint import load_state, load_weights, save_state, save_weights
+from hw1.training.trainer import train_step
 
 SIZES = (6, 6, 6, 2)
 BASE = (ROOT / "recipes" / "base.yaml").read_bytes()

@@ -15,7 +15,7 @@ DYING = ("write", "fsync", "link", "replace")
 
 def log_samples(path: str) -> None:
     """One line a batch as it is trained on: epoch, step, positions of its images. A line is one system call, so that no kill tears it."""
-    from hw1 import engine
+    from hw1.training import trainer as engine
 
     file, step = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), engine.train_step
 
@@ -29,7 +29,7 @@ def log_samples(path: str) -> None:
 
 def before_writing(call: str, act: Callable[..., None]) -> None:
     """Calls `act` with the arguments of each call of this kind (`DYING`) before it is done."""
-    from hw1 import checkpoint
+    from hw1.runs import checkpoint
 
     owner, name = (checkpoint._HashedFile, "write") if call == "write" else (os, call)
     function = getattr(owner, name)
@@ -76,7 +76,7 @@ def count_calls(path: str) -> None:
 
 def before_step(act: Callable[[Any, Any], None], count: int) -> None:
     """Calls `act(training, batch)` before the `count`th (from 1) batch that this process trains on."""
-    from hw1 import engine
+    from hw1.training import trainer as engine
 
     step, left = engine.train_step, count
 
@@ -127,7 +127,7 @@ def memory_taken_at(count: int) -> None:
 
 
 def memory_taken_in_validation() -> None:
-    from hw1 import engine
+    from hw1.training import trainer as engine
 
     evaluate = engine.evaluate
 
@@ -157,8 +157,8 @@ def in_fp16(scale: float) -> None:
     """Trains in fp16 with a scaler that begins with this scale, on a CPU, where the recipe cannot ask for it."""
     import torch
 
-    from hw1 import engine
-    from hw1.device import autocast_of
+    from hw1.runtime.device import autocast_of
+    from hw1.training import trainer as engine
 
     build = engine.build_training
 
@@ -183,7 +183,8 @@ def damage_at(count: int, paths: list[str]) -> None:
 
 def impatient(seconds: int) -> None:
     """A loader's processes are taken for hung after so long."""
-    from hw1.data import loaders, watch
+    from hw1.data.loader import loader as loaders
+    from hw1.data.loader import watchdog as watch
 
     watch.PATIENCE_SECONDS, loaders.SECONDS_PER_IMAGE = seconds, 0.0
 
@@ -202,7 +203,7 @@ def clock_shift(step_seconds: float) -> None:
 
 def on_signal(act: Callable[[], object]) -> None:
     """Calls `act` whenever the training is told to stop."""
-    from hw1.interrupt import StopRequest
+    from hw1.utils.signals import StopRequest
 
     receive = StopRequest._receive
 
@@ -215,7 +216,7 @@ def on_signal(act: Callable[[], object]) -> None:
 
 def log_signals(path: str) -> None:
     """A line in the log of samples for every signal to stop, and for every beginning of a validation, which takes a second more."""
-    from hw1 import engine
+    from hw1.training import trainer as engine
 
     file, evaluate = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), engine.evaluate
 

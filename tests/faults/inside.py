@@ -5,17 +5,20 @@ import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
-from conftest import ROOT
+from helpers.paths import ROOT
 
 from faults.tally import Tally, expect
 
-MODULES = ("files", "checkpoint_previous", "save_background", "save_after", "not_finite", "sampler", "ring", "strangers")
+MODULES = (
+    "utils/test_files", "runs/test_checkpoint_previous", "training/test_save_background", "training/test_save_after_error",
+    "training/test_nonfinite", "data/loader/test_sampler", "data/loader/test_shared_buffer", "utils/test_safe_load",
+)  # fmt: skip
 
 
 def looked_into(tally: Tally, folder: Path, n: int) -> None:
     """The tests of these modules, once for all `n`; each counts as an attempt."""
     report = folder / "report.xml"
-    tests = [str(ROOT / "tests" / f"test_{name}.py") for name in MODULES[:n]]
+    tests = [str(ROOT / "tests" / f"{name}.py") for name in MODULES[:n]]
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}/tmp", f"--junitxml={report}", *tests]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     expect(report.is_file(), result.stdout + result.stderr)

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from test_logs import records, values
+from helpers.wandb_files import records, values
 
 from faults.hooks import DYING
 from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, updates_in
 from faults.tally import Lost, Tally, expect
-from hw1.checkpoint import load_newest
+from hw1.runs.checkpoint import load_newest
 
 UPDATES = EPOCHS * 4  # 7 batches an epoch in windows of 2
 LOST_BATCHES = 4  # two optimizer steps: the one that was being written when the next was done

@@ -6,12 +6,12 @@ import signal
 import subprocess
 from pathlib import Path
 
-from train_commands import command
+from helpers.train_commands import command
 
 from faults.disks import can_mount
 from faults.processes import Bench, expect_clear, expect_gone, last_in, updates_in
 from faults.tally import Tally, expect
-from hw1.checkpoint import load_newest
+from hw1.runs.checkpoint import load_newest
 
 PATIENCE = 3
 

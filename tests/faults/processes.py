@@ -12,12 +12,12 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from conftest import ROOT
-from train_commands import TIMES, assert_equal, rows_without_times, write_recipe
+from helpers.paths import ROOT
+from helpers.train_commands import TIMES, assert_equal, rows_without_times, write_recipe
 
 from faults.tally import expect
-from hw1.checkpoint import load_state
-from hw1.data.demo import draw_shapes
+from hw1.data.synthetic import draw_shapes
+from hw1.runs.checkpoint import load_state
 
 BATCHES_PER_EPOCH = 7  # 200 pictures in batches of 30
 EPOCHS = 2

@@ -20,8 +20,8 @@ from faults.processes import (
     wait_for,
 )
 from faults.tally import Tally, expect
-from hw1.checkpoint import load_newest, load_state
-from hw1.interrupt import ECHO_SECONDS
+from hw1.runs.checkpoint import load_newest, load_state
+from hw1.utils.signals import ECHO_SECONDS
 
 SECONDS = 30.0
 TIME = "s from the signal to the end at most"

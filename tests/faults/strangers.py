@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from test_strangers import READERS, npy, payloads, pickled, rewritten, with_digest
+from helpers.hostile_files import READERS, npy, payloads, pickled, rewritten, with_digest
 
 from faults.tally import Tally, expect
 from hw1.errors import UserError

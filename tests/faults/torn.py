@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from train_commands import rows_without_times
+from helpers.train_commands import rows_without_times
 
 from faults.processes import Bench, assert_equal_states, expect_clear, last_in, run_in
 from faults.tally import Tally, expect
-from hw1.checkpoint import load_newest, load_state, load_weights, save_state, save_weights
 from hw1.errors import UserError
+from hw1.runs.checkpoint import load_newest, load_state, load_weights, save_state, save_weights
 
 
 def damaged(data: bytes, rng: random.Random, kind: str) -> bytes:

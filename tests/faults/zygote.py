@@ -14,14 +14,14 @@ import sys
 from typing import Any
 
 from faults import hooks
-from hw1.child import PR_SET_PDEATHSIG
+from hw1.ablate.child_process import PR_SET_PDEATHSIG
 
 
 def main() -> int:
     import cv2  # noqa: F401 - so that the children have it
     import timm  # noqa: F401
 
-    import hw1.engine  # noqa: F401
+    import hw1.training.trainer  # noqa: F401
 
     while line := sys.stdin.readline():
         order = json.loads(line)

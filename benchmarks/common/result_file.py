@@ -1,0 +1,43 @@
+"""A result file that grows: everything measured is on disk at once, whatever happens next."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.machine import describe_machine, hardware_name, result_path
+from hw1.errors import UserError
+from hw1.utils.files import write_atomic
+
+
+class ResultFile:
+    """`content` is the JSON file's; `save` writes it, whole or not at all."""
+
+    def __init__(self, benchmark: str, device: dict[str, Any], settings: dict[str, Any], out: Path | None) -> None:
+        machine = describe_machine(device)
+        self.path = out or result_path(benchmark, machine)
+        self.content: dict[str, Any] = {
+            "benchmark": benchmark,
+            "hardware": hardware_name(machine),
+            "machine": machine,
+            "settings": settings,
+            "complete": False,
+        }
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.save()  # what cannot be written is known before anything is measured
+
+    def save(self) -> None:
+        write_atomic(self.path, (json.dumps(self.content, indent=1) + "\n").encode())
+
+    def finish(self) -> None:
+        self.content["complete"] = True
+        self.save()
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    """Raises UserError for what is no JSON file."""
+    try:
+        return json.loads(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except ValueError:
+        raise UserError(f"{path}: no JSON") from None

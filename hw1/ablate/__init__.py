@@ -1,0 +1,1 @@
+"""Ablations: every variant of a plan, over several seeds."""

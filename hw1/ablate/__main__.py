@@ -1,0 +1,80 @@
+"""Trains several recipes over several seeds: python -m hw1.ablate RECIPES... [section.key=value ...] --seeds 0 1 2 [--ray [ADDRESS]]
+
+Each run is a `train.py` of its own, one after the other or, with --ray, on a Ray cluster. Finished runs are skipped, interrupted ones
+continued; a failed one does not keep the rest from running.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hw1.ablate.child_process import ChildRunner
+from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, format_seconds, make_plan, print_plan, seconds_left, train
+from hw1.ablate.ray_cluster.connection import LOCAL, check_options
+from hw1.ablate.ray_cluster.scheduler import carry_out_on_ray
+from hw1.errors import Interrupted, run_command
+from hw1.utils.console import say
+
+EXIT_CODES = (
+    "exit codes: 0 all runs finished, 2 mistake in recipes, data or run folders (nothing was started), 3 some runs failed (the others were "
+    "carried out), 130/143 interrupted (SIGINT/SIGTERM), state saved"
+)
+
+RAY_HELP = "carry it out on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
+
+
+def parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m hw1.ablate", description=__doc__, epilog=EXIT_CODES)
+    parser.add_argument("items", metavar="RECIPE.yaml | section.key=value", nargs="+", help="recipes, and changes to all of them")
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], metavar="N", help="default: 0 1 2")
+    parser.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=RAY_HELP)
+    parser.add_argument("--cpus-per-run", type=int, metavar="N", help="with --ray; default: a GPU's part of its machine's, else all")
+    parser.add_argument("--gpus-per-run", type=float, metavar="N", help="with --ray, 0 to 1, as 0.5; default: 1 where there are GPUs")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan with its commands and stop; needs no data")
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str]) -> None:
+    args = parse(argv)
+    overrides = [item for item in args.items if "=" in item and not Path(item).is_file()]
+    paths = [item for item in args.items if item not in overrides]
+    check_options(args.ray, args.cpus_per_run, args.gpus_per_run)
+    runs = make_plan(paths, overrides, args.seeds)
+    if args.dry_run:
+        print_plan(runs)
+        return
+    check_data(runs)
+    if args.ray is None:
+        carry_out(runs)
+    else:
+        carry_out_on_ray(runs, args.ray, args.cpus_per_run, args.gpus_per_run)
+
+
+def carry_out(runs: Sequence[PlannedRun]) -> None:
+    """Trains what is not finished, one run after the other.
+
+    Raises `RunError` at the end if some failed; after SIGINT or SIGTERM `Interrupted`, once the run under way has saved and ended.
+    """
+    say(describe(runs))
+    failed = []
+    runner = ChildRunner()
+    with runner.listening():
+        for number, run in enumerate(runs, start=1):
+            if run.status == "finished":
+                continue
+            left = seconds_left(runs[number - 1 :], runs)
+            say(f"run {number} of {len(runs)}: {run.folder.path}" + (f", about {format_seconds(left)} left" if left else ""))
+            problem = train(run, runner).problem
+            if runner.signum is not None:
+                to_go = sum(other.status != "finished" for other in runs)
+                what = f"interrupted in run {number} of {len(runs)}; {to_go} are not finished, the same command continues"
+                raise Interrupted(runner.signum, what)
+            if problem:
+                failed.append(problem)
+                say(f"{problem}; the others go on")
+    conclude(runs, failed)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))

@@ -1,0 +1,218 @@
+"""Plans of runs: several recipes over several seeds, what state each run is in, and how one is carried out."""
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from hw1.ablate.child_process import ChildRunner
+from hw1.ablate.variants import WANDB_GROUP, tags_of
+from hw1.config.load import load_recipe, with_sources
+from hw1.config.recipe import LogConfig, Recipe, RunConfig
+from hw1.errors import EXIT_OK, RunError, UserError
+from hw1.runs.folder import RunFolder, Status, find_status
+
+TRAIN = Path(__file__).parents[2] / "train.py"
+WORDS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
+
+
+@dataclass
+class PlannedRun:
+    """One recipe with one seed. What the run folder holds is as `look` last saw it."""
+
+    path: str
+    """The recipe's file."""
+    overrides: tuple[str, ...]
+    recipe: Recipe
+    status: Status = "new"
+    num_epochs: int = 0
+    """Epochs recorded in the folder, of `recipe.train.epochs`."""
+    seconds: float = 0.0
+    """What those epochs took."""
+
+    @property
+    def folder(self) -> RunFolder:
+        return RunFolder.of(self.recipe)
+
+    @property
+    def command(self) -> list[str]:
+        return [sys.executable, str(TRAIN), self.path, *self.overrides]
+
+    def look(self) -> None:
+        """Reads the run folder; raises what `find_status` raises."""
+        self.status = find_status(self.folder, self.recipe)
+        rows = [] if self.status == "new" else self.folder.read_metrics()
+        self.num_epochs, self.seconds = len(rows), sum(row["seconds"] for row in rows)
+
+
+class Outcome(NamedTuple):
+    """How the training of one run ended."""
+
+    code: int
+    """Exit code, or minus the number of the signal that killed it."""
+    problem: str | None
+    """What went wrong, as one line; None if the run is finished."""
+
+
+def train(run: PlannedRun, runner: ChildRunner) -> Outcome:
+    """Trains the run in a child process of this one, on whatever machine that is, until it ends."""
+    code = runner.run(run.command)
+    return Outcome(code, _find_problem(run, code))
+
+
+def _find_problem(run: PlannedRun, code: int) -> str | None:
+    if code == EXIT_OK:
+        try:
+            run.look()
+        except UserError as error:
+            return error.problems[0]
+        return None if run.status == "finished" else f"{run.folder.path}: ended, but is not finished"
+    return f"{run.folder.path}: " + (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+
+
+def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
+    """Last words of a plan that was carried out to its end; `failed` is a line for each run that failed. Raises `RunError` if any did."""
+    if failed:
+        raise RunError("\n".join([f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:", *failed]))
+    folders = dict.fromkeys(run.recipe.run.dir for run in runs)
+    print(f"all {len(runs)} runs are finished; next: {' and '.join(f'python -m hw1.report {folder} --out report' for folder in folders)}")
+
+
+# ------------------------------------------------------------------------------------------------------------ the plan
+
+
+def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[str]) -> list[PlannedRun]:
+    """Every recipe with every seed, all recipes with the first seed first, so that an interrupted plan leaves whole seeds to compare.
+
+    Raises `UserError` with every problem of all recipes and run folders.
+    """
+    if not paths:
+        raise UserError("no recipe given, only section.key=value")
+    if not TRAIN.is_file():
+        raise UserError(f"{TRAIN}: no such file; run this from a checkout of the project")
+    if any(text.partition("=")[0].strip() == "seed" for text in overrides):
+        raise UserError("command line: seed: is what --seeds sets")
+    runs: list[PlannedRun] = []
+    problems: list[str] = []
+    for seed in dict.fromkeys(seeds):
+        for path in dict.fromkeys(paths):
+            try:
+                runs.append(_plan_run(path, overrides, seed))
+            except UserError as error:
+                problems += error.problems
+    problems += _doubles([run for run in runs if run.recipe.seed == runs[0].recipe.seed])
+    in_folders: list[str] = []
+    for run in runs:
+        try:
+            run.look()
+        except UserError as error:
+            in_folders += error.problems
+    if in_folders:
+        in_folders.append("run.dir=FOLDER carries out this plan in another folder; --overwrite is an option of train.py")
+    if problems or in_folders:
+        raise UserError(*dict.fromkeys(problems + in_folders))
+    return runs
+
+
+def _plan_run(path: str, overrides: Sequence[str], seed: str) -> PlannedRun:
+    """The recipe with these overrides; where wandb is on, also with the ablation's group and tags, unless others were set."""
+    changes = [*overrides, f"seed={seed}"]
+    recipe = load_recipe(path, changes)
+    labels = []
+    if recipe.log.wandb != "off":
+        if recipe.log.group is None:
+            labels.append(f"log.group={WANDB_GROUP}")
+        if not recipe.log.tags:
+            labels.append(f"log.tags={json.dumps(tags_of(str(recipe.run.name)))}")
+    changes[-1:-1] = labels
+    return PlannedRun(path, tuple(changes), load_recipe(path, changes) if labels else recipe)
+
+
+def _doubles(runs: Sequence[PlannedRun]) -> list[str]:
+    """Problems of recipes that share a run folder, or are one experiment under two names, as an override can undo what tells them apart."""
+    problems = []
+    for number, run in enumerate(runs):
+        for other in runs[:number]:
+            if run.folder == other.folder:
+                problems.append(f"{run.path}: would be written to {run.folder.path}, as {other.path} is; leave one of them out")
+                break
+            if _experiment(run.recipe) == _experiment(other.recipe):
+                problems.append(f"{run.path}: is the same experiment as {other.path} with these overrides; leave one of them out")
+                break
+    return problems
+
+
+def _experiment(recipe: Recipe) -> Recipe:
+    return recipe.model_copy(update={"run": RunConfig(), "log": LogConfig()})
+
+
+def check_data(runs: Sequence[PlannedRun]) -> None:
+    """Opens the data of the runs to be carried out, once each; pictures that are yet to be drawn are left to the run.
+
+    Raises `UserError` with every problem.
+    """
+    from hw1.data.image_folder import open_training_data
+
+    problems: list[str] = []
+    seen = []
+    for run in runs:
+        what = (run.recipe.data, run.recipe.model.num_classes)
+        if run.status != "finished" and not run.recipe.data.generate and what not in seen:
+            seen.append(what)
+            try:
+                open_training_data(run.recipe.data, run.recipe.seed, run.recipe.model.num_classes)
+            except UserError as error:
+                problems += with_sources(error.problems, run.path, run.overrides)
+    if problems:
+        raise UserError(*dict.fromkeys(problems))
+
+
+def print_plan(runs: Sequence[PlannedRun]) -> None:
+    for number, run in enumerate(runs, start=1):
+        epochs = f"{run.num_epochs} of {run.recipe.train.epochs} epochs done" if run.num_epochs else f"{run.recipe.train.epochs} epochs"
+        print(f"{number:>{len(str(len(runs)))}}/{len(runs)}  {WORDS[run.status]:<8}  {run.folder.path}  {epochs}")
+        if run.status != "finished":
+            print(f"    {shlex.join(['python', *run.command[1:]])}")
+    print(describe(runs))
+
+
+def describe(runs: Sequence[PlannedRun], *, at_once: int = 1) -> str:
+    """One line: how many runs are in which state, and the time left, with so many at once, where some epochs show it."""
+    counts = {status: sum(run.status == status for run in runs) for status in WORDS}
+    at_once = max(min(at_once, len(runs) - counts["finished"]), 1)
+    left = (seconds_left(runs, runs) or 0.0) / at_once
+    return f"{len(runs)} runs: {counts['finished']} finished, {counts['interrupted']} to continue, {counts['new']} to start" + (
+        f"; about {format_seconds(left)} left" if left else ""
+    )
+
+
+def seconds_left(pending: Sequence[PlannedRun], known: Sequence[PlannedRun]) -> float | None:
+    """What `pending` will take by the epochs of `known`: those of the same recipe, else all; None if there are none. Starting up is not
+    counted, and early stopping not foreseen.
+    """
+
+    def rate(runs: Sequence[PlannedRun]) -> float | None:
+        epochs = sum(run.num_epochs for run in runs)
+        return sum(run.seconds for run in runs) / epochs if epochs else None
+
+    overall = rate(known)
+    if overall is None:
+        return None
+    total = 0.0
+    for run in pending:
+        if run.status != "finished":
+            own = rate([other for other in known if other.path == run.path])
+            total += (overall if own is None else own) * max(run.recipe.train.epochs - run.num_epochs, 0)
+    return total
+
+
+def format_seconds(seconds: float) -> str:
+    """In the unit that suits: "42 s", "7 min", "2 h 05 min"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -1,0 +1,1 @@
+"""The recipe: its keys as types, and the YAML that holds them."""

@@ -1,0 +1,157 @@
+"""The per-pixel part of the fused augmentation, compiled by Numba to the processor's vector instructions.
+
+Pixels are packed: uint32, red in the lowest byte, then green, blue and a byte that means nothing. They are taken a row at a time into
+float32 planes that stay in the first-level cache, through all adjustments, and back: values are rounded once, not after each step.
+The first call compiles (seconds); the result is kept in the user's cache folder.
+"""
+
+import os
+from contextlib import suppress
+
+import numpy as np
+import numpy.typing as npt
+
+from hw1.utils.files import cache_folder
+
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+with suppress(OSError):
+    (cache_folder() / "numba").mkdir(parents=True, exist_ok=True)
+CAN_CACHE = "NUMBA_CACHE_DIR" in os.environ or os.access(cache_folder() / "numba", os.W_OK)
+if CAN_CACHE:
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(cache_folder() / "numba"))
+
+from numba import njit  # noqa: E402  it reads the variable above on import
+
+f4, i4, u4 = np.float32, np.int32, np.uint32
+Plane = npt.NDArray[np.float32]  # Numba itself infers types and reads no annotations
+Packed = npt.NDArray[np.uint32]
+compiled = njit(cache=CAN_CACHE, fastmath=True, nogil=True, error_model="numpy")
+
+
+@compiled
+def shade(
+    source: Packed, target: Packed, matrix: npt.NDArray[np.float64], width: int, height: int, names: npt.NDArray[np.int64], factors: Plane
+) -> None:
+    """Blackens what lies outside the crop, then adjusts the colours, in the order given.
+
+    source, target: uint32 [S, S], packed. matrix: float64 [2, 3], pixel of `source` (column, row, 1) -> position in a crop of `width` x
+    `height` pixels, the centre of whose first pixel is (0, 0). names: int64 [N] of BRIGHTNESS ... HUE; factors: float32 [N], hue's in
+    sixths of the circle.
+    """
+    rows, columns = source.shape
+    red, green, blue = np.empty(columns, f4), np.empty(columns, f4), np.empty(columns, f4)
+    mean = f4(0)
+    for n in range(names.size):
+        if names[n] == CONTRAST:  # its grey is the mean of the picture as it is by then
+            total = 0.0
+            for row in range(rows):
+                _load(source, row, matrix, width, height, red, green, blue)
+                total += float(_sum_grey(*_adjust(red, green, blue, names, factors, n, f4(0))))
+            mean = f4(np.floor(total / (rows * columns) + 0.5))
+    for row in range(rows):
+        _load(source, row, matrix, width, height, red, green, blue)
+        r, g, b = _adjust(red, green, blue, names, factors, names.size, mean)
+        for i in range(columns):
+            target[row, i] = i4(r[i] + f4(0.5)) | (i4(g[i] + f4(0.5)) << i4(8)) | (i4(b[i] + f4(0.5)) << i4(16))
+
+
+@compiled
+def _load(
+    source: Packed, row: int, matrix: npt.NDArray[np.float64], width: int, height: int, red: Plane, green: Plane, blue: Plane
+) -> None:
+    """A row as planes; black but for the part that lies inside the crop, which is one piece."""
+    first, last = _inside(matrix[0, 0], matrix[0, 1] * row + matrix[0, 2], width, 0, red.size)
+    first, last = _inside(matrix[1, 0], matrix[1, 1] * row + matrix[1, 2], height, first, last)
+    for i in range(red.size):
+        pixel = source[row, i]
+        red[i], green[i], blue[i] = f4(i4(pixel & u4(255))), f4(i4(pixel >> u4(8) & u4(255))), f4(i4(pixel >> u4(16) & u4(255)))
+    red[:first], green[:first], blue[:first] = f4(0), f4(0), f4(0)
+    red[last:], green[last:], blue[last:] = f4(0), f4(0), f4(0)
+
+
+@compiled
+def _inside(slope: float, offset: float, length: int, first: int, last: int) -> tuple[int, int]:
+    """first ... last - 1 narrowed to the i with -0.5 <= slope i + offset <= length - 0.5."""
+    if abs(slope) < 1e-9:
+        return (first, last) if -0.5 <= offset <= length - 0.5 else (first, first)
+    low, high = (-0.5 - offset) / slope, (length - 0.5 - offset) / slope
+    if slope < 0:
+        low, high = high, low
+    first = max(first, int(np.ceil(max(low, -1.0) - 1e-6)))  # at the edge itself a pixel is inside, however its position was rounded
+    last = min(last, int(np.floor(min(high, 1e9) + 1e-6)) + 1)
+    return first, max(first, last)
+
+
+@compiled
+def _adjust(
+    red: Plane, green: Plane, blue: Plane, names: npt.NDArray[np.int64], factors: Plane, num: int, mean: np.float32
+) -> tuple[Plane, Plane, Plane]:
+    """The first `num` adjustments of a row, in place; returns the planes as red, green and blue, which may have changed places."""
+    for n in range(num):
+        factor = factors[n]
+        if names[n] == SATURATION:
+            _saturate(red, green, blue, factor)
+        elif names[n] == HUE:
+            thirds = _turn_hue(red, green, blue, factor)
+            if thirds == 1:
+                red, green, blue = blue, red, green
+            elif thirds == 2:
+                red, green, blue = green, blue, red
+        else:
+            other = (f4(1) - factor) * mean if names[n] == CONTRAST else f4(0)
+            _blend(red, factor, other)
+            _blend(green, factor, other)
+            _blend(blue, factor, other)
+    return red, green, blue
+
+
+@compiled
+def _blend(plane: Plane, factor: np.float32, other: np.float32) -> None:
+    for i in range(plane.size):
+        plane[i] = min(max(plane[i] * factor + other, f4(0)), f4(255))
+
+
+@compiled
+def _sum_grey(red: Plane, green: Plane, blue: Plane) -> np.float32:
+    total = f4(0)
+    for i in range(red.size):
+        total += f4(0.299) * red[i] + f4(0.587) * green[i] + f4(0.114) * blue[i]
+    return total
+
+
+@compiled
+def _saturate(red: Plane, green: Plane, blue: Plane, factor: np.float32) -> None:
+    for i in range(red.size):
+        grey = (f4(1) - factor) * (f4(0.299) * red[i] + f4(0.587) * green[i] + f4(0.114) * blue[i])
+        red[i] = min(max(red[i] * factor + grey, f4(0)), f4(255))
+        green[i] = min(max(green[i] * factor + grey, f4(0)), f4(255))
+        blue[i] = min(max(blue[i] * factor + grey, f4(0)), f4(255))
+
+
+@compiled
+def _turn_hue(red: Plane, green: Plane, blue: Plane, factor: np.float32) -> int:
+    """HSV's rotation of the hue by `factor` sixths of the circle, without a division.
+
+    With V and m the largest and smallest of the three and C = V - m, a channel is m + clip(C (2 - d), 0, C), where d is the distance, in
+    sixths, of the hue from that channel's own. For red C (2 - d) = 2 red + V - (red + green + blue): turning adds C times the factor to C d
+    on the side where green >= blue, and takes it away on the other; so for green (blue >= red) and blue (red >= green). That holds for a
+    turn of at most half a sixth. Whole sixths are exact. Thirds of the circle move each channel to the next one's place: they are left
+    to the caller, and their number (0-2) is returned.
+    """
+    sixths = int(np.floor(factor + f4(0.5)))
+    turn = factor - f4(sixths)
+    mirrored = sixths % 2 != 0  # an odd number of sixths is half a circle, which mirrors each channel between m and V, and some thirds
+    thirds = ((sixths - 3 if mirrored else sixths) // 2) % 3
+    sign, both = (f4(-1), f4(1)) if mirrored else (f4(1), f4(0))
+    for i in range(red.size):
+        r, g, b = red[i], green[i], blue[i]
+        high, low = max(max(r, g), b), min(min(r, g), b)
+        chroma, rest = high - low, high - (r + g + b)
+        part = chroma * turn
+        new_r = min(max(f4(2) * r + rest - (part if g >= b else -part), f4(0)), chroma)
+        new_g = min(max(f4(2) * g + rest - (part if b >= r else -part), f4(0)), chroma)
+        new_b = min(max(f4(2) * b + rest - (part if r >= g else -part), f4(0)), chroma)
+        start = low + both * chroma
+        red[i], green[i], blue[i] = start + sign * new_r, start + sign * new_g, start + sign * new_b
+    return thirds

@@ -1,0 +1,166 @@
+"""Folders of pictures -> training, validation and unlabelled sets with labels. No torch; no picture is opened here.
+
+Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
+`data.val_fraction` becomes the validation split. `root/test` is never read for training. Where `data.dataset` is set,
+`hw1.data.public_datasets` reads the splits instead.
+"""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from hw1.config.recipe import DataConfig
+from hw1.data.image_set import ClassMap, ImageSet, TrainingData, held_out, number_classes
+from hw1.data.list_files import ClassFolders, list_class_folders, list_flat_images, list_folders, require_folder
+from hw1.data.public_datasets import open_named_data, open_named_split
+from hw1.errors import UserError
+from hw1.utils.text import printable
+
+SPLIT_NAMES = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
+
+
+def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -> TrainingData:
+    """Lists the training and validation images of `config.root`, or opens those of `config.dataset` (`open_named_data`).
+
+    Where all class folders are integers the label is the folder's own integer, and there are max+1 classes, or `num_classes` if larger.
+    Integers too sparse for that (max+1 above both 2 * folders + 10 and `num_classes`) count as names. Names are numbered in natural order.
+
+    Raises UserError, with every problem found: a missing, empty or ambiguous folder, a validation class that training lacks,
+    a training class without images, a `num_classes` that does not fit.
+    """
+    if config.dataset is not None:
+        return open_named_data(config, seed, num_classes)
+    root = _require_root(config.root)
+    problems: list[str] = []
+    train, val = _list_splits(root, config, seed, problems)
+    if not any(train.files.values()):
+        raise UserError(f"data.root: {printable(train.folder)}: no images in class folders")
+    if len(train.files) == 1:
+        problems.append(f"data.root: {printable(train.folder)}: only one class folder, {printable(*train.files)}; two are needed")
+    empty = [train.folder / name for name, files in train.files.items() if not files]
+    problems += [f"data.root: {printable(folder)}: class folder without images" for folder in empty]
+    unknown = [val.folder / name for name, files in val.files.items() if files and name not in train.files]
+    problems += [f"data.root: {printable(folder)}: class unknown to training, not in {printable(train.folder)}" for folder in unknown]
+    if not problems and not any(val.files.values()):
+        problems.append(f"data.root: {printable(val.folder)}: no images for validation")
+    classes = number_classes(list(train.files), num_classes, problems)
+    if problems:
+        raise UserError(*problems)
+    return TrainingData(_label(root, train, classes), _label(root, val, classes), classes)
+
+
+def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> tuple[ImageSet, str]:
+    """What `--split` means, with the class map of a checkpoint: the images, and a name for their evaluation.
+
+    "train" and "val" are the run's own; another name is a split of the run's data, a folder in `config.root` or one that `config.dataset`
+    has, or else the folder at that path. Unlabelled are a folder without class folders and a split whose samples have no label.
+
+    Raises UserError as `open_split`, `open_unlabelled` and `open_named_split`.
+    """
+    is_folder = text not in ("train", "val", "test") and Path(text).is_dir()
+    if config.dataset is not None and not is_folder:
+        return open_named_split(config, text, classes, seed), re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    if is_folder or "/" in text:
+        folder = Path(text).resolve()
+        root, split = folder.parent, folder.name
+    else:
+        root, split = Path(config.root or ""), text
+    labelled = split in ("train", "val") or _has_class_folders(root / split)
+    images = open_split(root, split, classes, config, seed) if labelled else open_unlabelled(root / split)
+    return images, split if root == Path(config.root or "") else f"{root.resolve().name}-{split}"
+
+
+def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, seed: int) -> ImageSet:
+    """The labelled images of a split, with the class map of a checkpoint. "train" and "val" are those of `open_training_data`, the split
+    by `config.val_fraction` and `seed` included; any other name is a folder of class folders in `root` (`config.root` is not used).
+
+    Raises UserError for a missing or empty folder and for class folders that the map lacks.
+    """
+    root = _require_root(str(root))
+    problems: list[str] = []
+    if split in ("train", "val"):
+        train, val = _list_splits(root, config, seed, problems)
+        listing = train if split == "train" else val
+    else:
+        listing = list_class_folders(root, split)
+    if not problems and not any(listing.files.values()):
+        problems.append(f"data.root: {printable(listing.folder)}: no images in class folders")
+    unknown = [listing.folder / name for name, files in listing.files.items() if files and name not in classes.labels]
+    problems += [f"data.root: {printable(folder)}: class unknown to the checkpoint" for folder in unknown]
+    if problems:
+        raise UserError(*problems)
+    return _label(root, listing, classes)
+
+
+def open_unlabelled(folder: Path) -> ImageSet:
+    """The images that lie in `folder` itself, unlabelled. Raises UserError if there are none; subfolders are passed over, as strays."""
+    folder = folder.expanduser()
+    require_folder(folder, "")
+    files, num_stray = list_flat_images(folder)
+    if not files:
+        folders = list_folders(folder)
+        shown = ", ".join(map(printable, folders[:3])) + ", ..." * (len(folders) > 3)
+        found = f"no images, only folders ({shown})" if folders else "no images"
+        raise UserError(f"{printable(folder)}: {found}; unlabelled pictures are expected in the folder itself")
+    return ImageSet(folder, tuple(files), None, num_stray)
+
+
+def _has_class_folders(folder: Path) -> bool:
+    """Whether the folder holds folders of images rather than images."""
+    return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
+
+
+def _require_root(root: str | None) -> Path:
+    if root is None:
+        raise UserError("data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders and data.val_fraction)")
+    path = Path(root).expanduser()
+    require_folder(path, "data.root: ")
+    return path
+
+
+def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str]) -> tuple[ClassFolders, ClassFolders]:
+    """Training and validation listing; appends to `problems` what is wrong with the layout."""
+    has_train, has_val = (os.path.isdir(root / split) for split in ("train", "val"))
+    if not has_train:
+        _require_classes_not_splits(root)
+    train = list_class_folders(root, "train" if has_train else "")
+    if has_val:
+        if config.val_fraction is not None:
+            problems.append(f"data.val_fraction: {printable(root)} has its own val/; leave it null, or take val/ away")
+        return train, list_class_folders(root, "val")
+    if config.val_fraction is None:
+        other = [f" (or rename {name}/ to val/)" for name in list_folders(root) if name.lower() in ("valid", "validation")]
+        problems.append(f"data.val_fraction: not set, but {printable(root)} has no val/; set data.val_fraction=0.1{''.join(other)}")
+        return train, ClassFolders(train.folder, {}, 0)
+    return _split(train, config.val_fraction, seed)
+
+
+def _require_classes_not_splits(root: Path) -> None:
+    """Raises UserError where the folders in `root` look like splits or like whole data sets: they would silently become classes."""
+    for name in list_folders(root):
+        if name.lower() in SPLIT_NAMES:
+            raise UserError(f"data.root: {printable(root)}: has {name}/ but no train/; the splits are named train, val and test")
+        if os.path.isdir(root / name / "train") and os.path.isdir(root / name / "val"):
+            raise UserError(f"data.root: {printable(root)}: has no train/ and val/; did you mean {printable(root / name)}?")
+
+
+def _split(listing: ClassFolders, fraction: float, seed: int) -> tuple[ClassFolders, ClassFolders]:
+    """Takes `fraction` of each class for validation."""
+    train, val = {}, {}
+    for name, files in listing.files.items():
+        chosen = held_out(len(files), fraction, seed, name)
+        train[name] = [file for i, file in enumerate(files) if i not in chosen]
+        val[name] = [file for i, file in enumerate(files) if i in chosen]
+    return replace(listing, files=train), replace(listing, files=val, num_stray=0)
+
+
+def _label(root: Path, listing: ClassFolders, classes: ClassMap) -> ImageSet:
+    """Joins the classes into one set; an empty folder needs no label."""
+    files, labels = [], []
+    for name, found in listing.files.items():
+        files += found
+        labels += [classes.labels[name] for _ in found]
+    return ImageSet(root, tuple(files), np.array(labels, dtype=np.int64), listing.num_stray)

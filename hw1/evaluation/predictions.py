@@ -1,0 +1,83 @@
+"""Logits of a set of images with their labels, in memory and on disk."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hw1.errors import UserError
+from hw1.utils.files import write_atomic
+from hw1.utils.safe_load import check_npz
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """What a model says of each sample of a split; row i belongs to sample `index[i]`.
+
+    `index` int64 [N], strictly increasing; `logits` float32 [N, C]; `labels` int64 [N], -1 where there is none.
+    Raises `ValueError` for arrays of other types or shapes, or an index out of order or twice.
+    """
+
+    index: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    labels: NDArray[np.int64]
+
+    def __post_init__(self) -> None:
+        kinds = (self.index.dtype, self.logits.dtype, self.labels.dtype)
+        if kinds != (np.int64, np.float32, np.int64):
+            raise ValueError(f"expected index int64, logits float32, labels int64, got {', '.join(map(str, kinds))}")
+        num = len(self.index)
+        if self.index.shape != (num,) or self.labels.shape != (num,) or self.logits.ndim != 2 or len(self.logits) != num:
+            raise ValueError(f"shapes do not match: {self.index.shape}, {self.logits.shape}, {self.labels.shape}")
+        if (np.diff(self.index) <= 0).any():
+            raise ValueError("index must rise: a sample is out of order or comes twice")
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def save(self, path: Path, *, files: Sequence[str], class_names: Sequence[str]) -> None:
+        """Writes an `.npz` with index, logits, labels, files (one a row) and class_names (one a class), whole or not at all.
+
+        It needs no pickle: `numpy.load(path)` reads it. Raises `ValueError` if a count does not match.
+        """
+        if (len(files), len(class_names)) != self.logits.shape:
+            raise ValueError(f"{len(files)} files and {len(class_names)} class names for logits {self.logits.shape}")
+        buffer = io.BytesIO()
+        np.savez(
+            buffer,
+            index=self.index,
+            logits=self.logits,
+            labels=self.labels,
+            files=np.array(files, dtype=np.str_),
+            class_names=np.array(class_names, dtype=np.str_),
+        )
+        write_atomic(path, buffer.getvalue())
+
+
+class SavedPredictions(NamedTuple):
+    """A file of predictions: `files[i]` is the picture of row i, `class_names[c]` the name of logit c."""
+
+    predictions: Predictions
+    files: list[str]
+    class_names: list[str]
+
+
+def load_predictions(path: Path) -> SavedPredictions:
+    """Reads what `Predictions.save` wrote. Raises `UserError` for a file that is missing, damaged or something else."""
+    try:
+        check_npz(path)
+        with np.load(path, allow_pickle=False) as saved:
+            predictions = Predictions(saved["index"], saved["logits"], saved["labels"])
+            files, class_names = saved["files"].tolist(), saved["class_names"].tolist()
+        if (len(files), len(class_names)) != predictions.logits.shape:
+            raise ValueError("counts of files or class names do not match the logits")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file of predictions") from None
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise UserError(f"{path}: no readable file of predictions ({' '.join(str(error).split())})") from error
+    return SavedPredictions(predictions, files, class_names)

@@ -1,0 +1,104 @@
+"""A finished or interrupted run at work on images: rebuilt from its folder alone, to predictions, tables and submissions."""
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from hw1.config.recipe import Recipe
+from hw1.data.image_set import ClassMap, ImageSet
+from hw1.data.loader.loader import build_eval_loader
+from hw1.errors import UserError
+from hw1.evaluation.ensemble import TestTimeViews, Tta
+from hw1.evaluation.evaluate import evaluate
+from hw1.evaluation.predictions import Predictions
+from hw1.models.factory import build_model
+from hw1.runs.checkpoint import load_newest, load_weights
+from hw1.runs.folder import RunFolder
+from hw1.runtime.cpu import limit_threads
+from hw1.runtime.device import amp_dtype, autocast_of, keep_freed_memory, pick_device
+from hw1.utils.console import say
+
+Checkpoint = Literal["best", "last", "ema"]
+
+
+@dataclass(frozen=True)
+class Predictor:
+    """A trained model with the classes and the preprocessing that it was trained with."""
+
+    recipe: Recipe
+    model: nn.Module
+    classes: ClassMap
+    device: torch.device
+    facts: dict[str, Any]
+    """Which checkpoint this is, and the epoch that it holds."""
+
+    def predict(self, images: ImageSet, desc: str | None = None, *, tta: Tta | None = None) -> Predictions:
+        """Logits of every image once, in the order of `images`; the same arithmetic as validation during training.
+
+        `tta`: of several views of each image, as `TestTimeViews` has them, instead.
+
+        The files are read themselves: to read them once, a cache of them would be made in vain.
+        """
+        model = TestTimeViews(self.model, tta, self.recipe.aug.size) if tta else self.model
+        data = self.recipe.data.model_copy(update={"cache": "none"})
+        aug = self.recipe.aug.model_copy(update={"size": model.input_size}) if isinstance(model, TestTimeViews) else self.recipe.aug
+        loader = build_eval_loader(images, self.recipe.model_copy(update={"data": data, "aug": aug}), self.device)
+        autocast = autocast_of(self.device, amp_dtype(self.recipe.train, self.device))
+        try:
+            return evaluate(model, loader, autocast=autocast, desc=desc)
+        finally:
+            loader.close()
+
+
+def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "best") -> Predictor:
+    """Rebuilds the model of a run: `best` by validation, the `last` state, or the `ema` weights of the last state.
+
+    `recipe` is the run's own, where only keys that may change differ. Raises `UserError` if the checkpoint is missing,
+    damaged or does not fit the recipe.
+    """
+    limit_threads()  # as in training: the same arithmetic
+    keep_freed_memory()
+    device = pick_device(recipe.train)
+    path = run.best if checkpoint == "best" else run.last
+    if not path.is_file() and not (checkpoint != "best" and run.previous.is_file()):
+        raise UserError(f"{path}: no such checkpoint; the run has not finished an epoch or saved its state yet")
+    if checkpoint == "best":
+        try:
+            weights, meta = load_weights(path)
+        except UserError as error:
+            raise UserError(f"{error}; --checkpoint last evaluates the last state instead") from None
+        classes, facts = meta["classes"], {"epoch": meta["epoch"]}
+    else:
+        state, damaged = load_newest(run.last, run.previous)
+        for problem in damaged:
+            say(f"{problem}; {run.previous} is used instead")
+        weights, classes = state["model" if checkpoint == "last" else "ema"], state["classes"]
+        facts = {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
+        if weights is None:
+            raise UserError(f"{path}: holds no averaged weights; the run was trained with train.ema_decay=null")
+    model = build_model(recipe.model, len(classes), load_weights=False, image_size=recipe.aug.size)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError(f"{path}: does not fit {recipe.model.name} of the run's recipe: {str(error).splitlines()[-1].strip()}") from None
+    memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=memory_format)
+    return Predictor(recipe, model, ClassMap(tuple(classes)), device, {"checkpoint": checkpoint, **facts})
+
+
+def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
+    """The temperature that an evaluation of the validation split fitted for the weights of `facts`; None where there is none (any more).
+
+    Raises `UserError` for a damaged file.
+    """
+    try:
+        saved = json.loads(run.calibration.read_bytes())
+        is_same = all(saved[key] == facts.get(key, 0) for key in ("checkpoint", "epoch", "step"))
+        return float(saved["temperature"]) if is_same else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{run.calibration}: damaged; python validate.py {run.path} writes it anew") from None

@@ -1,0 +1,158 @@
+"""The evaluation of one run on one split as one HTML file."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from hw1.evaluation.calibration import BINNING, Calibration
+from hw1.evaluation.report.analysis import Findings, calibration_table, class_table, pair_table
+from hw1.evaluation.report.examples import Photos, guess_line
+from hw1.html.page import data_link, render_page
+from hw1.html.table import Table
+from hw1.runs.folder import RunFolder
+
+SECTIONS = {"result": "Result", "mistakes": "Mistakes", "confidence": "Confidence", "classes": "Classes", "run": "Run"}
+SHOWN_PAIRS = 300
+"""Rows of the page's table of pairs; `confused.csv` has all."""
+
+
+def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, figures: Mapping[str, bytes]) -> str:
+    """The page. `figures`: confusion, calibration and maybe attention as PNG files; the curves are the run's own."""
+    recipe, calibration = run.read_recipe(), found.calibration
+    if run.curves.is_file():
+        figures = {**figures, "curves": run.curves.read_bytes()}
+    name = f"{recipe.run.name}, seed {recipe.seed}"
+    values = {
+        "title": f"{name}: {split}",
+        "sections": SECTIONS.items(),
+        "figures": {name: data_link(png, "image/png") for name, png in figures.items()},
+        "sentence": accuracy_sentence(found),
+        "tiles": _tiles(found),
+        "facts": _facts(run, split, found),
+        "mistakes": mistakes_sentence(found),
+        "pairs": [
+            {
+                "title": f"{found.names[pair.label]} taken for {found.names[pair.guess]}",
+                "count": f"{pair.images} of {pair.support}",
+                "sides": [
+                    (f"{found.names[pair.label]}, mistaken", [_photo(found, photos, i) for i in wrong]),
+                    (f"{found.names[pair.guess]}, for comparison", [_photo(found, photos, i) for i in right]),
+                ],
+            }
+            for pair, wrong, right in photos.pairs
+        ],
+        "worst": [_photo(found, photos, i) for i in photos.worst],
+        "pair_table": _shortened(pair_table(found)),
+        "trust": calibration_sentences(calibration),
+        "helps": bool(calibration.after and calibration.after["nll"] < calibration.before["nll"]),
+        "binning": binning_note(),
+        "calibration_table": calibration_table(found),
+        "class_table": class_table(found),
+        "config": run.config.read_text(),
+        "environment": run.env.read_text() if run.env.is_file() else "",
+    }
+    return render_page("hw1.evaluation.report", values)
+
+
+def _tiles(found: Findings) -> list[tuple[str, str, str]]:
+    """Name, value, and what stands below it, of the headline numbers."""
+    metrics, chance = found.metrics, found.calibration.chance[1]
+    intervals = [f"{low:.4f} to {high:.4f}" for low, high in (metrics["top1_interval"], metrics["top5_interval"])]
+    return [
+        ("top-1", f"{metrics['top1']:.4f}", intervals[0]),
+        ("top-5", f"{metrics['top5']:.4f}", intervals[1]),
+        ("macro F1", f"{metrics['macro_f1']:.4f}", "mean over classes"),
+        ("balanced accuracy", f"{metrics['balanced_accuracy']:.4f}", "mean recall over classes"),
+        ("loss", f"{metrics['loss']:.4f}", "cross-entropy, nats"),
+        ("ECE", f"{metrics['ece']:.4f}", f"chance: up to {chance:.4f}"),
+    ]
+
+
+def _facts(run: RunFolder, split: str, found: Findings) -> list[tuple[str, str]]:
+    recipe, metrics = run.read_recipe(), found.metrics
+    step = f", step {metrics['step']} of the next" if metrics.get("step") else ""
+    facts = [
+        ("Model", f"{recipe.model.name}, {recipe.aug.size} px, {metrics['checkpoint']} checkpoint (epoch {metrics['epoch']}{step})"),
+        ("Images", f"{len(found.files):,} of split {split}, {len(found.names)} classes"),
+        ("Intervals", "Wilson's, 95%: which images were drawn, for this one trained model"),
+    ]
+    if "runs" in metrics:
+        views = {"flip": ", each image and its mirror image", "crops": ", five crops of each image"}.get(metrics["tta"], "")
+        facts.append(("Averaged", f"probabilities of {', '.join(metrics['runs'])}{views}"))
+    if metrics["temperature"] != 1:
+        facts.append(("Temperature", f"{metrics['temperature']:.4f}, in loss, ECE and all confidences but those under Confidence"))
+    return facts
+
+
+def _photo(found: Findings, photos: Photos, index: int) -> dict[str, Any]:
+    return {
+        "link": data_link(photos.jpeg(index), "image/jpeg"),
+        "label": found.names[found.labels[index]],
+        "guess": guess_line(found, index),
+        "is_right": bool(found.guesses[index] == found.labels[index]),
+        "file": found.files[index],
+        "loss": f"{found.losses[index]:.2f}",
+    }
+
+
+def _shortened(table: Table) -> Table:
+    if len(table.rows) <= SHOWN_PAIRS:
+        return table
+    note = f"The first {SHOWN_PAIRS} of {len(table.rows):,}; {table.name}.csv beside this page has all."
+    return replace(table, name=f"{table.name}_first", rows=table.rows[:SHOWN_PAIRS], note=note)
+
+
+def accuracy_sentence(found: Findings) -> str:
+    """The headline."""
+    metrics = found.metrics
+    low, high = metrics["top1_interval"]
+    right, total = round(metrics["top1"] * metrics["num_images"]), metrics["num_images"]
+    return f"{right:,} of {total:,} images are right: {_percent(metrics['top1'])}, 95% interval {_percent(low)} to {_percent(high)}."
+
+
+def mistakes_sentence(found: Findings) -> str:
+    """How many mistakes there are, and whether few pairs make most of them."""
+    mistakes = sum(pair.images for pair in found.pairs)
+    if not mistakes:
+        return "There is no mistake."
+    top = found.pairs[:10]
+    share = sum(pair.images for pair in top) / mistakes
+    weakest = min((row for row in found.class_rows if row["support"]), key=lambda row: (row["recall"], -row["support"]))
+    return (
+        f"{mistakes:,} mistakes in {len(found.pairs):,} pairs of classes; the {len(top)} most confused make {_percent(share)} of them. "
+        f"Least often found is class {weakest['class']}: {_percent(weakest['recall'])} of its {weakest['support']} images."
+    )
+
+
+def calibration_sentences(calibration: Calibration) -> list[str]:
+    """Whether confidences can be taken at their word, and what a temperature does about it."""
+    before, (_, limit) = calibration.before, calibration.chance
+    error, gap = before["ece"], before["confidence"] - before["accuracy"]
+    if error <= limit:
+        first = f"The confidences hold: expected calibration error (ECE) {error:.3f}; chance alone gives up to {limit:.3f}."
+    else:
+        kind = "off in both directions" if abs(gap) < error / 4 else "too high" if gap > 0 else "too low"
+        first = (
+            f"The confidences are {kind}: {_percent(before['confidence'])} on average, where {_percent(before['accuracy'])} are right. The "
+            f"expected calibration error (ECE) is {error:.3f}; chance alone gives up to {limit:.3f} here."
+        )
+    if calibration.after is None or calibration.temperature is None:
+        return [first]
+    after = calibration.after
+    origin = "fitted on each half of these images and measured on the other" if calibration.cross_fitted else "fitted on validation"
+    second = (
+        f"A temperature of {calibration.temperature:.2f} brings the ECE from {error:.3f} to {after['ece']:.3f} and the cross-entropy from "
+        f"{before['nll']:.3f} to {after['nll']:.3f}, {origin}."
+    )
+    return [first, second]
+
+
+def binning_note() -> str:
+    return (
+        f"Binned: {BINNING}. ECE: Guo et al. 2017; adaptive bins: Nixon et al. 2019; limit by chance: the 95% quantile of redrawn answers "
+        "of a perfectly calibrated model (Bröcker & Smith 2007)."
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%"

@@ -1,0 +1,158 @@
+"""The model card: what the run folder says of itself, in Markdown. Every number is read from the run; what is not there is not in it."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hw1.config.load import dump_recipe
+from hw1.config.recipe import Recipe
+from hw1.errors import UserError
+from hw1.evaluation.predictor import Predictor
+from hw1.runs.folder import RunFolder
+
+HEAD = """---
+pipeline_tag: image-classification
+library_name: timm
+license: unknown
+tags: [image-classification, timm]
+---
+"""
+OPEN = """## Open it
+
+```python
+import timm, torch
+import hw1.models  # `pip install .` in a checkout of hw1; registers the model's name with timm
+from PIL import Image
+
+model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
+transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+image = transform(Image.open("photo.jpg").convert("RGB"))[None]  # resized to {size} x {size}, normalised
+probabilities = torch.softmax(model(image){scaled}, dim=1)[0]
+print(model.pretrained_cfg["label_names"][probabilities.argmax()])
+```
+
+Or without writing any code: `python -m hw1.predict {folder} photo.jpg`.
+"""
+OPEN_ONNX = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
+the aspect; normalisation is inside. Outputs: `logits`, and `probabilities`{note}. The metadata hold the class names.
+
+```python
+import json, numpy, onnxruntime
+from PIL import Image
+
+session = onnxruntime.InferenceSession("model.onnx")
+image = numpy.array(Image.open("photo.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR))
+[probabilities] = session.run(["probabilities"], {{"image": image[None]}})
+print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[probabilities[0].argmax()])
+```
+"""
+MEASURES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "loss": "cross-entropy, nats"}
+
+
+def model_card(run: RunFolder, predictor: Predictor, words: dict[str, str], temperature: float | None, onnx: Sequence[str]) -> str:
+    """README.md of the exported folder; `onnx` are the lines of its comparison with torch, empty where there are no ONNX files."""
+    recipe, env = run.read_recipe(), _read(run.env)
+    names = [words.get(name, name) for name in predictor.classes.names if name]
+    shown = ", ".join(names[:10]) + f", ... ({len(names)} in all; `label_names` in config.json)" * (len(names) > 10)
+    facts = predictor.facts
+    parts = [
+        HEAD,
+        f"# {recipe.run.name}\n",
+        f"An image classifier: {recipe.model.name}, {recipe.aug.size} x {recipe.aug.size} pixels, {len(predictor.classes.names)} classes;"
+        f" the {facts['checkpoint']} weights of seed {recipe.seed}, after epoch {facts['epoch']} of {recipe.train.epochs}.\n",
+        f"Classes: {shown}.\n",
+        _measured(run, facts),
+        OPEN.format(folder=".", size=recipe.aug.size, scaled="" if temperature is None else f" / {temperature:.4f}"),
+    ]
+    if onnx:
+        note = "" if temperature is None else f", at temperature {temperature:.4f}"
+        parts += [OPEN_ONNX.format(size=recipe.aug.size, note=note), "\n".join(onnx) + "\n"]
+    if temperature is not None:
+        parts.append(f"## Confidence\n\nBefore the softmax logits are divided by {temperature:.4f}, fitted on the validation split.\n")
+    parts += [_made_from(recipe, env), _recipe(recipe), _licence(recipe)]
+    return "\n".join(parts)
+
+
+def _measured(run: RunFolder, facts: dict[str, Any]) -> str:
+    """The numbers of these very weights, from each evaluation in the run folder; without one of val, from training's own."""
+    rows = []
+    for path in sorted(run.path.glob("eval/*/metrics.json")):
+        metrics = _read(path)
+        if all(metrics.get(key) == value for key, value in facts.items()):
+            rows += [(path.parent.name, title, metrics, name) for name, title in MEASURES.items() if name in metrics]
+    if not any(split == "val" for split, *_ in rows) and facts["checkpoint"] == "best":
+        epoch = next((row for row in run.read_metrics() if row["epoch"] == facts["epoch"]), {})
+        known = {name: epoch[f"val_{name}"] for name in MEASURES if f"val_{name}" in epoch}
+        rows = [("val", title, known, name) for name, title in MEASURES.items() if name in known] + rows
+    if not rows:
+        return f"## Measured\n\nNothing: `python validate.py RUN_DIR --checkpoint {facts['checkpoint']}` was not run.\n"
+    lines = ["## Measured\n", "| pictures | measure | value | 95% interval | images |", "|---|---|---|---|---|"]
+    for split, title, metrics, name in rows:
+        low_high = metrics.get(f"{name}_interval")
+        interval = f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else ""
+        lines.append(f"| {split} | {title} | {metrics[name]:.4f} | {interval} | {metrics.get('num_images', '')} |")
+    note = "\nThe best epoch was chosen on val, so that its number there flatters a little.\n" if facts["checkpoint"] == "best" else ""
+    return "\n".join(lines) + "\n" + note
+
+
+def _made_from(recipe: Recipe, env: dict[str, Any]) -> str:
+    git = env.get("git") or {}
+    commit = f"{git['commit']}{' with changes' if git.get('modified') else ''}" if git else None
+    packages = ", ".join(f"{name} {version}" for name, version in (env.get("packages") or {}).items() if version)
+    facts = {
+        "training images": env.get("num_train"),
+        "validation images": env.get("num_val"),
+        "fingerprint of the data": env.get("fingerprint"),
+        "parameters": env.get("num_parameters"),
+        "trained on": env.get("device"),
+        "started": env.get("started"),
+        "hw1": env.get("hw1"),
+        "commit": commit,
+        "versions": packages or None,
+    }
+    return "## Made from\n\n" + "".join(f"- {name}: {value}\n" for name, value in facts.items() if value is not None)
+
+
+def public_recipe(recipe: Recipe) -> Recipe:
+    """The recipe without where things lie on this machine and who logs what where."""
+    default = Recipe()
+    weights = Path(recipe.model.weights).name if recipe.model.weights else None
+    changes = {
+        "run": recipe.run.model_copy(update={"dir": default.run.dir}),
+        "data": recipe.data.model_copy(update={"root": None, "cache_dir": None}),
+        "model": recipe.model.model_copy(update={"weights": weights}),
+        "log": default.log,
+    }
+    return recipe.model_copy(update=changes)
+
+
+def _recipe(recipe: Recipe) -> str:
+    return f"## Recipe\n\n<details><summary>every key</summary>\n\n```yaml\n{dump_recipe(public_recipe(recipe))}```\n\n</details>\n"
+
+
+def _licence(recipe: Recipe) -> str:
+    if recipe.model.weights:
+        start = f"the weights in {Path(recipe.model.weights).name}"
+    elif recipe.model.pretrained:
+        start = f"timm's published weights of {recipe.model.name}"
+    else:
+        start = ""
+    from_what = f"they started from {start} and were trained" if start else "they were trained from scratch"
+    return (
+        "## Licence\n\nThe code, hw1, is under Apache-2.0. The weights are another matter, which this program cannot judge:"
+        f" {from_what} on the data above. Whoever hands them on states their licence here and in the head of this file.\n"
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON object of the run folder; empty where there is no such file. Raises UserError for a damaged one."""
+    try:
+        content = json.loads(path.read_bytes())
+        if not isinstance(content, dict):
+            raise ValueError("no object")
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error})") from None
+    return content

@@ -1,0 +1,159 @@
+"""`model:` of a recipe -> the model with its starting weights: any timm model, this project's `*_cbam` ones among them."""
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from timm.models import PretrainedCfg, get_arch_pretrained_cfgs, get_pretrained_cfg, is_model_in_modules, split_model_name_tag
+from torch import nn
+
+from hw1.config.recipe import FreezeConfig, ModelConfig
+from hw1.errors import UserError
+from hw1.models.freeze import check_freeze
+from hw1.models.hub import cached_file, how_to_download, why_unreachable
+from hw1.models.weights import WeightsError, one_line, read_state_dict
+
+CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys that mean something only where there is a CBAM
+
+
+def build_model(config: ModelConfig, num_classes: int, *, load_weights: bool = True, image_size: int | None = None) -> nn.Module:
+    """The model on the CPU, in train mode: images [B, 3, H, W] to logits [B, num_classes].
+
+    It starts from the file `config.weights`; else, with `config.pretrained`, from timm's weights of the model's tag (from the
+    hub's local cache, else downloaded); else at random. What the weights lack may only be CBAM's. Their classifier stays if
+    it has `num_classes` outputs, else a new one takes its place. Without `load_weights` neither file nor network is touched.
+    `image_size`, height and width in pixels, is passed to models made for one size (most vision transformers), and checked.
+
+    Raises UserError with all problems of the section at once, as `check_model` names them, or with what is wrong with the
+    weights.
+    """
+    if problems := check_model(config, load_weights=load_weights, image_size=image_size):
+        raise UserError(*problems)
+    kwargs = _model_kwargs(config, image_size)
+    if load_weights and config.weights is not None:
+        model = _load_file(config.name, config.weights, kwargs)
+    elif load_weights and config.pretrained:
+        model = _load_published(config.name, kwargs)
+    else:
+        model = timm.create_model(config.name, num_classes=num_classes, **kwargs)
+    if model.num_classes != num_classes:
+        model.reset_classifier(num_classes)  # type: ignore[operator]
+    return model
+
+
+def check_model(
+    config: ModelConfig, freeze: FreezeConfig | None = None, *, load_weights: bool = True, image_size: int | None = None
+) -> list[str]:
+    """All that is wrong with `model` and `freeze`, a line each, as far as it shows without reading weights or the network.
+
+    Builds the model on the meta device, which takes no memory and, but for a few models of timm, under a second; with
+    `image_size` it passes an image of that height and width through it, as many models take certain sizes only.
+    """
+    problems = []
+    if load_weights and config.weights is not None and not Path(config.weights).is_file():
+        problems.append(f"model.weights: {config.weights}: no such file")
+    if unknown := _unknown_name(config.name):
+        return [unknown, *problems]
+    problems += _unusable_options(config)
+    if load_weights and config.weights is None and config.pretrained and not _pretrained_cfg(config.name).has_weights:
+        problems.append(f"model.pretrained: timm has no weights of {config.name}; set it to false, or set model.weights")
+    try:
+        model = _on_meta_device(config, image_size)
+    except Exception as error:  # each of timm's models refuses its arguments in its own way
+        size = f"images of {image_size} x {image_size} pixels and " if image_size else ""
+        return [*problems, f"model.name: {config.name} fails with {size}drop_rate={config.drop_rate}: {one_line(error)}"]
+    return problems + (check_freeze(model, freeze) if freeze else [])
+
+
+def _on_meta_device(config: ModelConfig, image_size: int | None) -> nn.Module:
+    with torch.device("meta"), torch.no_grad():
+        model = timm.create_model(config.name, **_model_kwargs(config, image_size)).eval()
+        if image_size is not None:
+            model(torch.empty(1, 3, image_size, image_size))
+    return model
+
+
+def _unknown_name(name: str) -> str | None:
+    """The problem of a model or tag that timm does not know, with the nearest that it does."""
+    arch, tag = split_model_name_tag(name)
+    known = timm.list_models()
+    if arch not in known:
+        nearest = difflib.get_close_matches(arch, known, n=3, cutoff=0.5)
+        hint = f"the nearest are {', '.join(nearest)}" if nearest else "timm.list_models() names all"
+        return f"model.name: timm has no model {arch!r}; {hint}"
+    tags = [full.partition(".")[2] for full in get_arch_pretrained_cfgs(arch)]
+    if tag and tag not in tags:
+        nearest = difflib.get_close_matches(tag, tags, n=1, cutoff=0.0)
+        hint = f"the nearest is {nearest[0]!r} of {', '.join(tags)}" if any(tags) else "it has none"
+        return f"model.name: {arch} has no weights tagged {tag!r}; {hint}"
+    return None
+
+
+def _unusable_options(config: ModelConfig) -> list[str]:
+    """Options that this model cannot honour, a line each."""
+    neutral = {name: ModelConfig.model_fields[name].default for name in CBAM_ONLY}
+    if not _is_ours(config.name):
+        neutral |= {"cbam_stages": (), "drop_layer3": 0.0}
+        reason = f"{config.name} cannot honour it, only the *_cbam models can"
+    elif not config.cbam_stages:
+        reason = "there is no CBAM, as model.cbam_stages is []"
+    else:
+        return []
+    return [f"model.{key}: {reason}; set it to {json.dumps(value)}" for key, value in neutral.items() if getattr(config, key) != value]
+
+
+def _pretrained_cfg(name: str) -> PretrainedCfg:
+    """timm's facts of the model's tag or, without one, of its default; empty for a model registered without any."""
+    return get_pretrained_cfg(name) or PretrainedCfg()
+
+
+def _is_ours(name: str) -> bool:
+    return is_model_in_modules(name, "resnet_cbam")
+
+
+def _model_kwargs(config: ModelConfig, image_size: int | None) -> dict[str, Any]:
+    """The constructor's arguments, apart from the number of classes."""
+    kwargs: dict[str, Any] = {"drop_rate": config.drop_rate} if config.drop_rate else {}
+    if _is_ours(config.name):
+        names = ("cbam_stages", *CBAM_ONLY, "drop_layer3")
+        kwargs |= {name: getattr(config, name) for name in names}
+    if image_size is not None and _pretrained_cfg(config.name).fixed_input_size:
+        kwargs["img_size"] = image_size
+    return kwargs
+
+
+def _load_file(name: str, path: str, kwargs: dict[str, Any]) -> nn.Module:
+    """The model with as many classes as the file has, so that timm loads all of it strictly."""
+    try:
+        num_rows = _num_classes_in(read_state_dict(Path(path)), _pretrained_cfg(name))
+        overlay = {"file": path, "num_classes": num_rows, "label_offset": None}
+        return timm.create_model(name, pretrained=True, num_classes=num_rows, pretrained_cfg_overlay=overlay, **kwargs)
+    except WeightsError as error:
+        raise UserError(f"model.weights: {path}: {error}") from error
+    except Exception as error:  # a model's own reader of foreign formats may fail in any way on a file of another model
+        raise UserError(f"model.weights: {path}: does not fit {name} ({one_line(error)})") from error
+
+
+def _load_published(name: str, kwargs: dict[str, Any]) -> nn.Module:
+    """The model with timm's weights and their number of classes, so that timm loads all of them strictly."""
+    cfg = _pretrained_cfg(name)
+    cached = cached_file(cfg)
+    if cached is None and (reason := why_unreachable(cfg)):
+        raise UserError(f"model.pretrained: no weights of {name}: {reason}; {how_to_download(cfg)}")
+    overlay = {"file": str(cached)} if cached else None
+    try:
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **kwargs)
+    except Exception as error:  # the hub's client and the models' own readers have many errors, without a common base
+        raise UserError(f"model.pretrained: no weights of {name}: {one_line(error)}; {how_to_download(cfg)}") from error
+
+
+def _num_classes_in(state_dict: dict[str, torch.Tensor], cfg: PretrainedCfg) -> int:
+    """Rows of the classifier in the file; 0 if it has no classifier by timm's name for it."""
+    classifiers = [cfg.classifier] if isinstance(cfg.classifier, str) else cfg.classifier or []
+    for classifier in classifiers:
+        if (weight := state_dict.get(f"{classifier}.weight")) is not None:
+            return len(weight)
+    return 0

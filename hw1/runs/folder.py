@@ -1,0 +1,240 @@
+"""The run folder: where each file of a run is, what state the run is in, who may write it. No torch."""
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from hw1.config.load import differences, dump_recipe, load_recipe
+from hw1.config.recipe import Recipe
+from hw1.errors import RunError, UserError
+from hw1.utils.files import remove_leftovers, write_atomic
+
+Status = Literal["new", "interrupted", "finished"]
+Stamp = list[tuple[int, int] | None]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run, `<run.dir>/<run.name>/seed<seed>/`; makes nothing by itself."""
+
+    path: Path
+
+    @classmethod
+    def of(cls, recipe: Recipe) -> "RunFolder":
+        return cls(Path(recipe.run.dir) / str(recipe.run.name) / f"seed{recipe.seed}")
+
+    @classmethod
+    def existing(cls, path: str | Path) -> "RunFolder":
+        """The run in `path`; `UserError` if there is none."""
+        run = cls(Path(path))
+        if not run.config.is_file():
+            inner = sorted(p.parent for depth in ("*", "*/*") for p in run.path.glob(f"{depth}/config.yaml"))
+            what = "no run folder (it has no config.yaml)" if run.path.is_dir() else "no such folder"
+            raise UserError(f"{path}: {what}" + (f"; did you mean {inner[0]}?" if inner else ""))
+        return run
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def env(self) -> Path:
+        return self.path / "env.json"
+
+    @property
+    def metrics_jsonl(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def metrics_csv(self) -> Path:
+        return self.path / "metrics.csv"
+
+    @property
+    def summary(self) -> Path:
+        """Written when the run has finished, and only then."""
+        return self.path / "summary.json"
+
+    @property
+    def curves(self) -> Path:
+        return self.path / "curves.png"
+
+    @property
+    def samples(self) -> Path:
+        return self.path / "samples.png"
+
+    @property
+    def val_predictions(self) -> Path:
+        """Logits of the last validated epoch."""
+        return self.path / "val_predictions.npz"
+
+    @property
+    def last(self) -> Path:
+        return self.path / "checkpoints" / "last.pt"
+
+    @property
+    def previous(self) -> Path:
+        """The state that `last` had before: what there is to continue from should `last` be damaged."""
+        return self.path / "checkpoints" / "previous.pt"
+
+    @property
+    def best(self) -> Path:
+        return self.path / "checkpoints" / "best.safetensors"
+
+    def stamp(self) -> Stamp:
+        """Changes whenever a process starts the run or saves its state: inode and time of change of two files, None where there is none."""
+        found: Stamp = []
+        for path in (self.config, self.last):
+            try:
+                status = path.stat()
+                found.append((status.st_ino, status.st_mtime_ns))
+            except OSError:
+                found.append(None)
+        return found
+
+    def eval_dir(self, split: str) -> Path:
+        return self.path / "eval" / split
+
+    @property
+    def calibration(self) -> Path:
+        """The temperature that was fitted on the validation split, and what it does."""
+        return self.eval_dir("val") / "calibration.json"
+
+    def read_recipe(self, overrides: Sequence[str] = ()) -> Recipe:
+        """The run's recipe; `overrides` (`section.key=value`) may change where and how loudly it runs, else `UserError`."""
+        recipe = load_recipe(self.config, overrides)
+        refused, _ = differences(load_recipe(self.config), recipe) if overrides else ([], [])
+        if refused:
+            raise UserError(*(f"command line: {line}: cannot change after training" for line in refused))
+        return recipe
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """One record per finished epoch, in order. `UserError` for a line that this program did not write."""
+        if not self.metrics_jsonl.is_file():
+            return []
+        rows = []
+        for number, line in enumerate(self.metrics_jsonl.read_bytes().splitlines(), start=1):
+            try:
+                row = json.loads(line)
+            except ValueError:
+                row = None
+            if not isinstance(row, dict):
+                raise UserError(f"{self.metrics_jsonl}: line {number} is damaged; delete it, or --overwrite starts over")
+            rows.append(row)
+        return rows
+
+    def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
+        """Writes `metrics.jsonl` and `metrics.csv` whole, so that neither ever holds half a row or one twice."""
+        write_atomic(self.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in rows).encode())
+        names = list(rows[0]) if rows else []
+        lines = [",".join(names), *(",".join(json.dumps(row[name]) for name in names) for row in rows)]
+        write_atomic(self.metrics_csv, ("\n".join(lines) + "\n").encode())
+
+    def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
+
+    @contextmanager
+    def lock(self) -> Iterator[None]:
+        """Holds the run for this process; the lock dies with it. `UserError` if another process has it.
+
+        A POSIX lock, unlike flock's, is not inherited by forked loader workers, which may outlive a killed process by seconds.
+        """
+        try:
+            file = open(self.path / ".lock", "w")  # noqa: SIM115 - closed below
+        except OSError as error:
+            raise UserError(f"{self.path}: cannot be written to: {error.strerror}") from None
+        with file:
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                is_held = error.errno in (errno.EACCES, errno.EAGAIN)
+                what = "another process is training this run" if is_held else f"cannot be locked: {error.strerror}"
+                raise UserError(f"{self.path}: {what}") from None
+            yield
+
+    def is_locked(self) -> bool:
+        """Whether another process, on any machine that shares the folder, is training this run. Not for its owner: asking would free it."""
+        try:
+            with open(self.path / ".lock", "rb") as file:
+                fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            return error.errno in (errno.EACCES, errno.EAGAIN)
+        return False
+
+    def refuse_if_held(self) -> None:
+        """Raises `UserError` where another process has the run; writes nothing for that."""
+        if os.path.isfile(self.path / ".lock"):  # False where the path cannot be at all: `find_status` says why
+            with self.lock():
+                pass
+
+
+def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
+    """Compares the run folder with the recipe; reads only. With `overwrite` a run in it counts as not there.
+
+    Raises `UserError` if the folder holds another recipe's run (naming each key that differs and may not), a damaged one or none at all.
+    """
+    try:
+        # a process that was killed in its first write leaves the temporary file of config.yaml
+        is_empty = all(item.name == ".lock" or item.match(f".{run.config.name}.*.tmp") for item in run.path.iterdir())
+    except FileNotFoundError:
+        return "new"
+    except OSError as error:
+        raise UserError(f"{run.path}: cannot be a run folder: {error.strerror}") from None
+    if is_empty:
+        return "new"
+    if not run.config.is_file():
+        raise UserError(f"{run.path}: exists, but is no run folder; choose another with run.name=NAME or run.dir=FOLDER")
+    if overwrite:
+        return "new"
+    refused, _ = differences(run.read_recipe(), recipe)
+    if refused:
+        raise UserError(
+            *(f"{run.path}: made with another recipe: {line}" for line in refused),
+            f"{run.path}: run.name=NAME starts another run, --overwrite starts this one over",
+        )
+    if run.summary.is_file() and _has_all_epochs(run, recipe):
+        return "finished"
+    if run.last.is_file() or run.previous.is_file():
+        return "interrupted"
+    if run.best.is_file():
+        raise UserError(f"{run.path}: has a best checkpoint, but no {run.last.name} to continue from; --overwrite starts over")
+    return "new"
+
+
+def _has_all_epochs(run: RunFolder, recipe: Recipe) -> bool:
+    try:
+        summary = json.loads(run.summary.read_bytes())
+        return bool(summary["stopped_early"] or summary["epochs"] >= recipe.train.epochs)
+    except (ValueError, KeyError, TypeError):
+        raise UserError(f"{run.summary}: damaged; delete it to continue the run, or --overwrite starts over") from None
+
+
+def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
+    """Makes the folder and states the recipe in it; `fresh` first empties it of an earlier run (the lock stays).
+
+    Killed half-way it leaves a run folder that can be started or overwritten. Raises `RunError` if the folder cannot be written to.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+        # A run with fewer epochs than asked for is not finished any more; one that is overwritten must not be continued.
+        run.summary.unlink(missing_ok=True)
+        if fresh:
+            run.previous.unlink(missing_ok=True)
+            run.last.unlink(missing_ok=True)
+            for item in run.path.iterdir():
+                if item not in (run.path / ".lock", run.config):  # without config.yaml it would be no run folder
+                    shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
+        write_atomic(run.config, dump_recipe(recipe).encode())
+        run.last.parent.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{error.filename or run.path}: cannot be written: {error.strerror}") from None
+    remove_leftovers(run.path)
+    remove_leftovers(run.last.parent)

@@ -1,0 +1,1 @@
+"""Device, processor and processes that a run computes on."""

@@ -1,0 +1,75 @@
+"""Real child processes, real signals."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from helpers.paths import ROOT
+
+from hw1.ablate.child_process import ChildRunner
+
+CHILD = ROOT / "hw1" / "child.py"
+
+
+def test_the_command_runs_with_its_arguments_and_its_exit_code_is_returned(tmp_path):
+    code = f"import sys, pathlib; pathlib.Path({str(tmp_path / 'seen')!r}).write_text(repr(sys.argv[1:])); sys.exit(7)"
+    assert ChildRunner().run([sys.executable, "-c", code, "a b", "-x", "c=[1, 2]"]) == 7
+    assert (tmp_path / "seen").read_text() == "['a b', '-x', 'c=[1, 2]']"
+
+
+def test_a_child_that_was_killed_returns_minus_the_signal():
+    assert ChildRunner().run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -signal.SIGKILL
+
+
+def test_the_child_is_the_command_itself_in_a_group_of_its_own_without_input(tmp_path):
+    facts = "f'{os.getpid()} {os.getpgrp()} {os.getppid()} ' + sys.stdin.read()"
+    code = f"import os, sys; open({str(tmp_path / 'seen')!r}, 'w').write({facts})"
+    assert ChildRunner().run([sys.executable, "-c", code]) == 0
+    pid, group, parent, *read = (tmp_path / "seen").read_text().split()
+    assert pid == group
+    assert (int(parent), read) == (os.getpid(), [])
+
+
+def test_handlers_are_put_back():
+    former = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+
+    def fail() -> None:
+        with ChildRunner().listening():
+            assert signal.getsignal(signal.SIGINT) not in former
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == former
+
+
+def test_a_signal_before_there_is_a_child_ends_the_next_one():
+    runner = ChildRunner()
+    with runner.listening():
+        os.kill(os.getpid(), signal.SIGINT)
+        started = time.monotonic()
+        assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM
+    assert runner.signum == signal.SIGINT
+    assert time.monotonic() - started < 30
+
+
+def test_another_thread_can_stop_the_child():
+    runner = ChildRunner()
+    threading.Timer(0.5, runner.stop, (signal.SIGTERM,)).start()
+    started = time.monotonic()
+    assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM
+    assert time.monotonic() - started < 30
+
+
+def test_a_child_whose_parent_has_ended_already_does_not_start(tmp_path: Path):
+    """Between the fork and the request to be told of its end the parent may end: then its number is another's."""
+    done = tmp_path / "done"
+    result = subprocess.run([sys.executable, "-I", CHILD, str(os.getppid()), "/bin/touch", done], timeout=60, check=True)
+    assert (result.returncode, done.exists()) == (0, False)
+    subprocess.run([sys.executable, "-I", CHILD, str(os.getpid()), "/bin/touch", done], timeout=60, check=True)
+    assert done.exists()

@@ -1,0 +1,210 @@
+"""What the audit finds among pictures whose copies are known, and that it finds nothing else."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.audit_images import COPIES, clean_root, encoded, photo, save, smooth
+from PIL import Image
+
+from hw1.audit.duplicates import find_copies
+from hw1.audit.findings import Finding, find_all, headlines, leaked, statistics
+from hw1.audit.inventory import list_contents
+from hw1.audit.label_errors import doubts_label
+from hw1.audit.scan import scan
+from hw1.errors import UserError
+
+
+class Audit:
+    """Everything up to the findings."""
+
+    def __init__(self, root: Path) -> None:
+        self.contents = list_contents(root)
+        paths = [self.contents.path(index) for index in range(len(self.contents.pictures))]
+        self.scan = scan(paths)
+        self.groups = find_copies(paths, self.scan)
+        self.findings = find_all(self.contents, self.scan, self.groups)
+
+    def of(self, kind: str) -> list[Finding]:
+        return [finding for finding in self.findings if finding.kind == kind]
+
+    def pairs(self) -> set[tuple[str, ...]]:
+        return {tuple(sorted(self.contents.pictures[index].file for index in members)) for members in self.groups.copies()}
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_every_copy_in_another_split_is_a_leak_and_nothing_else_is(tmp_path, name):
+    root = clean_root(tmp_path, 6)
+    wanted = set()
+    for number in range(6):
+        original = Image.open(root / f"train/a/{number}.jpg")
+        save(COPIES[name](original), root / f"val/a/copy{number}.jpg", quality=60)
+        wanted.add((f"train/a/{number}.jpg", f"val/a/copy{number}.jpg"))
+    audit = Audit(root)
+    assert audit.pairs() == wanted
+    assert {finding.kind for finding in audit.findings} == {"leak"}
+    matches = [link.match for link in audit.groups.links]
+    assert {match.how for match in matches} == {"near copy"}
+    assert {match.mirrored for match in matches} == {"mirrored" in name}
+    assert {match.resized for match in matches} == {name in ("resized", "enlarged", "squashed", "mirrored and resized")}
+    assert leaked(audit.contents, audit.groups) == {"val": {"train": 6}}
+
+
+def test_the_same_bytes_and_the_same_pixels_are_told_apart(tmp_path):
+    root = clean_root(tmp_path)
+    shutil.copy(root / "train/a/0.jpg", root / "test/other name.jpg")
+    with Image.open(root / "train/b/1.jpg") as image:
+        save(image, root / "train/b/lossless.png")
+    audit = Audit(root)
+    assert {finding.kind: (finding.text, finding.files) for finding in audit.findings} == {
+        "leak": ("in train and test: same file", ["train/a/0.jpg", "test/other name.jpg"]),
+        "duplicate": ("2 times in train: same pixels", ["train/b/1.jpg", "train/b/lossless.png"]),
+    }
+
+
+def test_many_distinct_pictures_raise_no_alarm(tmp_path):
+    for number in range(150):
+        save(photo(number, 96, 96), tmp_path / "train" / str(number % 2) / f"{number}.jpg")
+    for number, image in enumerate(smooth().values()):
+        save(image, tmp_path / f"train/0/smooth{number}.jpg", quality=75)
+    audit = Audit(tmp_path)
+    assert audit.findings == []
+    assert statistics(audit.contents, audit.scan)["traits"]["blank or smooth"]["pictures"] == len(smooth())
+
+
+def test_pictures_that_share_all_but_a_part_are_distinct(tmp_path):
+    """One scene with another subject, as product photographs and frames of a film are."""
+    scene = np.array(photo(7))
+    for number in range(5):
+        picture = scene.copy()
+        picture[50:110, 60:140] = np.array(photo(100 + number))[50:110, 60:140]
+        save(Image.fromarray(picture), tmp_path / f"train/a/{number}.jpg")
+    assert Audit(tmp_path).findings == []
+
+
+def test_another_colour_is_another_picture(tmp_path):
+    red = np.array(photo(3))
+    red[30:120, 40:160] = red[30:120, 40:160] // 2 + np.array([90, 0, 0], np.uint8)
+    save(Image.fromarray(red), tmp_path / "train/a/red.jpg")
+    save(Image.fromarray(red[:, :, [2, 1, 0]]), tmp_path / "train/a/blue.jpg")
+    assert Audit(tmp_path).findings == []
+
+
+def test_one_photograph_under_two_labels(tmp_path):
+    root = clean_root(tmp_path)
+    save(COPIES["mirrored"](Image.open(root / "train/a/2.jpg")), root / "train/b/2 again.jpg", quality=80)
+    save(COPIES["resized"](Image.open(root / "train/a/2.jpg")), root / "val/b/9.jpg", quality=80)
+    audit = Audit(root)
+    files = ["train/a/2.jpg", "train/b/2 again.jpg", "val/b/9.jpg"]
+    assert [(finding.kind, finding.files) for finding in audit.findings] == [("leak", files), ("conflict", files)]
+    assert audit.of("conflict")[0].text.startswith("labelled a and b: ")
+
+
+def test_files_that_cannot_be_read_are_named_with_the_reason(tmp_path):
+    root = clean_root(tmp_path)
+    (root / "train/a/cut.jpg").write_bytes(encoded(photo(1))[:900])
+    (root / "val/b/page.png").write_text("<html>not found</html>")
+    (root / "test/gone.jpg").symlink_to(root / "nowhere.jpg")
+    found = [(finding.kind, finding.files, finding.text) for finding in Audit(root).findings]
+    assert found == [
+        ("unreadable", ["train/a/cut.jpg"], "truncated"),
+        ("unreadable", ["val/b/page.png"], "not an image (HTML)"),
+        ("unreadable", ["test/gone.jpg"], "dangling link"),
+    ]
+
+
+def test_classes_that_a_split_lacks(tmp_path):
+    root = clean_root(tmp_path)
+    save(photo(1), root / "train/c/1.jpg")
+    save(photo(2), root / "val/d/1.jpg")
+    (root / "train/empty").mkdir()
+    found = {finding.files[0]: finding.text for finding in Audit(root).of("missing class")}
+    assert found == {
+        "val/c": "val has no picture of class c (train has 1)",
+        "train/d": "train has no picture of class d (val has 1)",
+        "train/empty": "train has no picture of class empty",
+        "val/empty": "val has no picture of class empty",
+    }
+
+
+def test_a_folder_without_splits(tmp_path):
+    for number in range(6):
+        save(photo(number), tmp_path / "ab"[number % 2] / f"{number}.jpg")
+    save(photo(0), tmp_path / "a/again.jpg", quality=70)
+    audit = Audit(tmp_path)
+    assert [(finding.kind, finding.files) for finding in audit.findings] == [("duplicate", ["a/0.jpg", "a/again.jpg"])]
+    assert audit.contents.splits == {"all": 7}
+    assert any("val_fraction" in line for line in headlines(audit.contents, {}, audit.findings))
+
+
+def test_other_names_of_splits_and_strays_are_known(tmp_path):
+    root = clean_root(tmp_path)
+    (root / "val").rename(root / "Validation")
+    (root / "train/notes.txt").touch()
+    contents = list_contents(root)
+    assert list(contents.splits) == ["train", "Validation", "test"]
+    assert contents.num_stray == 1
+
+
+def test_kinds_and_sizes_are_counted(tmp_path):
+    root = clean_root(tmp_path)
+    save(photo(50).convert("L"), root / "train/a/grey.jpg")
+    save(photo(51).convert("CMYK"), root / "train/a/cmyk.jpg")
+    save(photo(52).quantize(64), root / "train/a/palette.png")
+    save(photo(53).convert("RGBA"), root / "train/a/alpha.png")
+    Image.fromarray(np.array(photo(54).convert("L")).astype(np.uint16) * 256).save(root / "train/a/deep.png")
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    photo(55, 300, 100).save(root / "train/a/turned.jpg", exif=turned)
+    audit = Audit(root)
+    facts = statistics(audit.contents, audit.scan)
+    assert {kind: found["examples"] for kind, found in facts["traits"].items()} == {
+        "16-bit": ["train/a/deep.png"],
+        "CMYK": ["train/a/cmyk.jpg"],
+        "EXIF-rotated": ["train/a/turned.jpg"],
+        "alpha": ["train/a/alpha.png"],
+        "grey": ["train/a/deep.png", "train/a/grey.jpg"],
+        "palette": ["train/a/palette.png"],
+    }
+    train = facts["splits"]["train"]
+    assert (train["pictures"], train["classes"], train["width"]) == (14, 2, {"min": 200, "median": 200.0, "max": 300})
+    assert facts["classes"] == {"a": {"train": 10, "val": 4}, "b": {"train": 4, "val": 4}}
+    assert (facts["imbalance"], facts["tiny_classes"]) == (2.5, {"b": 4})
+    assert audit.findings == []
+
+
+@pytest.mark.parametrize(("files", "message"), [((), "no images in class folders"), (("one/train/",), "did you mean")])
+def test_a_folder_without_pictures_is_the_users_mistake(tmp_path, files, message):
+    for file in files:
+        (tmp_path / file).mkdir(parents=True)
+    with pytest.raises(UserError, match=message):
+        list_contents(tmp_path)
+
+
+def test_leaks_among_real_photographs_are_all_found(photos, tmp_path):
+    """Against the pairs that these photographs have among themselves, from an audit without the planted ones."""
+    chosen = sorted((photos / "train").glob("*/*.jpg"))[::23][:120]
+    for number, path in enumerate(chosen):
+        (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / f"train/a/{number}.jpg")
+    before = Audit(tmp_path).pairs()
+    changes = list(COPIES.items())
+    for number in range(0, 120, 2):
+        with Image.open(tmp_path / f"train/a/{number}.jpg") as image:
+            save(changes[number // 2 % len(changes)][1](image.convert("RGB")), tmp_path / f"val/a/{number}.jpg", quality=60)
+    after = Audit(tmp_path).pairs()
+    planted = {(f"train/a/{number}.jpg", f"val/a/{number}.jpg") for number in range(0, 120, 2)}
+    untouched = {number for pair in before for number in pair}
+    assert planted - after == {pair for pair in planted if pair[0] in untouched} - after
+    assert {pair for pair in after - planted if not untouched & set(pair)} == set()
+
+
+def test_a_label_is_doubted_where_the_model_is_as_sure_of_another_class_as_of_its_own():
+    """Worked by hand: the means of the labels' own probabilities are 0.5 and 0.4; class 2 is no sample's label."""
+    rows = [(0, 0.8, 0.1, 0.1), (0, 0.2, 0.7, 0.1), (0, 0.4, 0.55, 0.05), (0, 0.6, 0.3, 0.1), (1, 0.1, 0.6, 0.3), (1, 0.1, 0.2, 0.7)]
+    labels = np.array([int(row[0]) for row in rows])
+    probabilities = np.array([row[1:] for row in rows])
+    assert probabilities[labels == 0, 0].mean() == pytest.approx(0.5)
+    assert probabilities[labels == 1, 1].mean() == pytest.approx(0.4)
+    assert doubts_label(probabilities, labels).tolist() == [False, True, True, False, False, False]

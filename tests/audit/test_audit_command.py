@@ -1,0 +1,203 @@
+"""python -m hw1.audit as a user meets it: exit codes, files, the page in a real browser, an interruption."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from helpers.audit_images import COPIES, clean_root, photo, save
+from helpers.paths import ROOT
+from helpers.run_folders import changed, started, tree
+from PIL import Image
+
+from hw1.audit.__main__ import main
+from hw1.errors import run_command
+from hw1.evaluation.predictions import Predictions
+
+playwright = pytest.importorskip("playwright.sync_api")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+OPTIONS = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]
+OPTIONS += ["--disable-component-update", "--disable-sync"]
+NASTY = "<img src=x onerror=\"document.title='broken'\">.jpg"
+STRINGS = {"type": "array", "items": {"type": "string"}, "minItems": 1}
+LINK = {
+    "type": "object",
+    "required": ["files", "how", "mirrored", "resized", "correlation"],
+    "properties": {
+        "files": STRINGS | {"maxItems": 2, "minItems": 2},
+        "how": {"enum": ["same file", "same pixels", "near copy"]},
+        "mirrored": {"type": "boolean"},
+        "resized": {"type": "boolean"},
+        "correlation": {"type": "number", "maximum": 1},
+    },
+}
+FINDING = {
+    "type": "object",
+    "required": ["kind", "text", "files"],
+    "properties": {
+        "kind": {"enum": ["leak", "conflict", "duplicate", "unreadable", "missing class"]},
+        "files": STRINGS,
+        "links": {"type": "array", "items": LINK, "minItems": 1},
+    },
+}
+SCHEMA = {
+    "type": "object",
+    "required": ["root", "hw1", "clean", "counts", "findings", "statistics", "suspects"],
+    "properties": {"clean": {"type": "boolean"}, "findings": {"type": "array", "items": FINDING}},
+}
+
+
+def audit(*arguments: object) -> int:
+    return run_command(main, [str(argument) for argument in arguments])
+
+
+@pytest.fixture
+def faulty(folder: Path) -> Path:
+    """A root with one finding of every kind."""
+    root = clean_root(folder / "data")
+    save(COPIES["mirrored"](Image.open(root / "train/a/0.jpg")), root / "val/b" / NASTY, quality=60)
+    save(Image.open(root / "train/a/1.jpg"), root / "train/a/again.jpg", quality=60)
+    save(photo(9), root / "train/c/0.jpg")
+    (root / "test/bad.jpg").write_bytes(b"\xff\xd8\xff")
+    return root
+
+
+def test_a_clean_root_is_told_by_exit_code_0_and_left_as_it_was(folder, capsys):
+    root = clean_root(folder / "data")
+    before = tree(root)
+    assert audit(root) == 0
+    assert tree(root) == before
+    assert sorted(path.name for path in (folder / "audit").iterdir()) == ["audit.html", "audit.json"]
+    assert capsys.readouterr().out.startswith("clean: no finding\n20 pictures: 8 train, 8 val, 4 test\n")
+    assert json.loads((folder / "audit/audit.json").read_text())["clean"] is True
+
+
+def test_findings_are_told_leaks_first_and_by_exit_code_1(faulty, capsys):
+    assert audit(faulty, "--out", "found") == 1
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == "leak: 1 of 9 val pictures (11.1%) are also in train"
+    assert said[1] == "5 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x missing class"
+    record = json.loads(Path("found/audit.json").read_text())
+    jsonschema.validate(record, SCHEMA)
+    assert record["counts"] == {"leak": 1, "conflict": 1, "duplicate": 1, "unreadable": 1, "missing class": 1}
+    assert [finding["files"] for finding in record["findings"]] == [
+        ["train/a/0.jpg", f"val/b/{NASTY}"],
+        ["train/a/0.jpg", f"val/b/{NASTY}"],
+        ["train/a/1.jpg", "train/a/again.jpg"],
+        ["test/bad.jpg"],
+        ["val/c"],
+    ]
+    assert record["statistics"]["leaked"] == {"val": {"train": 1}}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dat"], "dat: no such folder; did you mean data?"),
+        (["data", "--out", "data/audit"], "--out data/audit: lies in data, which is only read"),
+        (["data", "--out", "file/audit"], "--out file/audit: cannot be made"),
+        (["data", "--run", "runs"], "runs: no such folder"),
+    ],
+)
+def test_a_mistake_in_the_command_is_one_line_and_writes_nothing(folder, capsys, arguments, message):
+    clean_root(folder / "data")
+    Path("file").touch()
+    before = tree(folder)
+    assert audit(*arguments) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+    assert tree(folder) == before
+
+
+def test_a_run_names_labels_and_pictures_that_it_doubts(folder, capsys):
+    """Of eight sure and right predictions and one sure and wrong one, one is suspected; no finding."""
+    root = clean_root(folder / "data")
+    files = [f"val/{name}/{number}.jpg" for name in "ab" for number in range(4)]
+    labels = np.repeat(np.arange(2), 4)
+    logits = np.where(np.arange(2) == labels[:, None], 3.0, -3.0).astype(np.float32)
+    logits[2] = (-4.0, 4.0)
+    logits[5] = (-0.1, 0.1)
+    run = started(changed("run.dir=runs"), epochs=1)
+    Predictions(np.arange(8), logits, labels).save(run.val_predictions, files=files, class_names=["a", "b"])
+    assert audit(root, "--run", run.path) == 0
+    suspects = json.loads(Path("audit/audit.json").read_text())["suspects"]
+    assert [(suspect["file"], suspect["label"], suspect["predicted"]) for suspect in suspects["labels"]] == [("val/a/2.jpg", "a", "b")]
+    assert suspects["outliers"][0]["file"] == "val/b/1.jpg"
+    assert (suspects["num_pictures"], suspects["accuracy"]) == (8, 7 / 8)
+    capsys.readouterr()
+    (root / "val").rename(root / "valid")
+    assert audit(root, "--run", run.path) == 2
+    assert "it was made with other data" in capsys.readouterr().err
+
+
+def test_an_interruption_leaves_nothing_half_written(folder):
+    """SIGINT while images are read; the report of an earlier audit stays whole."""
+    root = clean_root(folder / "data", 40)
+    code = (
+        "import sys, time, hw1.audit.scan as scan; from hw1.audit.__main__ import main; from hw1.errors import run_command\n"
+        "look = scan.look_at\n"
+        "scan.look_at = lambda path: (print('reading', flush=True), time.sleep(0.02), look(path))[2]\n"
+        "sys.exit(run_command(main, sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, str(root), "--out", str(folder / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    assert process.stdout.readline() == "reading\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said.splitlines()[-1] == "interrupted"
+    assert "Traceback" not in said
+    assert not (folder / "out").exists()
+
+
+# ------------------------------------------------------------------------------------------------------------ browser
+
+
+@pytest.fixture
+def page(faulty, capsys) -> Iterator:
+    """The page of the faulty root; at the end there was no error and no request but for the file itself."""
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    assert audit(faulty, "--out", "out") == 1
+    url = (Path.cwd() / "out/audit.html").as_uri()
+    complaints, requests = [], []
+    with playwright.sync_playwright() as client:
+        browser = client.chromium.launch(executable_path=CHROMIUM, args=OPTIONS)
+        opened = browser.new_context(viewport={"width": 390, "height": 844}, is_mobile=True).new_page()
+        opened.on("console", lambda message: complaints.append(message.text))
+        opened.on("pageerror", lambda error: complaints.append(str(error)))
+        opened.on("request", lambda request: requests.append(request.url))
+        opened.goto(url)
+        yield opened
+        browser.close()
+    assert complaints == []
+    assert {request for request in requests if not request.startswith("data:")} == {url}
+
+
+def test_the_page_shows_what_was_found_side_by_side(page):
+    assert page.title() == "Data audit"
+    sections = [section.get_attribute("id") for section in page.locator("main > section").all()]
+    assert sections == ["summary", "leak", "conflict", "duplicate", "unreadable", "missing-class", "statistics"]
+    assert "1 of 9 val pictures (11.1%) are also in train" in page.locator("#summary").inner_text()
+    leak = page.locator("#leak article")
+    assert leak.count() == 1
+    assert NASTY in leak.inner_text()
+    boxes = [image.bounding_box() for image in leak.locator("img").all()]
+    assert len(boxes) == 2
+    assert boxes[0]["y"] == boxes[1]["y"]
+    images = "[...document.querySelectorAll('img[src^=data]')]"
+    widths = page.evaluate(f"Promise.all({images}.map(async i => (await i.decode(), i.naturalWidth)))")
+    assert widths == [180] * 6
+    assert "test/bad.jpg" in page.locator("#unreadable").inner_text()
+    assert "val has no picture of class c" in page.locator("#missing-class").inner_text()
+
+
+def test_a_phone_never_scrolls_the_page_sideways(page):
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]

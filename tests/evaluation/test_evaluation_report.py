@@ -1,0 +1,264 @@
+"""The evaluation of a run as files and as a page in a real browser; the answers are drawn, the photographs are coloured squares."""
+
+import csv
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers.report_runs import write_run
+from PIL import Image
+from scipy import stats
+from sklearn import metrics
+
+from hw1.data.image_folder import ImageSet
+from hw1.errors import RunError
+from hw1.evaluation.report.analysis import Findings, find
+from hw1.evaluation.report.examples import choose_photos
+from hw1.evaluation.report.page import calibration_sentences, mistakes_sentence
+from hw1.evaluation.report.write import write_review
+from hw1.plots import plot_curves, save_figure
+from hw1.runs.folder import RunFolder
+
+NUM, CLASSES = 240, 24
+NAMES = ['<b>&amp; "x"</b>', "$\\frac{$", "", *(f"class {c}" for c in range(3, CLASSES))]
+FACTS = {"checkpoint": "best", "epoch": 4}
+
+
+def answers(seed: int = 0, sure: float = 9.0) -> tuple[np.ndarray, np.ndarray]:
+    """Two in three are right; of class 5 all but two are taken for class 7."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(NUM, dtype=np.int64) % CLASSES
+    guesses = np.where(rng.random(NUM) < 0.67, labels, rng.integers(0, CLASSES, NUM))
+    guesses[np.flatnonzero(labels == 5)] = [7] * 8 + [5] * 2
+    logits = rng.normal(0, 1, (NUM, CLASSES)).astype(np.float32)
+    logits[np.arange(NUM), guesses] += sure
+    return logits, labels
+
+
+def photographs(root: Path, labels: np.ndarray) -> ImageSet:
+    files = tuple(f"val/{label}/{i:04}.jpg" for i, label in enumerate(labels))
+    for i, file in enumerate(files):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (300 if i % 2 else 40, 200), (i, 255 - i, 90)).save(root / file)
+    return ImageSet(root, files, labels, 0)
+
+
+def found_in(logits: np.ndarray, labels: np.ndarray, **options: Any) -> Findings:
+    return find(logits, labels, [f"{i}.jpg" for i in range(len(labels))], NAMES, FACTS, **options)
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of an evaluation, written over an older one."""
+    root = tmp_path_factory.mktemp("review")
+    run = RunFolder(write_run(root / "runs", "plain", 0))
+    save_figure(plot_curves(run.read_metrics()), run.curves)
+    logits, labels = answers()
+    images = photographs(root / "data", labels)
+    found = find(logits, labels, images.files, NAMES, FACTS, fits=True)
+    out = run.eval_dir("val")
+    write_review(out, run, "val", images, logits, found, plot_curves(run.read_metrics()))
+    return out
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_metrics_are_scikit_learns(written):
+    logits, labels = answers()
+    guesses = logits.argmax(1)
+    saved = json.loads((written / "metrics.json").read_text())
+    assert saved["top1"] == metrics.accuracy_score(labels, guesses)
+    assert saved["top5"] == pytest.approx(metrics.top_k_accuracy_score(labels, logits, k=5))
+    assert saved["loss"] == pytest.approx(
+        metrics.log_loss(labels, np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(1)[:, None])
+    )
+    assert saved["macro_f1"] == pytest.approx(metrics.f1_score(labels, guesses, average="macro"))
+    assert saved["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, guesses))
+    wilson = stats.binomtest(int((guesses == labels).sum()), NUM).proportion_ci(method="wilson")
+    assert saved["top1_interval"] == pytest.approx([wilson.low, wilson.high])
+    assert (saved["checkpoint"], saved["epoch"], saved["temperature"]) == ("best", 4, 1.0)
+
+
+def test_worst_files_come_first_and_all_are_there(written):
+    logits, labels = answers()
+    rows = read_csv(written / "worst.csv")
+    losses = [float(row["loss"]) for row in rows]
+    assert losses == sorted(losses, reverse=True)
+    assert len({row["file"] for row in rows}) == NUM
+    wide = np.exp(logits.astype(np.float64))
+    for row in rows[:20]:
+        i = int(Path(row["file"]).stem)
+        probabilities = wide[i] / wide[i].sum()
+        assert row["class"] == (NAMES[labels[i]] or "2")
+        assert row["guess"] == (NAMES[logits[i].argmax()] or "2")
+        assert float(row["confidence"]) == pytest.approx(probabilities.max())
+        assert float(row["loss"]) == pytest.approx(-np.log(probabilities[labels[i]]))
+
+
+def test_confused_pairs_are_counted(written):
+    logits, labels = answers()
+    rows = read_csv(written / "confused.csv")
+    first = rows[0]
+    assert (first["class"], first["guess"], first["images"], first["support"]) == ("class 5", "class 7", "8", "10")
+    assert float(first["share"]) == 0.8
+    assert sum(int(row["images"]) for row in rows) == (logits.argmax(1) != labels).sum()
+
+
+def test_photographs_are_those_of_the_pairs_and_of_the_worst(tmp_path):
+    logits, labels = answers()
+    images, found = photographs(tmp_path, labels), found_in(logits, labels)
+    photos = choose_photos(found, images)
+    pair, wrong, right = photos.pairs[0]
+    assert (pair.label, pair.guess) == (5, 7)
+    assert [(labels[i], logits[i].argmax()) for i in wrong] == [(5, 7)] * 3
+    assert found.losses[wrong].min() >= np.sort(found.losses[(labels == 5) & (found.guesses == 7)])[-3]
+    assert [labels[i] for i in right] == [7] * 3
+    assert all(found.guesses[i] != labels[i] for i in photos.worst)
+    assert all(max(pixels.shape[:2]) == 160 for pixels in photos.pixels.values())
+    index = photos.worst[0]
+    assert np.abs(photos.pixels[index][40, 20].astype(int) - [index, 255 - index, 90]).max() < 8, "the photograph of this very file"
+    (tmp_path / images.files[index]).unlink()
+    with pytest.raises(RunError, match=re.escape(images.files[index])):
+        choose_photos(found, images)
+
+
+def test_pictures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
+    for name in ("confusion", "calibration", "confused", "worst", "attention"):
+        with Image.open(written / f"{name}.png") as image:
+            image.verify()
+    assert not list(written.glob(".*.tmp"))
+    assert (written / "index.html").stat().st_size < 3_000_000
+    labels = np.arange(6, dtype=np.int64)
+    logits = (np.eye(CLASSES)[labels] * 9).astype(np.float32)
+    run = RunFolder(write_run(tmp_path / "runs", "plain", 0))
+    run.eval_dir("val").mkdir(parents=True)
+    for name in ("worst.png", "attention.png"):
+        (run.eval_dir("val") / name).write_bytes(b"of an earlier one")
+    write_review(run.eval_dir("val"), run, "val", photographs(tmp_path, labels), logits, found_in(logits, labels, fits=True))
+    assert not {"worst.png", "attention.png"} & {path.name for path in run.eval_dir("val").iterdir()}
+    page = (run.eval_dir("val") / "index.html").read_text()
+    assert "There is no mistake." in page
+    assert "What the model looks at" not in page
+
+
+def test_a_temperature_changes_confidences_but_no_guess_and_not_the_calibration():
+    logits, labels = answers()
+    plain, cooled = found_in(logits, labels, fits=True), found_in(logits, labels, temperature=4.0, fits=True)
+    assert cooled.metrics["top1"] == plain.metrics["top1"]
+    assert cooled.metrics["temperature"] == 4.0
+    assert cooled.confidence.max() < plain.confidence.max()
+    assert cooled.metrics["loss"] != plain.metrics["loss"]
+    assert cooled.calibration == plain.calibration
+    assert found_in(logits, labels, temperature=plain.calibration.temperature).metrics["loss"] == plain.calibration.in_sample["nll"]
+    other = found_in(logits, labels, fitted=3.0)
+    assert (other.calibration.temperature, other.calibration.cross_fitted) == (3.0, False)
+
+
+def test_answers_that_are_no_numbers_are_an_error():
+    logits, labels = answers()
+    logits[7, 3] = np.nan
+    with pytest.raises(RunError, match=r"7\.jpg: .* not a finite number, as for 1 of 240"):
+        found_in(logits, labels)
+
+
+def test_sentences_say_what_was_found():
+    logits, labels = answers()
+    found = found_in(logits, labels, fits=True)
+    first, second = calibration_sentences(found.calibration)
+    assert "too high" in first
+    assert f"to {found.calibration.after['ece']:.3f}" in second
+    low = found_in(*answers(sure=2.5), fits=True).calibration
+    assert low.before["confidence"] < low.before["accuracy"]
+    assert "too low" in calibration_sentences(low)[0]
+    calm = replace(found.calibration, chance=(0.2, 1.0), after=None)
+    assert calibration_sentences(calm) == [calibration_sentences(calm)[0]]
+    assert "The confidences hold" in calibration_sentences(calm)[0]
+    weakest = min(found.class_rows, key=lambda row: row["recall"])
+    assert f"class {weakest['class']}: {100 * weakest['recall']:.1f}%" in mistakes_sentence(found)
+
+
+# ------------------------------------------------------------------------------------------------------------ browser
+
+
+@pytest.fixture
+def open_page(open_file, written) -> Callable[..., Any]:
+    return partial(open_file, written / "index.html")
+
+
+def test_the_page_shows_headline_photographs_and_figures(open_page, written):
+    page = open_page()
+    saved = json.loads((written / "metrics.json").read_text())
+    assert [section.get_attribute("id") for section in page.locator("main > section").all()] == [
+        "result", "mistakes", "confidence", "classes", "run",
+    ]  # fmt: skip
+    assert f"{round(saved['top1'] * NUM)} of {NUM} images are right" in page.locator(".headline").inner_text()
+    tile = page.locator(".tile").first.inner_text()
+    low, high = saved["top1_interval"]
+    assert f"{saved['top1']:.4f}" in tile
+    assert f"{low:.4f} to {high:.4f}" in tile
+    sizes = page.evaluate("Promise.all([...document.querySelectorAll('main img')].map(async i => (await i.decode(), i.naturalWidth)))")
+    assert len(sizes) > 24
+    assert min(sizes) > 20
+    assert page.locator("figure .plot").count() == 4
+    fits = page.evaluate("[...document.querySelectorAll('.plot img')].map(image => getComputedStyle(image).objectFit)")
+    assert fits == ["contain"] * 4, "a high figure is not stretched"
+    assert "class 5 taken for class 7" in page.locator(".pair").first.inner_text()
+    assert "8 of 10" in page.locator(".pair").first.inner_text()
+    worst = read_csv(written / "worst.csv")[0]["file"]
+    assert worst in page.locator(".thumbs.many figure").first.inner_text()
+
+
+def test_tables_open_sort_and_are_saved(open_page, written):
+    page = open_page()
+    assert not page.locator("#table-per_class").is_visible()
+    page.locator("#classes summary").click()
+    page.locator("#table-per_class th:nth-child(3) button").click()
+    recalls = [float(text) for text in page.locator("#table-per_class td:nth-child(3)").all_inner_texts()]
+    assert len(recalls) == CLASSES
+    assert recalls == sorted(recalls)
+    with page.expect_download() as download:
+        page.locator("#table-per_class a[download]").click()
+    assert Path(download.value.path()).read_bytes() == (written / "per_class.csv").read_bytes()
+
+
+def test_class_names_are_shown_and_not_run(open_page):
+    page = open_page()
+    page.locator("#classes summary").click()
+    names = page.locator("#table-per_class td:nth-child(1)").all_inner_texts()
+    assert names == [name or "2" for name in NAMES]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_never_scrolls_sideways_and_photographs_keep_their_colours(open_page, scheme):
+    page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True, color_scheme=scheme)
+    for summary in page.locator("details > summary").all():
+        summary.click()
+    assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
+    tops = page.evaluate("[...document.querySelector('.pair .thumbs').children].map(figure => figure.getBoundingClientRect().top)")
+    assert len(tops) == 3
+    assert len(set(tops)) == 1, "three photographs stand side by side"
+    filters = page.evaluate("['.photo img', '.plot img'].map(s => getComputedStyle(document.querySelector(s)).filter)")
+    assert filters[0] == "none"
+    assert (filters[1] == "none") == (scheme == "light")
+
+
+def test_the_ablation_report_links_the_page(written, tmp_path, open_file):
+    from hw1.errors import run_command
+    from hw1.report.__main__ import main
+
+    runs = written.parents[3]
+    assert run_command(main, [str(runs), "--out", str(tmp_path / "out")]) == 0
+    page = open_file(tmp_path / "out" / "report.html")
+    page.locator("details.run summary").click()
+    link = page.locator("details.run a").get_attribute("href")
+    assert os.path.samefile(tmp_path / "out" / link, written / "index.html")

@@ -1,0 +1,161 @@
+"""Convolutions as matrix products: gradients that torch computes in float64 from the definition, torch's own outputs, the same state."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from hw1.models import conv_matmul as products
+from hw1.models.conv_matmul import ProductConv2d, use_products
+
+
+def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
+    """A convolution in NHWC memory order as torch has it, and the same one as it is here."""
+    torch.manual_seed(0)
+    plain = nn.Conv2d(*args, **kwargs).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
+    ours = nn.Sequential(copy.deepcopy(plain))
+    use_products(ours)
+    return plain, ours[0]
+
+
+@pytest.fixture
+def any_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little there is to compute, it counts as enough."""
+    monkeypatch.setattr(products, "MIN_WORK", 0)
+    monkeypatch.setattr(products, "MIN_WORK_ALL", 0)
+
+
+@pytest.mark.usefixtures("any_work")
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [
+        *[(2, 3, 1, 1), (3, 3, 1, 1), (6, 3, 2, 1), (7, 3, 1, 1), (5, 5, 2, 0), (1, 3, 2, 1), (4, 7, 3, 3)],
+        *[(1, 1, 1, 0), (5, 1, 1, 0), (6, 1, 2, 0), (8, 1, 1, 0), (17, 1, 2, 0)],
+    ],
+)
+@pytest.mark.parametrize("bias", [False, True])
+def test_gradients_are_those_of_the_definition(size: int, kernel: int, stride: int, padding: int, bias: bool) -> None:
+    plain, ours = swapped(6, 8, kernel, stride=stride, padding=padding, bias=bias)
+    assert isinstance(ours, ProductConv2d)
+    x = torch.randn(5, 6, size, size).to(memory_format=torch.channels_last).requires_grad_()
+    output = ours(x)
+    assert "Conv" not in type(output.grad_fn).__name__  # not torch's own
+    factor = torch.randn_like(output)
+    (output * factor).sum().backward()
+    # unfold writes the convolution out as one matrix product; in float64 its gradient is exact to float32's eyes
+    exact = x.detach().double().contiguous().requires_grad_()
+    weight = plain.weight.detach().double().contiguous().requires_grad_()
+    columns = F.unfold(exact, kernel, padding=padding, stride=stride)
+    product = (weight.flatten(1) @ columns).view(output.shape)
+    torch.testing.assert_close(ours(x) - ours.bias.view(-1, 1, 1) if bias else ours(x), product.float(), rtol=1e-4, atol=1e-5)
+    (product * factor.double()).sum().backward()
+    torch.testing.assert_close(ours.weight.grad, weight.grad.float(), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(x.grad, exact.grad.float(), rtol=1e-4, atol=1e-5)
+    assert ours.weight.grad.stride() == ours.weight.stride()  # torch's fused optimizers take that for granted
+    assert output.is_contiguous(memory_format=torch.channels_last)
+    if bias:
+        torch.testing.assert_close(ours.bias.grad, factor.sum((0, 2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.usefixtures("any_work")
+@pytest.mark.parametrize(("size", "kernel"), [(2, 3), (6, 3), (1, 1), (3, 1), (9, 1)])
+@pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
+def test_gradient_has_the_strides_of_the_weight(size: int, kernel: int, order: torch.memory_format) -> None:
+    _, ours = swapped(6, 8, kernel, padding=kernel // 2)
+    ours = ours.to(memory_format=torch.contiguous_format).to(memory_format=order)
+    ours.weight.data = torch.empty_like(ours.weight, memory_format=order).copy_(ours.weight.data)  # of 1 x 1, `to` leaves them
+    ours(torch.randn(4, 6, size, size).to(memory_format=torch.channels_last)).sum().backward()
+    assert ours.weight.grad.stride() == ours.weight.stride()
+
+
+@pytest.mark.usefixtures("any_work")
+@pytest.mark.parametrize(("size", "kernel"), [(2, 3), (6, 3), (3, 1), (9, 1)])
+@pytest.mark.parametrize("frozen", ["weight", "input"])
+def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel: int, frozen: str) -> None:
+    plain, ours = swapped(6, 8, kernel, padding=kernel // 2)
+    gradients = []
+    for conv in (plain, ours):
+        conv.weight.requires_grad_(frozen != "weight")
+        x = torch.linspace(-1, 1, 5 * 6 * size**2).view(5, 6, size, size).to(memory_format=torch.channels_last)
+        x.requires_grad_(frozen != "input")
+        conv(x).square().sum().backward()
+        gradients.append((x.grad, conv.weight.grad))
+    for ours_grad, plain_grad in zip(*gradients, strict=True):
+        assert (ours_grad is None) == (plain_grad is None)
+        if plain_grad is not None:
+            torch.testing.assert_close(ours_grad, plain_grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch", "positions", "weight", "ways"),
+    [
+        (8, 9, (128, 128, 3, 3), ""),  # too little to compute
+        (16, 9, (128, 128, 3, 3), "dw"),
+        (4, 49, (256, 256, 3, 3), "dw"),
+        (16, 4, (256, 256, 3, 3), "dw"),
+        (32, 4, (256, 256, 3, 3), "output dx dw"),
+        (5, 9, (512, 512, 3, 3), "output dx dw"),
+        (64, 16, (512, 512, 3, 3), "dw"),
+        (64, 64, (512, 512, 3, 3), ""),  # a large map
+        (1, 1, (16, 256, 1, 1), "output dx dw"),
+        (32, 49, (512, 2048, 1, 1), "output dx dw"),
+        (32, 196, (256, 1024, 1, 1), "dw"),
+    ],
+)
+def test_what_is_faster_as_products(batch: int, positions: int, weight: tuple[int, ...], ways: str) -> None:
+    """Figures of benchmarks/NOTES.md, "Training step", lie behind each."""
+    chosen = products.faster_ways(batch, positions, torch.Size(weight))._asdict()
+    assert [name for name, value in chosen.items() if value] == ways.split()
+
+
+@pytest.mark.usefixtures("any_work")
+def test_only_what_it_is_made_for_goes_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    used = []
+    real = products._Products.apply
+    monkeypatch.setattr(products._Products, "apply", lambda *args: used.append(args[0].shape) or real(*args))
+    _, ours = swapped(4, 4, 3, padding=1)
+    ours(torch.randn(1, 4, 8, 8))
+    with torch.no_grad():
+        ours(torch.randn(1, 4, 4, 4))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours(torch.randn(1, 4, 2, 2))
+    ours.requires_grad_(False)
+    ours(torch.randn(1, 4, 4, 4))
+    assert used == []
+    ours.requires_grad_(True)
+    ours(torch.randn(1, 4, 7, 7))
+    assert used == [(1, 4, 7, 7)]
+    with torch.inference_mode():
+        ours(torch.randn(8, 4, 3, 3))
+    assert used == [(1, 4, 7, 7), (8, 4, 3, 3)]
+    _, pointwise = swapped(4, 4, 1)
+    with torch.no_grad():
+        pointwise(torch.randn(1, 4, 8, 8).to(memory_format=torch.channels_last))
+    pointwise(torch.randn(1, 4, 8, 8))  # each product would need a copy in NHWC order
+    assert len(used) == 2
+
+
+@pytest.mark.usefixtures("any_work")
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(2, 3, 1), (3, 3, 1), (5, 3, 2), (6, 3, 2), (7, 1, 1), (9, 1, 2)])
+def test_without_autograd_the_output_is_torchs_own(size: int, kernel: int, stride: int) -> None:
+    plain, ours = swapped(6, 8, kernel, stride=stride, padding=kernel // 2)
+    x = torch.randn(16, 6, size, size).to(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"groups": 2}, {"dilation": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}, {"kernel_size": 1, "padding": 1}],
+)
+def test_other_convolutions_stay_torchs_own(options: dict[str, object]) -> None:
+    _, ours = swapped(**{"in_channels": 4, "out_channels": 4, "kernel_size": 3, **options})
+    assert type(ours) is nn.Conv2d
+
+
+def test_state_dict_and_copies_are_as_before() -> None:
+    plain, ours = swapped(3, 4, 3)
+    assert list(ours.state_dict()) == list(plain.state_dict())
+    assert type(copy.deepcopy(ours)) is ProductConv2d

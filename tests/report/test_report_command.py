@@ -1,0 +1,65 @@
+"""Mistakes of the command: one line each, exit code 2, nothing written."""
+
+import fnmatch
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from helpers.report_runs import ROOT, write_run
+
+from hw1.errors import run_command
+from hw1.report.__main__ import main
+
+
+def test_mistakes_are_answered_before_anything_is_written(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    write_run(tmp_path / "runs", "plain", 0, finished=False)
+    (tmp_path / "file").write_text("")
+    out = tmp_path / "out"
+    for runs, target, said in [
+        (tmp_path / "none", out, "none: no such folder"),
+        (tmp_path / "empty", out, "empty: no run in it"),
+        (tmp_path / "runs", out, "runs: no finished run"),
+        (tmp_path / "runs", tmp_path / "runs/report", "which is only read; choose a folder elsewhere"),
+        (tmp_path / "runs", tmp_path / "runs", "which is only read; choose a folder elsewhere"),
+    ]:
+        assert run_command(main, [str(runs), "--out", str(target)]) == 2
+        captured = capsys.readouterr()
+        assert said in captured.err.splitlines()[-1]
+        assert captured.out == ""
+        assert not out.exists()
+    assert not (tmp_path / "runs/report").exists()
+
+
+def test_an_unfinished_run_alone_is_named(tmp_path, capsys):
+    write_run(tmp_path / "runs", "plain", 0, finished=False)
+    assert run_command(main, [str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 2
+    assert "plain/seed0: unfinished: 3 of 4 epochs; interrupted or still running" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("arguments", [[], ["runs"], ["runs", "--out", "o", "--wandb", "maybe"]])
+def test_wrong_arguments_exit_with_2_and_the_usage(arguments):
+    done = subprocess.run(
+        [sys.executable, "-m", "hw1.report", *arguments], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 2
+    assert "usage: python -m hw1.report" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_report_that_cannot_be_written_is_said(tmp_path: Path, capsys):
+    write_run(tmp_path / "runs", "mine", 0)
+    (tmp_path / "file").write_text("kept")
+    assert run_command(main, [str(tmp_path / "runs"), "--out", str(tmp_path / "file")]) == 2
+    assert "file: cannot be made" in capsys.readouterr().err
+    assert (tmp_path / "file").read_text() == "kept"
+
+
+@pytest.mark.parametrize("package", ["html", "report", "audit", "review"])
+def test_what_a_page_is_made_of_is_installed_with_the_package(package):
+    patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][f"hw1.{package}"]
+    others = [path.name for path in (ROOT / "hw1" / package).iterdir() if path.is_file() and path.suffix != ".py"]
+    assert others
+    assert all(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in others)

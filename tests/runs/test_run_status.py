@@ -1,0 +1,135 @@
+"""The state of a run folder: new, interrupted or finished; and what is refused."""
+
+import os
+from pathlib import Path
+
+import pytest
+from helpers.run_folders import changed, started, tree
+
+from hw1.config.recipe import Recipe
+from hw1.errors import UserError
+from hw1.runs.folder import RunFolder, find_status
+
+
+@pytest.fixture
+def recipe(folder: Path) -> Recipe:
+    return changed()
+
+
+def mistake(*arguments, **keywords) -> list[str]:
+    with pytest.raises(UserError) as caught:
+        find_status(*arguments, **keywords)
+    return list(caught.value.problems)
+
+
+def test_the_folder_is_named_by_run_and_seed(recipe):
+    assert RunFolder.of(recipe).path == Path("runs/a/seed118")
+    assert RunFolder.of(changed("seed=3", "run.dir=x/y", "run.name=b")).path == Path("x/y/b/seed3")
+
+
+def test_nothing_there_is_new_and_looking_makes_nothing(recipe, tmp_path):
+    run = RunFolder.of(recipe)
+    assert find_status(run, recipe) == "new"
+    assert find_status(run, recipe, overwrite=True) == "new"
+    assert os.listdir(tmp_path) == []
+    run.path.mkdir(parents=True)
+    assert find_status(run, recipe) == "new"
+    (run.path / ".lock").touch()
+    assert find_status(run, recipe) == "new"
+    (run.path / ".config.yaml.0123abcd.tmp").write_text("half a rec")  # killed in its first write
+    assert find_status(run, recipe) == "new"
+
+
+def test_status_follows_what_is_there(recipe):
+    assert find_status(started(recipe), recipe) == "new"  # killed before the first checkpoint
+    assert find_status(started(recipe, last=True), recipe) == "interrupted"
+    assert find_status(started(recipe, epochs=3), recipe) == "finished"
+    assert find_status(started(recipe, epochs=2), recipe) == "interrupted"
+    assert find_status(started(recipe, epochs=2, stopped_early=True), recipe) == "finished"
+    assert find_status(started(recipe, epochs=3), recipe, overwrite=True) == "new"
+
+
+def test_more_epochs_continue_a_finished_run_and_fewer_do_not(recipe):
+    run = started(recipe, epochs=3)
+    assert find_status(run, changed("train.epochs=4")) == "interrupted"
+    assert find_status(run, changed("train.epochs=2")) == "finished"
+
+
+MAY_CHANGE = """train.epochs=9 data.num_workers=3 train.device=cpu train.compile=true log.wandb=offline log.tags=[a] log.every_steps=1
+    checkpoint.every_minutes=1 checkpoint.every_steps=2 data.eval_batch_size=7 data.root=elsewhere"""
+
+
+@pytest.mark.parametrize("override", MAY_CHANGE.split())
+def test_keys_that_may_change_may(recipe, override):
+    assert find_status(started(recipe, last=True), changed(override)) == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("override", "line"),
+    [
+        ("optim.lr=1e-3", "optim.lr: 0.0001 -> 0.001"),
+        ("model.cbam_stages=[]", "model.cbam_stages: [4] -> []"),
+        ("model.weights=w.pth", 'model.weights: null -> "w.pth"'),
+        ("data.batch_size=16", "data.batch_size: 32 -> 16"),
+        ("train.amp=off", 'train.amp: "auto" -> "off"'),
+        ("train.grad_accum=2", "train.grad_accum: 1 -> 2"),
+        ("mixup.prob=1", "mixup.prob: 0.5 -> 1.0"),
+    ],
+)
+def test_another_recipes_run_is_refused_with_the_difference(recipe, override, line):
+    for run in (started(recipe, last=True), started(recipe, epochs=3)):
+        before = tree(run.path)
+        assert mistake(run, changed(override, "train.epochs=5")) == [
+            f"runs/a/seed118: made with another recipe: {line}",
+            "runs/a/seed118: run.name=NAME starts another run, --overwrite starts this one over",
+        ]
+        assert tree(run.path) == before
+        assert find_status(run, changed(override), overwrite=True) == "new"
+
+
+def test_all_differences_are_shown(recipe):
+    found = mistake(started(recipe, last=True), changed("optim.lr=1", "aug.size=64", "freeze.stages=[]"))
+    assert len(found) == 4
+    assert [line.split(": ")[2] for line in found[:3]] == ["aug.size", "freeze.stages", "optim.lr"]
+
+
+def test_a_folder_that_is_no_run_is_refused_even_to_overwrite(recipe):
+    run = RunFolder.of(recipe)
+    run.path.mkdir(parents=True)
+    (run.path / "thesis.tex").write_text("mine")
+    for overwrite in (False, True):
+        assert mistake(run, recipe, overwrite=overwrite) == [
+            "runs/a/seed118: exists, but is no run folder; choose another with run.name=NAME or run.dir=FOLDER"
+        ]
+
+
+def test_a_file_in_the_place_of_a_folder_is_refused(recipe):
+    Path("runs").write_text("")
+    assert mistake(RunFolder.of(recipe), recipe) == ["runs/a/seed118: cannot be a run folder: Not a directory"]
+    file = changed("run.dir=other")
+    Path("other/a").mkdir(parents=True)
+    Path("other/a/seed118").write_text("")
+    assert mistake(RunFolder.of(file), file) == ["other/a/seed118: cannot be a run folder: Not a directory"]
+
+
+def test_a_damaged_config_or_summary_is_named(recipe):
+    run = started(recipe, epochs=3)
+    text = run.config.read_text()
+    run.config.write_text(text.replace("lr: 0.0001", "lr: quick") + "extra: 1\n")
+    assert mistake(run, recipe) == [
+        "runs/a/seed118/config.yaml: extra: unknown key; nearest: train",
+        "runs/a/seed118/config.yaml: optim.lr: must be a valid number, got 'quick'",
+    ]
+    assert find_status(run, recipe, overwrite=True) == "new"
+    run.config.write_text(text)
+    for damaged in ("", "{", "[]", "{}", "null", '{"epochs": "x", "stopped_early": false}', "\xff"):
+        run.summary.write_bytes(damaged.encode("latin-1"))
+        assert mistake(run, recipe) == ["runs/a/seed118/summary.json: damaged; delete it to continue the run, or --overwrite starts over"]
+
+
+def test_results_without_a_state_are_not_silently_overwritten(recipe):
+    run = started(recipe, epochs=2)
+    run.last.unlink()
+    assert mistake(run, recipe) == ["runs/a/seed118: has a best checkpoint, but no last.pt to continue from; --overwrite starts over"]
+    run.write_json(run.summary, {"epochs": 3, "stopped_early": False})
+    assert find_status(run, recipe) == "finished"  # a finished run does not need it

@@ -1,0 +1,37 @@
+"""What importing a module loads. The order of the packages is `import-linter`'s to check (pyproject.toml)."""
+
+import subprocess
+import sys
+
+import pytest
+from helpers.paths import ROOT
+
+HEAVY = {"torch", "torchvision", "timm", "cv2", "albumentations", "safetensors"}
+WITHOUT_HEAVY = [
+    "train", "validate", "hw1.ablate.__main__", "hw1.attention.__main__", "hw1.config.json_schema", "hw1.evaluation.calibration",
+    "hw1.evaluation.confusion", "hw1.evaluation.metrics", "hw1.evaluation.significance", "hw1.export.__main__", "hw1.html.page",
+    "hw1.plots", "hw1.predict.__main__", "hw1.report.__main__", "hw1.runs.environment", "hw1.runs.folder", "hw1.runs.wandb_logger",
+]  # fmt: skip
+WITHOUT_TORCH = ["hw1.audit.__main__", "hw1.data.decode", "hw1.data.image_folder", "hw1.data.leak_check"]
+
+
+def loaded_by(module: str) -> set[str]:
+    """Top-level packages that a new process has loaded after importing the module."""
+    code = f"import importlib, sys; importlib.import_module({module!r}); print(*{{name.partition('.')[0] for name in sys.modules}})"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
+    return set(result.stdout.split())
+
+
+@pytest.mark.parametrize("module", WITHOUT_HEAVY)
+def test_what_answers_at_once_loads_nothing_heavy(module):
+    """A mistake in a recipe is reported, and figures are drawn, without waiting for torch: not even by way of another module."""
+    assert loaded_by(module) & HEAVY == set()
+
+
+@pytest.mark.parametrize("module", WITHOUT_TORCH)
+def test_reading_folders_and_images_needs_no_torch(module):
+    assert loaded_by(module) & {"torch", "timm"} == set()
+
+
+def test_wandb_is_imported_only_when_it_is_asked_for():
+    assert "wandb" not in loaded_by("hw1.runs.wandb_logger")

@@ -1,0 +1,114 @@
+"""Real signals to real processes."""
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from helpers.paths import ROOT
+
+from hw1.utils.signals import ECHO_SECONDS, StopRequest
+
+LOOP = """
+import sys, time
+from hw1.utils.signals import StopRequest
+
+stop = StopRequest()
+assert stop() is None
+with stop.listening():
+    print("ready", flush=True)
+    while stop() is None or "stubborn" in sys.argv:
+        time.sleep(0.01)
+print("saved after", stop(), flush=True)
+if "after" in sys.argv:
+    time.sleep(60)
+"""
+
+
+class Loop:
+    """A process that runs until asked to stop."""
+
+    def __init__(self, *arguments: str) -> None:
+        command = [sys.executable, "-c", LOOP, *arguments]
+        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        self.read("ready\n")
+
+    def read(self, expected: str) -> None:
+        assert self.process.stdout
+        assert self.process.stdout.readline() == expected
+
+    def end(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=60)
+        return self.process.returncode, out, err
+
+
+@pytest.fixture
+def start():
+    loops: list[Loop] = []
+
+    def make(*arguments: str) -> Loop:
+        loops.append(Loop(*arguments))
+        return loops[-1]
+
+    yield make
+    for loop in loops:
+        loop.process.kill()
+        loop.process.wait()
+
+
+@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_a_request(start, signum):
+    loop = start()
+    loop.process.send_signal(signum)
+    code, out, err = loop.end()
+    assert (code, out) == (0, f"saved after {signum.value}\n")
+    assert err.strip() == "stopping after this step; another signal ends the process at once"
+
+
+@pytest.mark.parametrize(
+    ("first", "second"), [(signal.SIGINT, signal.SIGINT), (signal.SIGTERM, signal.SIGINT), (signal.SIGINT, signal.SIGTERM)]
+)
+def test_a_second_signal_ends_the_process_at_once(start, first, second):
+    loop = start("stubborn")
+    loop.process.send_signal(first)
+    time.sleep(ECHO_SECONDS + 0.3)
+    assert loop.process.poll() is None
+    loop.process.send_signal(second)
+    code, out, _ = loop.end()
+    assert (code, out) == (128 + second.value, "")
+
+
+def test_an_echo_of_the_signal_is_no_second_one(start):
+    """As `timeout` sends it to the process and then to the group, and `make` or a launcher passes Ctrl-C on."""
+    loop = start("stubborn")
+    for _ in range(3):
+        loop.process.send_signal(signal.SIGTERM)
+        time.sleep(0.05)
+    time.sleep(0.2)
+    assert loop.process.poll() is None
+    time.sleep(ECHO_SECONDS)
+    loop.process.send_signal(signal.SIGTERM)
+    assert loop.end()[0] == 143
+
+
+@pytest.mark.parametrize(("signum", "code"), [(signal.SIGTERM, -15), (signal.SIGINT, -2)])
+def test_afterwards_signals_mean_what_they_did(start, signum, code):
+    loop = start("after")
+    loop.process.send_signal(signal.SIGTERM)
+    loop.read("saved after 15\n")
+    loop.process.send_signal(signum)
+    assert loop.end()[0] == code  # Python itself ends by SIGINT after a KeyboardInterrupt
+
+
+def test_handlers_are_put_back_even_after_an_error():
+    former = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
+
+    def fail() -> None:
+        with StopRequest().listening():
+            assert signal.getsignal(signal.SIGINT) != former[0]
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == former
