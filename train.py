@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hw1.config.load import dump_recipe, load_recipe, with_sources
 from hw1.config.recipe import Recipe
 from hw1.errors import UserError, run_command
-from hw1.runs.folder import RunFolder, Stamp, Status, find_status
+from hw1.runs.folder import RunFolder, RunVersion, Status, run_status
 from hw1.runtime import distributed as dist
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 130/143 interrupted (SIGINT/SIGTERM)"
@@ -29,31 +29,31 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str]) -> None:
     with dist.group():
         args = parse(argv)
-        recipe, run, status, seen = dist.from_main(lambda: look(args))
+        recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
         if args.print_config:
             print(dump_recipe(recipe), end="")
         elif status == "finished":
             print(f"{run.path}: finished already; train.epochs=N trains longer, --overwrite starts over, run.name=NAME starts another run")
         else:
-            carry_out(args, recipe, run, status, seen)
+            carry_out(args, recipe, run, status, version)
 
 
-def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, Stamp]:
+def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
     """The recipe, its run folder, what that holds, and the folder's stamp then. Reads only."""
     recipe = load_recipe(args.recipe, args.overrides)
     run = RunFolder.of(recipe)
     if args.print_config:
         return recipe, run, "new", []
-    run.refuse_if_held()
-    seen = run.stamp()
-    return recipe, run, find_status(run, recipe, overwrite=args.overwrite and not dist.is_restart()), seen
+    run.require_unlocked()
+    version = run.version()
+    return recipe, run, run_status(run, recipe, overwrite=args.overwrite and not dist.is_restart()), version
 
 
-def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> None:
+def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> None:
     from hw1.training.trainer import fit  # torch takes seconds to import: only once the recipe is known to be right
 
     try:
-        summary = fit(recipe, run, status, seen)
+        summary = fit(recipe, run, status, version)
     except UserError as error:
         raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
     print(

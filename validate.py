@@ -53,9 +53,9 @@ def main(argv: Sequence[str]) -> None:
     from hw1.data.image_folder import find_split
     from hw1.evaluation.ensemble import mean_predictions
     from hw1.evaluation.predictor import load_predictor, load_temperature
-    from hw1.evaluation.report.analysis import find
+    from hw1.evaluation.report.analysis import analyse
     from hw1.evaluation.report.examples import choose_attended
-    from hw1.evaluation.report.write import write_review
+    from hw1.evaluation.report.write import write_evaluation
     from hw1.evaluation.submission import check_names, save_submission
 
     averaged = bool(args.tta or args.others)
@@ -80,7 +80,7 @@ def main(argv: Sequence[str]) -> None:
     if others:
         predictions = mean_predictions([predictions, *(each.predict(images, desc=args.split, tta=args.tta) for each in others)])
     if labelled:
-        found = find(
+        analysis = analyse(
             predictions.logits,
             predictions.labels,
             images.files,
@@ -90,11 +90,11 @@ def main(argv: Sequence[str]) -> None:
             fitted=fitted,
             fits=fits,
         )
-        attention = None if averaged else draw_attended(predictor, images, choose_attended(found))
-        write_review(out, run, args.split, images, predictions.logits, found, attention)
+        attention = None if averaged else draw_attended(predictor, images, choose_attended(analysis))
+        write_evaluation(out, run, args.split, images, predictions.logits, analysis, attention)
         predictions.save(out / "predictions.npz", files=images.files, class_names=predictor.classes.names)
-        print(f"{args.split}: {describe(found.metrics)}")
-        print(f"{out / 'index.html'}: mistakes, calibration and classes with pictures; metrics.json, *.csv, *.png beside it")
+        print(f"{args.split}: {describe(analysis.metrics)}")
+        print(f"{out / 'index.html'}: mistakes, calibration and classes with images; metrics.json, *.csv, *.png beside it")
     else:
         save_submission(out, names, predictions, predictor.classes, temperature)
         print(f"{out}: prediction.csv with {len(images)} rows, submission.zip, confidence.csv")

@@ -1,7 +1,7 @@
 """Both implementations of the augmentation side by side, from the same draws: python -m benchmarks.augmentation_parity OUT.png
 
-For each picture: the original, step by step, fused, and their difference. `HW1_PHOTOS` names photographs (`train/` and `val/`); without
-it scenes with edges, stripes, rings and lettering are drawn, which show aliasing and blur better than any photograph.
+For each image: the original, step by step, fused, and their difference. `HW1_PHOTOS` names images (`train/` and `val/`); without
+it scenes with edges, stripes, rings and lettering are drawn, which show aliasing and blur better than any image.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import numpy as np
 
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.fused import augment_fused
-from hw1.data.augment.params import draw_factors
+from hw1.data.augment.params import draw_params
 from hw1.data.augment.reference import augment_in_steps
 from hw1.data.decode import read_image
 from hw1.data.image_folder import open_training_data
@@ -43,7 +43,7 @@ def draw_scene(height: int, width: int, seed: int) -> np.ndarray:
     return scene
 
 
-def read_pictures(num: int) -> list[np.ndarray]:
+def read_images(num: int) -> list[np.ndarray]:
     root = os.environ.get("HW1_PHOTOS")
     if root is None:
         sizes = [(300, 400), (480, 640), (150, 220), (600, 900)]
@@ -52,16 +52,16 @@ def read_pictures(num: int) -> list[np.ndarray]:
     return [read_image(images.path(n)) for n in random.Random(0).sample(range(len(images)), min(num, len(images)))]
 
 
-def compare(pictures: Sequence[np.ndarray], aug: AugConfig) -> tuple[list[np.ndarray], list[str]]:
-    """Four pictures uint8 [S, S, 3] and their titles for each picture."""
+def compare(images: Sequence[np.ndarray], aug: AugConfig) -> tuple[list[np.ndarray], list[str]]:
+    """Four images uint8 [S, S, 3] and their titles for each image."""
     cells, titles = [], []
-    for n, picture in enumerate(pictures):
-        factors = draw_factors((0, 0, n), picture.shape[0], picture.shape[1], aug)
-        steps, fused = augment_in_steps(picture, factors, aug.size), augment_fused(picture, factors, aug.size)
+    for n, image in enumerate(images):
+        params = draw_params((0, 0, n), image.shape[0], image.shape[1], aug)
+        steps, fused = augment_in_steps(image, params, aug.size), augment_fused(image, params, aug.size)
         difference = cv2.absdiff(steps, fused)
-        cells += [picture, steps, fused, cv2.convertScaleAbs(difference, alpha=MAGNIFIED)]
+        cells += [image, steps, fused, cv2.convertScaleAbs(difference, alpha=MAGNIFIED)]
         titles += [
-            f"{picture.shape[1]} x {picture.shape[0]}",
+            f"{image.shape[1]} x {image.shape[0]}",
             "step by step",
             "fused",
             f"difference x {MAGNIFIED} (mean {difference.mean():.1f})",
@@ -72,11 +72,11 @@ def compare(pictures: Sequence[np.ndarray], aug: AugConfig) -> tuple[list[np.nda
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.augmentation_parity", description=__doc__)
     parser.add_argument("out", type=Path, metavar="OUT.png")
-    parser.add_argument("--num", type=int, default=8, help="pictures (8)")
+    parser.add_argument("--num", type=int, default=8, help="images (8)")
     arguments = parser.parse_args(argv)
     if arguments.num < 1:
         raise UserError(f"--num: at least 1, got {arguments.num}")
-    cells, titles = compare(read_pictures(arguments.num), AugConfig())
+    cells, titles = compare(read_images(arguments.num), AugConfig())
     save_figure(plot_samples(cells, titles), arguments.out)
     print(arguments.out)
 

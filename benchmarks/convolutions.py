@@ -62,9 +62,9 @@ def time_shape(shape: Shape, calls: int) -> dict[str, Any]:
     torch.manual_seed(0)
     plain = nn.Conv2d(c, d, kernel, padding=kernel // 2, bias=False).to(memory_format=torch.channels_last)
     ours = nn.Sequential(copy.deepcopy(plain))
-    products.use_products(ours)
+    products.use_conv_matmul(ours)
     work = {"torch": parts_of(plain, c, size, batch)}
-    with patch.object(products, "faster_ways", lambda *_: products.Ways(True, True, True)):
+    with patch.object(products, "faster_ways", lambda *_: products.UseMatmul(True, True, True)):
         work["products"] = parts_of(ours, c, size, batch)
         found: dict[str, dict[str, float]] = {way: dict.fromkeys(PARTS, float("inf")) for way in work}
         for _ in range(calls + 1):  # the first warms up, and is hardly the least
@@ -73,13 +73,13 @@ def time_shape(shape: Shape, calls: int) -> dict[str, Any]:
                     start = time.perf_counter()
                     function()
                     found[way][part] = min(found[way][part], 1000 * (time.perf_counter() - start))
-    ways = products.faster_ways(batch, size**2, plain.weight.shape)._asdict()
+    ways = products.choose_matmul(batch, size**2, plain.weight.shape)._asdict()
     milliseconds = {way: {part: round(value, 2) for part, value in parts.items()} for way, parts in found.items()}
     return {"milliseconds": milliseconds, "chosen": [part for part in PARTS if ways[part]]}
 
 
 def parts_of(conv: nn.Module, channels: int, size: int, batch: int) -> dict[str, Callable[[], object]]:
-    """Each part in a graph that needs no other: `_Products` computes all that its graph needs."""
+    """Each part in a graph that needs no other: `_ConvMatmul` computes all that its graph needs."""
     image = torch.randn(batch, channels, size, size).to(memory_format=torch.channels_last)
     [weight] = conv.parameters()
 

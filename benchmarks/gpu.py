@@ -1,7 +1,7 @@
 """All that a GPU can show, in one call of at most nine minutes: python -m benchmarks.gpu
 
 In this order: what the card can do; are our variants right; every loop at the first batch size, and the most expensive kernels; layouts by
-stage; epochs from JPEG files; evaluation; larger batches. Pictures are the photographs in $HW1_PHOTOS, or drawn. Everything measured is on
+stage; epochs from JPEG files; evaluation; larger batches. Images are the images in $HW1_PHOTOS, or drawn. Everything measured is on
 disk at once, in one JSON file; a plot and a table follow. --part runs some parts, --device cpu --tiny all of them in a small form.
 """
 

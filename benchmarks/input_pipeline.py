@@ -1,6 +1,6 @@
-"""How fast training pictures are made, ours beside the peers', in one run: python -m benchmarks.input_pipeline
+"""How fast training images are made, ours beside the peers', in one run: python -m benchmarks.input_pipeline
 
-It reads the photographs in `$HW1_PHOTOS/train` and the larger ones in `--large` or `$HW1_PHOTOS_LARGE`, and draws pictures where they are
+It reads the images in `$HW1_PHOTOS/train` and the larger ones in `--large` or `$HW1_PHOTOS_LARGE`, and draws images where they are
 not given. One thread a process. Writes a JSON file and a plot, and prints the README's table; `--markdown FILE` prints that of a JSON file.
 """
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str]) -> None:
         prog="python -m benchmarks.input_pipeline", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--quick", action="store_true", help="a first impression within a minute, not for publication")
-    parser.add_argument("--large", type=Path, metavar="FOLDER", default=os.environ.get("HW1_PHOTOS_LARGE"), help="larger photographs")
+    parser.add_argument("--large", type=Path, metavar="FOLDER", default=os.environ.get("HW1_PHOTOS_LARGE"), help="larger images")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
     args = parser.parse_args(argv)

@@ -1,6 +1,6 @@
 """How training grows with the number of processes: python -m benchmarks.scaling
 
-Whole trainings by train.py, one process alone and several under torchrun, that take turns, on pictures drawn for it. Images/s are those of
+Whole trainings by train.py, one process alone and several under torchrun, that take turns, on images drawn for it. Images/s are those of
 their epochs but for the first. Writes a JSON file and prints its table; --markdown FILE prints that of a JSON file.
 """
 
@@ -30,7 +30,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--model", default="resnet18_cbam")
     parser.add_argument("--size", type=int, default=96, help="height and width of the images, pixels")
     parser.add_argument("--batch", type=int, default=32, help="images of all processes together")
-    parser.add_argument("--per-class", type=int, default=5, help="training pictures of each of 100 classes")
+    parser.add_argument("--per-class", type=int, default=5, help="training images of each of 100 classes")
     parser.add_argument("--epochs", type=int, default=3, help="of each training, at least 2")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; default in benchmarks/results/")

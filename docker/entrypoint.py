@@ -10,7 +10,7 @@ usage: docker run --rm --gpus all --user "$(id -u):$(id -g)" -v DATA:/data -v RU
   IMAGE audit data                                    with -v AUDIT:/audit
   IMAGE COMMAND --help
 
-Folders: /data pictures (data.root where neither recipe nor command line sets one), /runs runs, /recipes the image's recipes, /cache weights
+Folders: /datan images (data.root where neither recipe nor command line sets one), /runs runs, /recipes the image's recipes, /cache weights
 and compiled kernels (-v CACHE:/cache keeps them). The working folder is /, so that runs/NAME is the same inside and beside `runs`.
 wandb: -e WANDB_API_KEY and log.wandb=online. Time to save: docker run --stop-timeout 60.
 """

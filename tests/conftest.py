@@ -92,19 +92,19 @@ def begin(project: Path) -> Iterator[Any]:
 
 @pytest.fixture(scope="session")
 def photos() -> Path:
-    """Root of real photographs in the report's layout, from HW1_PHOTOS."""
+    """Root of real images in the report's layout, from HW1_PHOTOS."""
     root = os.environ.get("HW1_PHOTOS")
     if not root:
-        pytest.skip("HW1_PHOTOS names no folder of photographs")
+        pytest.skip("HW1_PHOTOS names no folder of images")
     return Path(root)
 
 
 @pytest.fixture
 def images(tmp_path: Path) -> Any:
-    """A few pictures on disk, for the loaders' tests."""
-    from helpers.loader_images import write_pictures  # torch takes seconds to import
+    """A few images on disk, for the loaders' tests."""
+    from helpers.loader_images import write_images  # torch takes seconds to import
 
-    return write_pictures(tmp_path)
+    return write_images(tmp_path)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ def peak_mebibytes(work: Callable[[], None], *, method: Literal["fork", "spawn"]
     """How far `work` raises the resident memory of a process of its own, at most, MiB.
 
     The kernel's high-water mark of the process (VmHWM) less what it began with. `ru_maxrss` would be the larger of that and its parent's.
-    What the process has imported when `work` begins is in neither; of libraries loaded later, pictures held and files mapped, all that was
+    What the process has imported when `work` begins is in neither; of libraries loaded later, images held and files mapped, all that was
     touched is. A process that is forked from this one has all of its imports; where this one has computed with threads of its own, `work`,
     which must then be picklable, needs a new process, spawned. Raises ValueError where `work` fails.
     """

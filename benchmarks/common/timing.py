@@ -32,8 +32,8 @@ def time_rounds(
 ) -> dict[str, list[float]]:
     """Images/s in each of `rounds`, after one more that does not count (it compiles, loads and fills caches).
 
-    A round calls each of `work` once with (round, index) for every index below `num`: `chunk` pictures by one, the same by the next;
-    pictures are shuffled for each round, turns for each chunk, always the same way. `clock` gives seconds.
+    A round calls each of `work` once with (round, index) for every index below `num`: `chunk` images by one, the same by the next;
+    images are shuffled for each round, turns for each chunk, always the same way. `clock` gives seconds.
     """
     rng = np.random.default_rng(0)
     rates: dict[str, list[float]] = {key: [] for key in work}

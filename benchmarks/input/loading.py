@@ -19,7 +19,7 @@ from hw1.data.image_set import ImageSet
 from hw1.data.loader.loader import Loader
 
 META = peers.META
-EPOCH = 100_000  # pictures, the files over and over: no epoch ends while it is measured
+EPOCH = 100_000  # images, the files over and over: no epoch ends while it is measured
 MIN_CYCLES = 4  # batches from each worker, at least
 
 
@@ -31,7 +31,7 @@ class Running(NamedTuple):
 
 def open_ours(images: ImageSet, aug: AugConfig, workers: int, batch_size: int, source: From, folder: Path) -> Running:
     transform = build_train_transform(aug)
-    pictures = _Repeated(open_source(source, images, aug, transform, True, folder), len(images))
+    arrays = _Repeated(open_source(source, images, aug, transform, True, folder), len(images))
     loader = Loader(
         images.subset([index % len(images) for index in range(EPOCH)]),
         transform,
@@ -42,7 +42,7 @@ def open_ours(images: ImageSet, aug: AugConfig, workers: int, batch_size: int, s
         device=META,
         aug=aug,
         channels_last=True,
-        source=pictures,
+        source=arrays,
     )
     return Running(lambda epoch: (len(batch.index) for batch in loader.epoch(epoch)), loader.close)
 
@@ -98,7 +98,7 @@ def _measure(batches: Iterator[int], workers: int, seconds: float) -> float:
 
 
 class _Repeated:
-    """A source of `num` pictures, over and over."""
+    """A source of `num` images, over and over."""
 
     def __init__(self, source: Any, num: int) -> None:
         self.source = source

@@ -1,4 +1,4 @@
-"""What `benchmarks.input_pipeline` measures: pictures, then each figure in turn, into one dictionary."""
+"""What `benchmarks.input_pipeline` measures: images, then each figure in turn, into one dictionary."""
 
 import sys
 import tempfile
@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.common.machine import describe_machine, hardware_name
 from benchmarks.common.memory import peak_mebibytes
 from benchmarks.common.timing import summarise, time_rounds, use_one_thread
-from benchmarks.input import images as pictures
+from benchmarks.input import images as images
 from benchmarks.input.loading import open_loader, time_loaders
 from benchmarks.input.pipelines import VARIANTS
 from hw1.config.recipe import AugConfig
@@ -20,7 +20,7 @@ from hw1.runtime.cpu import usable_cores
 
 Block = dict[str, Any]
 SIZE = 224
-CHUNK = 16  # pictures that one variant makes before the next has its turn
+CHUNK = 16  # images that one variant makes before the next has its turn
 CURVES: list[str] = ["fused", "fused_decoded", "fused_disk", "albumentations", "timm", "torchvision_v2", "torchvision"]
 """The variants whose growth is measured."""
 
@@ -29,27 +29,27 @@ CURVES: list[str] = ["fused", "fused_decoded", "fused_disk", "albumentations", "
 class Amounts:
     """How much is measured."""
 
-    pictures: int = 256
-    large_pictures: int = 100
+    images: int = 256
+    large_images: int = 100
     rounds: int = 7
-    growth_pictures: int = 96
+    growth_images: int = 96
     growth_rounds: int = 5
     sizes: tuple[int, ...] = (64, 96, 160, 224, 320)
     larger_files: bool = True
     seconds: float = 1.0
-    memory_pictures: int = 64
+    memory_images: int = 64
     batch_size: int = 32
 
 
 QUICK = Amounts(
-    pictures=16,
+    images=16,
     rounds=2,
-    growth_pictures=8,
+    growth_images=8,
     growth_rounds=1,
     sizes=(64, 224),
     larger_files=False,
     seconds=0.2,
-    memory_pictures=8,
+    memory_images=8,
     batch_size=8,
 )
 
@@ -71,22 +71,22 @@ def measure(amounts: Amounts, photos: Path | None, large: Path | None) -> dict[s
 
 
 class _Bench:
-    """The pictures of a run, in `folder`, and what is measured on them."""
+    """The images of a run, in `folder`, and what is measured on them."""
 
     def __init__(self, amounts: Amounts, folder: Path, photos: Path | None, large: Path | None) -> None:
         self.amounts = amounts
         self.folder = folder
-        _say("collecting pictures")
-        self.pictures = (
-            pictures.copy_photos(photos, amounts.pictures, folder / "photos")
+        _say("collecting images")
+        self.images = (
+            images.copy_photos(photos, amounts.images, folder / "photos")
             if photos
-            else pictures.draw_pictures(300, 220, amounts.pictures, folder / "photos")
+            else images.draw_images(300, 220, amounts.images, folder / "photos")
         )
         self.larger = []
         if large:
-            self.larger.append(pictures.copy_photos(large, amounts.large_pictures, folder / "large"))
+            self.larger.append(images.copy_photos(large, amounts.large_images, folder / "large"))
         if amounts.larger_files:
-            self.larger.append(pictures.draw_pictures(1200, 900, 24, folder / "drawn"))
+            self.larger.append(images.draw_images(1200, 900, 24, folder / "drawn"))
 
     def run(self) -> dict[str, Any]:
         started = time.perf_counter()
@@ -97,19 +97,19 @@ class _Bench:
                 for key, variant in VARIANTS.items()
             },
             "memory_mib": memory,
-            "one_core": self.time_pictures(self.pictures, list(VARIANTS), SIZE, self.amounts.pictures, self.amounts.rounds),
+            "one_core": self.time_images(self.images, list(VARIANTS), SIZE, self.amounts.images, self.amounts.rounds),
             "larger_files": [
-                self.time_pictures(larger, [key for key in VARIANTS if "eval" not in key], SIZE, self.amounts.large_pictures)
+                self.time_images(larger, [key for key in VARIANTS if "eval" not in key], SIZE, self.amounts.large_images)
                 for larger in self.larger
             ],
-            "output_size": [self.time_pictures(self.pictures, CURVES, size, self.amounts.growth_pictures) for size in self.amounts.sizes],
+            "output_size": [self.time_images(self.images, CURVES, size, self.amounts.growth_images) for size in self.amounts.sizes],
             "loaders": self.time_loaders(),
         }
         return blocks | {"minutes": round((time.perf_counter() - started) / 60, 1)}
 
     def measure_memory(self) -> dict[str, float]:
-        """Peak of each variant over the same pictures, MiB."""
-        images = self.pictures.images.subset(range(min(self.amounts.memory_pictures, len(self.pictures.images))))
+        """Peak of each variant over the same images, MiB."""
+        images = self.images.images.subset(range(min(self.amounts.memory_images, len(self.images.images))))
 
         def work(key: str) -> None:
             read = VARIANTS[key].build(images, AugConfig(size=SIZE), self.folder / "cache")
@@ -124,15 +124,15 @@ class _Bench:
             found[key] = round(peak_mebibytes(partial(work, key)), 1)
         return found
 
-    def time_pictures(self, pictures: Any, keys: Sequence[str], size: int, num: int, rounds: int | None = None) -> Block:
+    def time_images(self, source: Any, keys: Sequence[str], size: int, num: int, rounds: int | None = None) -> Block:
         """One core: the variants in turn over the same files."""
-        images = pictures.images.subset(range(min(num, len(pictures.images))))
-        _say(f"one core: {len(images)} {pictures.origin}, to {size} px")
+        images = source.images.subset(range(min(num, len(source.images))))
+        _say(f"one core: {len(images)} {source.origin}, to {size} px")
         present = [key for key in keys if key in VARIANTS]
         reads = {key: VARIANTS[key].build(images, AugConfig(size=size), self.folder / "cache") for key in present}
         rates = time_rounds(reads, len(images), rounds=rounds or self.amounts.growth_rounds, chunk=CHUNK)
         return {
-            "pictures": pictures.describe() | {"count": len(images)},
+            "pictures": source.describe() | {"count": len(images)},
             "size": size,
             "results": summarise(rates, {key: VARIANTS[key].base for key in present}),
         }
@@ -145,7 +145,7 @@ class _Bench:
         for workers in counts[-1:] if self.amounts is QUICK else counts:
             _say(f"loaders with {workers} workers")
             loaders = {
-                key: open_loader(key, self.pictures.images, AugConfig(size=SIZE), workers, self.amounts.batch_size, self.folder / "cache")
+                key: open_loader(key, self.images.images, AugConfig(size=SIZE), workers, self.amounts.batch_size, self.folder / "cache")
                 for key in CURVES
                 if key in VARIANTS
             }
@@ -168,7 +168,7 @@ def _targets(result: dict[str, Any]) -> list[dict[str, Any]]:
     if "fused_disk" in one_core:
         targets.append(("from the disk cache, times torchvision on Pillow from JPEG files", 7.0, one_core["fused_disk"]["ratio"]))
     for block in result["larger_files"]:
-        files = f"{block['pictures']['width']} x {block['pictures']['height']} pixels, {block['pictures']['origin']}"
+        files = f"{block['images']['width']} x {block['images']['height']} pixels, {block['images']['origin']}"
         for peer in ("albumentations", "timm"):
             times = block["results"]["fused"]["median"] / block["results"][peer]["median"]
             targets.append((f"from JPEG files of {files}, times {result['variants'][peer]['label']}", 1.0, round(times, 3)))

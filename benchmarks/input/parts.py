@@ -1,6 +1,6 @@
-"""What a picture's time is spent on, and what the ways not taken would cost: python -m benchmarks.input.parts
+"""What an image's time is spent on, and what the ways not taken would cost: python -m benchmarks.input.parts
 
-Microseconds of processor time a picture at 224 px, on the photographs in `$HW1_PHOTOS/train` or drawn pictures. The table is for
+Microseconds of processor time an image at 224 px, on the images in `$HW1_PHOTOS/train` or drawn images. The table is for
 `benchmarks/NOTES.md`.
 """
 
@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.common.timing import time_rounds, use_one_thread
-from benchmarks.input.images import copy_photos, draw_pictures
+from benchmarks.input.images import copy_photos, draw_images
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import FLAGS, NAMES, augment_fused, output_to_crop
 from hw1.data.augment.kernels import shade
-from hw1.data.augment.params import Factors, draw_factors, smallest_side, stream_key
+from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
 from hw1.data.augment.reference import ADJUST, augment_in_steps, resize_crop
 from hw1.data.augment.transforms import build_train_transform
 from hw1.data.decode import decode_image
@@ -56,11 +56,11 @@ def shrinking(images: list[np.ndarray]) -> dict[str, Work]:
 
 
 def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
-    factors = [_draw(0, i, image) for i, image in enumerate(images)]
-    crops = [image[f.box[1] : f.box[1] + f.box[3], f.box[0] : f.box[0] + f.box[2]] for image, f in zip(images, factors, strict=True)]
-    matrices = [output_to_crop(*f.box[2:], f.flip, f.angle, AUG.size) for f in factors]
-    names = [np.array([NAMES[name] for name, _ in f.jitter], np.int64) for f in factors]
-    amounts = [np.array([factor * 6 if name == "hue" else factor for name, factor in f.jitter], np.float32) for f in factors]
+    params = [_draw(0, i, image) for i, image in enumerate(images)]
+    crops = [image[f.box[1] : f.box[1] + f.box[3], f.box[0] : f.box[0] + f.box[2]] for image, f in zip(images, params, strict=True)]
+    matrices = [output_to_crop(*f.box[2:], f.flip, f.angle, AUG.size) for f in params]
+    names = [np.array([NAMES[name] for name, _ in f.jitter], np.int64) for f in params]
+    amounts = [np.array([factor * 6 if name == "hue" else factor for name, factor in f.jitter], np.float32) for f in params]
 
     def warp(crop: np.ndarray, i: int) -> np.ndarray:
         return cv2.warpAffine(crop, matrices[i], (AUG.size, AUG.size), flags=FLAGS, borderMode=cv2.BORDER_REPLICATE)
@@ -69,20 +69,20 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
         return cv2.cvtColor(warp(cv2.cvtColor(crops[i], cv2.COLOR_RGB2RGBA), i), cv2.COLOR_RGBA2RGB)
 
     colours = [warp_four(i) for i in range(len(images))]
-    packed = [cv2.cvtColor(picture, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0] for picture in colours]
+    packed = [cv2.cvtColor(array, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0] for array in colours]
     target = np.empty((AUG.size, AUG.size), np.uint32)
 
     def adjust(i: int) -> None:
-        picture = colours[i]
-        for name, factor in factors[i].jitter:
-            picture = ADJUST[name](picture, factor)
+        array = colours[i]
+        for name, factor in params[i].jitter:
+            array = ADJUST[name](array, factor)
 
     return {
-        "augment: fused, in all": lambda _, i: augment_fused(images[i], factors[i], AUG.size),
-        "augment: steps, in all": lambda _, i: augment_in_steps(images[i], factors[i], AUG.size),
+        "augment: fused, in all": lambda _, i: augment_fused(images[i], params[i], AUG.size),
+        "augment: steps, in all": lambda _, i: augment_in_steps(images[i], params[i], AUG.size),
         "warp: 3 channels": lambda _, i: warp(crops[i], i),
         "warp: 4 channels, there and back included": lambda _, i: warp_four(i),
-        "colours: compiled loop": lambda _, i: shade(packed[i], target, matrices[i], *factors[i].box[2:], names[i], amounts[i]),
+        "colours: compiled loop": lambda _, i: shade(packed[i], target, matrices[i], *params[i].box[2:], names[i], amounts[i]),
         "colours: OpenCV step by step": lambda _, i: adjust(i),
     }
 
@@ -94,13 +94,13 @@ def drawing(images: list[np.ndarray]) -> dict[str, Work]:
         "draw: the factors": lambda n, i: _draw(n, i, images[i]),
         "draw: a new Random and numpy Generator": lambda n, i: (random.Random(stream_key((1, n, i))), np.random.default_rng((1, n, i))),
         "draw: a Random seeded again": lambda n, i: generator.seed(stream_key((1, n, i))),
-        "albumentations: a 16 px picture through the pipeline": lambda n, i: transform(tiny, (1, n, i)),
-        "albumentations: the same without it": lambda n, i: augment_fused(tiny, draw_factors((1, n, i), 16, 16, of_tiny), 16),
+        "albumentations: a 16 px image through the pipeline": lambda n, i: transform(tiny, (1, n, i)),
+        "albumentations: the same without it": lambda n, i: augment_fused(tiny, draw_params((1, n, i), 16, 16, of_tiny), 16),
     }
 
 
-def _draw(number: int, index: int, image: np.ndarray) -> Factors:
-    return draw_factors((1, number, index), image.shape[0], image.shape[1], AUG)
+def _draw(number: int, index: int, image: np.ndarray) -> AugmentParams:
+    return draw_params((1, number, index), image.shape[0], image.shape[1], AUG)
 
 
 def _imdecode(data: bytes) -> np.ndarray:
@@ -118,10 +118,10 @@ def main(argv: Sequence[str]) -> None:
     use_one_thread()
     with tempfile.TemporaryDirectory(prefix="hw1-benchmark-") as name:
         photos, folder = os.environ.get("HW1_PHOTOS"), Path(name)
-        pictures = copy_photos(Path(photos) / "train", NUM, folder / "a") if photos else draw_pictures(300, 220, NUM, folder / "a")
-        large = draw_pictures(1200, 900, 8, folder / "b")
-        described = pictures.describe()
-        files = [[p.images.path(i).read_bytes() for i in range(len(p.images))] for p in (pictures, large)]
+        arrays = copy_photos(Path(photos) / "train", NUM, folder / "a") if photos else draw_images(300, 220, NUM, folder / "a")
+        large = draw_images(1200, 900, 8, folder / "b")
+        described = arrays.describe()
+        files = [[p.images.path(i).read_bytes() for i in range(len(p.images))] for p in (arrays, large)]
     images, wide = [decode_image(data) for data in files[0]], [decode_image(data, smallest_side(AUG)) for data in files[1]]
     groups = [
         (decoding(files[0], "a photo"), NUM),
@@ -130,7 +130,7 @@ def main(argv: Sequence[str]) -> None:
         (augmenting(images), NUM),
         (drawing(images), NUM),
     ]
-    print(f"{described}; shrink: from {wide[0].shape[1]} x {wide[0].shape[0]}\n\n| part | microseconds a picture |\n|---|---|")
+    print(f"{described}; shrink: from {wide[0].shape[1]} x {wide[0].shape[0]}\n\n| part | microseconds an image |\n|---|---|")
     for work, num in groups:
         for key, rates in time_rounds(work, num, rounds=ROUNDS, chunk=CHUNK, clock=time.thread_time).items():
             print(f"| {key} | {1e6 / float(np.median(rates)):.0f} |")

@@ -26,7 +26,7 @@ META = torch.device("meta")
 
 
 class Peer(Dataset[tuple[torch.Tensor, int]]):
-    """Picture `index` as `load` gives it, transformed; with `keep` all are loaded once, at the start."""
+    """Image `index` as `load` gives it, transformed; with `keep` all are loaded once, at the start."""
 
     def __init__(self, images: ImageSet, load: Callable[[str], Any], transform: Callable[[Any], torch.Tensor], keep: bool) -> None:
         self.paths = [str(images.path(index)) for index in range(len(images))]

@@ -13,11 +13,11 @@ from benchmarks.input import peers
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.transforms import Transform, build_eval_transform, build_train_transform
 from hw1.data.image_set import ImageSet
-from hw1.data.image_source import FileSource, PictureSource
-from hw1.data.loader.dataset import PictureDataset
+from hw1.data.image_source import FileSource, ImageSource
+from hw1.data.loader.dataset import ImageDataset
 
 Read = Callable[[int, int], torch.Tensor]
-"""(epoch, index) -> picture `index` transformed: uint8 [S, S, 3], or [3, S, S] from torchvision and timm; float32 from `report`."""
+"""(epoch, index) -> image `index` transformed: uint8 [S, S, 3], or [3, S, S] from torchvision and timm; float32 from `report`."""
 
 From = Literal["JPEG", "decoded", "disk"]
 SEED = 118
@@ -25,34 +25,34 @@ HAS_DISK_CACHE = importlib.util.find_spec("hw1.data.cache.disk") is not None
 
 
 class MemorySource:
-    """Pictures decoded once, held as arrays: at the size that a file is decoded to for this transform."""
+    """Images decoded once, held as arrays: at the size that a file is decoded to for this transform."""
 
     def __init__(self, images: ImageSet, smallest_side: int | None) -> None:
         files = FileSource(images, smallest_side)
-        self.pictures = [files.read(index) for index in range(len(images))]
+        self.images = [files.read(index) for index in range(len(images))]
 
     def read(self, index: int) -> np.ndarray:
-        return self.pictures[index]
+        return self.images[index]
 
 
 class Variant(NamedTuple):
     label: str
     source: From
     build: Callable[[ImageSet, AugConfig, Path], Read]
-    """From the pictures, the policy and a folder for what is kept on disk."""
+    """From the images, the policy and a folder for what is kept on disk."""
     base: str = "torchvision"
     """The variant that this one is compared with."""
     ours: bool = False
 
 
-def open_disk_source(images: ImageSet, aug: AugConfig, transform: Transform, training: bool, folder: Path) -> PictureSource:
+def open_disk_source(images: ImageSet, aug: AugConfig, transform: Transform, training: bool, folder: Path) -> ImageSource:
     """`data.cache=disk`, with the cache in `folder`."""
     diskcache = importlib.import_module("hw1.data.cache.disk")
     data = DataConfig(root=str(images.root), cache="disk", cache_dir=str(folder))
     return diskcache.open_disk_source(images, data, aug, transform, training=training)
 
 
-def open_source(source: From, images: ImageSet, aug: AugConfig, transform: Transform, training: bool, folder: Path) -> PictureSource:
+def open_source(source: From, images: ImageSet, aug: AugConfig, transform: Transform, training: bool, folder: Path) -> ImageSource:
     if source == "disk":
         return open_disk_source(images, aug, transform, training, folder)
     return FileSource(images, transform.smallest_side) if source == "JPEG" else MemorySource(images, transform.smallest_side)
@@ -74,7 +74,7 @@ def _eval(source: From) -> Variant:
 
 
 def _read_ours(images: ImageSet, aug: AugConfig, transform: Transform, source: From, training: bool, folder: Path) -> Read:
-    dataset = PictureDataset(images, transform, SEED, open_source(source, images, aug, transform, training, folder))
+    dataset = ImageDataset(images, transform, SEED, open_source(source, images, aug, transform, training, folder))
     return lambda epoch, index: dataset[epoch, index][0]
 
 

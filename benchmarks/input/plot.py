@@ -60,8 +60,8 @@ def _bars(axes: Axes, result: dict[str, Any]) -> None:
     axes.set_xlim(0, max(medians) * 1.18)
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="y", visible=False)
-    pictures = result["one_core"]["pictures"]
-    where = f"One core, {result['one_core']['size']} px, {pictures['count']} {pictures['origin']}"
+    images = result["one_core"]["pictures"]
+    where = f"One core, {result['one_core']['size']} px, {images['count']} {images['origin']}"
     title = f"{where}\n×: times torchvision on Pillow from JPEG files; black line: quartiles"
     axes.set_title(title, fontsize=9.5, fontweight="normal", linespacing=1.4)
 

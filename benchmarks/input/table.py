@@ -33,7 +33,7 @@ def _legend(result: dict[str, Any]) -> list[str]:
         f"The report's policy at {one_core['size']} px, to uint8. "
         f"Medians of {count} rounds (quartiles), in which the pipelines take turns over the same files: {'; '.join(files)}. "
         "The report's pipeline is torchvision on Pillow from the same JPEG files; validation is compared with its validation. "
-        f"Memory: how far {memory} pictures raise the peak of a process, pictures held and files mapped included.",
+        f"Memory: how far {memory} images raise the peak of a process, images held and files mapped included.",
     ]
 
 
@@ -55,13 +55,13 @@ def _targets(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _describe(pictures: dict[str, Any]) -> str:
-    size = f"{pictures['width']} x {pictures['height']} pixels, {pictures['kilobytes']:.0f} kB"
-    return f"{pictures['count']} {pictures['origin']} (median {size})"
+def _describe(images: dict[str, Any]) -> str:
+    size = f"{images['width']} x {images['height']} pixels, {images['kilobytes']:.0f} kB"
+    return f"{images['count']} {images['origin']} (median {size})"
 
 
 def _size(block: dict[str, Any]) -> str:
-    return f"{block['pictures']['width']} x {block['pictures']['height']} files"
+    return f"{block['images']['width']} x {block['images']['height']} files"
 
 
 def _rate(row: dict[str, Any] | None) -> str:

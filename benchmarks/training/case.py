@@ -1,4 +1,4 @@
-"""What is compared: a model, an image size and a batch size; weights for the model, and batches of random pictures on the device."""
+"""What is compared: a model, an image size and a batch size; weights for the model, and batches of random images on the device."""
 
 import tempfile
 from collections.abc import Iterator

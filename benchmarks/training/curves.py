@@ -13,9 +13,9 @@ from torch.nn import functional as F
 
 from benchmarks.training.case import Case
 from benchmarks.training.device import release_memory, use_defaults
+from benchmarks.training.images import read_batches
 from benchmarks.training.ours import FREEZING, OurLoop, recipe_of
 from benchmarks.training.peers import build_frozen_model
-from benchmarks.training.pictures import read_batches
 from hw1.data.loader.base import Batch
 from hw1.training.mixup import build_mixup
 

@@ -16,16 +16,16 @@ from benchmarks.training import ours, peers
 from benchmarks.training.case import Case, with_weights
 from benchmarks.training.device import release_memory
 from benchmarks.training.epochs import Files, OurEpochs, TimmEpochs
+from benchmarks.training.images import make_class_folders, open_folders
 from benchmarks.training.loops import LABELS, why_not
 from benchmarks.training.measure import named_peers
-from benchmarks.training.pictures import make_class_folders, open_folders
 from benchmarks.training.timm_script import arguments, find_script, run_script, version_of
 from benchmarks.training.turns import Turn, compare, time_turns
 from hw1.runtime.cpu import default_num_workers
 
 STEP = "step of "
 """Before the key of a loop of ours: the same training on batches that are on the device already."""
-SIDE = 432  # pixels of a generated picture: as many as 500 x 375
+SIDE = 432  # pixels of a generated image: as many as 500 x 375
 REPORT_IMAGES, REPORT_EPOCHS = 20_700, 50
 
 

@@ -12,12 +12,12 @@ from timm.data import FastCollateMixup
 from benchmarks.input.peers import timm_loader
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import synchronize
+from benchmarks.training.images import open_folders
 from benchmarks.training.ours import OurLoop
 from benchmarks.training.peers import TimmLoop
-from benchmarks.training.pictures import open_folders
 from hw1.data.loader.loader import build_train_loader
 from hw1.runs.folder import RunFolder
-from hw1.training.data_time import DataWait
+from hw1.training.data_time import DataTimer
 from hw1.training.trainer import train_epoch
 
 NEVER_SAVES = ("checkpoint.every_minutes=10000.0",)
@@ -80,7 +80,7 @@ class OurEpochs:
 
 
 class TimmEpochs:
-    """The timm-style step behind `create_loader`: pictures by Pillow, Mixup as they are collated, PrefetchLoader on the device."""
+    """The timm-style step behind `create_loader`: images by Pillow, Mixup as they are collated, PrefetchLoader on the device."""
 
     def __init__(self, case: Case, key: str, device: torch.device, files: Files) -> None:
         self.device = device
@@ -93,7 +93,7 @@ class TimmEpochs:
 
     def epoch(self) -> int:
         self.loop.begin()
-        wait, images, start = DataWait(self.device), 0, time.perf_counter()
+        wait, images, start = DataTimer(self.device), 0, time.perf_counter()
         for image, target in wait.over(self.loader):
             self.loop.step_on(image, target)
             images += len(image)

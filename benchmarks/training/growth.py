@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.input.images import draw_pictures
+from benchmarks.input.images import draw_images
 from benchmarks.training.case import Case, with_weights
+from benchmarks.training.images import open_folders
 from benchmarks.training.loops import choose
 from benchmarks.training.measure import Amounts, CaseBench
-from benchmarks.training.pictures import open_folders
 from hw1.data.decode import check_images
 from hw1.data.loader.loader import build_train_loader
 
@@ -59,7 +59,7 @@ def measure_growth(
 
 def time_start(case: Case, device: torch.device, num: int) -> dict[str, Any]:
     """Seconds from the folder to the first batch of `num` images: `open` lists and reads every one of them once, `again` finds that
-    this was done, `first_batch` starts the loader. The files are names (hard links) of 20 drawn pictures.
+    this was done, `first_batch` starts the loader. The files are names (hard links) of 20 drawn images.
     """
     with tempfile.TemporaryDirectory(prefix="hw1-benchmark-") as name, _cache_folder(Path(name) / "cache"):
         root = Path(name) / "pictures"
@@ -81,7 +81,7 @@ def time_start(case: Case, device: torch.device, num: int) -> dict[str, Any]:
 
 
 def _link_class_folders(folder: Path, root: Path, num: int) -> None:
-    drawn = draw_pictures(300, 220, 20, folder / "drawn")
+    drawn = draw_images(300, 220, 20, folder / "drawn")
     for number in range(num):
         for split in ("train", "val") if number < 100 else ("train",):
             path = root / split / str(number % 100) / f"{number}.jpg"

@@ -25,7 +25,7 @@ LOW_PRECISION_TOLERANCE = 0.1
 @dataclass(frozen=True)
 class Amounts:
     images: int = 256
-    """In a turn: one evaluation, of at least one batch. Random pictures, of which a batch is used again and again."""
+    """In a turn: one evaluation, of at least one batch. Random images, of which a batch is used again and again."""
     rounds: int = 5
     memory: bool = True
     """On the CPU it costs a process for each way and batch size."""

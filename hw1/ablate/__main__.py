@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw1.ablate.child_process import ChildRunner
+from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, format_seconds, make_plan, print_plan, seconds_left, train
 from hw1.ablate.ray_cluster.connection import LOCAL, check_options
 from hw1.ablate.ray_cluster.scheduler import carry_out_on_ray
@@ -58,7 +58,7 @@ def carry_out(runs: Sequence[PlannedRun]) -> None:
     """
     say(describe(runs))
     failed = []
-    runner = ChildRunner()
+    runner = ChildProcess()
     with runner.listening():
         for number, run in enumerate(runs, start=1):
             if run.status == "finished":

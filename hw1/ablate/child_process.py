@@ -12,7 +12,7 @@ from types import FrameType
 PR_SET_PDEATHSIG = 1  # prctl(2)
 
 
-class ChildRunner:
+class ChildProcess:
     """Runs one command after the other; a SIGINT or SIGTERM to this process reaches the child, which then decides when it ends.
 
     `signum` is the first signal received, or passed to `stop`, or None.
@@ -46,7 +46,7 @@ class ChildRunner:
         self.stop(signum)
 
     @contextmanager
-    def listening(self) -> Iterator["ChildRunner"]:
+    def listening(self) -> Iterator["ChildProcess"]:
         """Installs the handlers (main thread only) and puts the former ones back."""
         former = {signum: signal.signal(signum, self._receive) for signum in (signal.SIGINT, signal.SIGTERM)}
         try:

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from hw1.ablate.child_process import ChildRunner
+from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.variants import WANDB_GROUP, tags_of
 from hw1.config.load import load_recipe, with_sources
 from hw1.config.recipe import LogConfig, Recipe, RunConfig
 from hw1.errors import EXIT_OK, RunError, UserError
-from hw1.runs.folder import RunFolder, Status, find_status
+from hw1.runs.folder import RunFolder, Status, run_status
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 WORDS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
@@ -43,8 +43,8 @@ class PlannedRun:
         return [sys.executable, str(TRAIN), self.path, *self.overrides]
 
     def look(self) -> None:
-        """Reads the run folder; raises what `find_status` raises."""
-        self.status = find_status(self.folder, self.recipe)
+        """Reads the run folder; raises what `run_status` raises."""
+        self.status = run_status(self.folder, self.recipe)
         rows = [] if self.status == "new" else self.folder.read_metrics()
         self.num_epochs, self.seconds = len(rows), sum(row["seconds"] for row in rows)
 
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
     """What went wrong, as one line; None if the run is finished."""
 
 
-def train(run: PlannedRun, runner: ChildRunner) -> Outcome:
+def train(run: PlannedRun, runner: ChildProcess) -> Outcome:
     """Trains the run in a child process of this one, on whatever machine that is, until it ends."""
     code = runner.run(run.command)
     return Outcome(code, _find_problem(run, code))
@@ -151,7 +151,7 @@ def _experiment(recipe: Recipe) -> Recipe:
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
-    """Opens the data of the runs to be carried out, once each; pictures that are yet to be drawn are left to the run.
+    """Opens the data of the runs to be carried out, once each; images that are yet to be drawn are left to the run.
 
     Raises `UserError` with every problem.
     """

@@ -1,6 +1,6 @@
-"""What a run looks at in pictures: python -m hw1.attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png]
+"""What a run looks at in images: python -m hw1.attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png]
 
-A row a picture: the picture as the model gets it, Grad-CAM over it, and of each CBAM its spatial gate and its channel gates.
+A row an image: the image as the model gets it, Grad-CAM over it, and of each CBAM its spatial gate and its channel gates.
 """
 
 import argparse
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.errors import UserError, run_command
-from hw1.predict.find_images import find_pictures
+from hw1.predict.find_images import find_images
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say
 from hw1.utils.text import printable
@@ -30,11 +30,9 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hw1.attention", description=usage, epilog=details)
     parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
     parser.add_argument(
-        "pictures", metavar="IMAGE|DIR|GLOB", nargs="+", help=f"folders are read at any depth; the first {MAX_ROWS} are shown"
+        "images", metavar="IMAGE|DIR|GLOB", nargs="+", help=f"folders are read at any depth; the first {MAX_ROWS} are shown"
     )
-    parser.add_argument(
-        "--class", dest="label", metavar="NAME", help="the class whose evidence is shown (default: each picture's predicted)"
-    )
+    parser.add_argument("--class", dest="label", metavar="NAME", help="the class whose evidence is shown (default: each image's predicted)")
     parser.add_argument("--out", type=Path, default=Path("attention.png"), metavar="FILE.png")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
@@ -50,24 +48,24 @@ def main(argv: Sequence[str]) -> None:
     args = parse(argv)
     run = RunFolder.existing(args.run)
     recipe = run.read_recipe([f"train.device={args.device}"])
-    paths = find_pictures(args.pictures)
+    paths = find_images(args.images)
     if args.out.resolve() in {path.resolve() for path in paths}:
-        raise UserError(f"--out {printable(args.out)}: is one of the pictures")
+        raise UserError(f"--out {printable(args.out)}: is one of the images")
     if len(paths) > MAX_ROWS:
-        say(f"the first {MAX_ROWS} of {len(paths)} pictures are shown")
+        say(f"the first {MAX_ROWS} of {len(paths)} images are shown")
         paths = paths[:MAX_ROWS]
 
     from hw1.attention.figure_rows import attend  # torch takes seconds to import: only once the arguments are right
     from hw1.evaluation.predictor import load_predictor
     from hw1.plots import plot_attention, save_figure
-    from hw1.predict.image_batches import read_pictures
+    from hw1.predict.image_batches import read_images
 
     predictor = load_predictor(run, recipe, args.checkpoint)
     label = None if args.label is None else find_class(predictor, args.label)
-    [batch] = read_pictures(paths, recipe.aug.size, len(paths), stop)
+    [batch] = read_images(paths, recipe.aug.size, len(paths), stop)
     classes: NDArray[np.int64] | None = None if label is None else np.full(len(paths), label)
     save_figure(plot_attention(attend(predictor, batch.pixels, classes)), args.out)
-    print(f"{printable(args.out)}: {len(paths)} pictures")
+    print(f"{printable(args.out)}: {len(paths)} images")
 
 
 def find_class(predictor: "Predictor", name: str) -> int:

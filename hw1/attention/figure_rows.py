@@ -1,4 +1,4 @@
-"""A run's model and pictures -> rows of the attention picture."""
+"""A run's model and images -> rows of the attention image."""
 
 from collections.abc import Sequence
 from typing import NoReturn
@@ -12,21 +12,21 @@ from hw1.data.decode import BadImage
 from hw1.data.image_set import ImageSet
 from hw1.errors import RunError, UserError
 from hw1.evaluation.predictor import Predictor
-from hw1.models.preprocess import FromPixels
+from hw1.models.preprocess import WithPreprocess
 from hw1.plots import Attention, Figure, plot_attention
 from hw1.predict.classifier import class_names, read_words
-from hw1.predict.image_batches import read_pictures
+from hw1.predict.image_batches import read_images
 
 
 def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.int64] | None = None) -> list[Attention]:
-    """A row for each of the pictures [B, S, S, 3], RGB: the evidence for its class of `classes` [B]; None takes the predicted ones.
+    """A row for each of the images [B, S, S, 3], RGB: the evidence for its class of `classes` [B]; None takes the predicted ones.
 
     The title says which class that is, and its probability (0-1). FP32, whatever precision the run computes in. Raises UserError for a
     model without a feature map.
     """
     recipe, model = predictor.recipe, predictor.model.eval()
     last_stage(model)
-    norm = FromPixels(model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last).to(predictor.device)
+    norm = WithPreprocess(model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last).to(predictor.device)
     images = norm.normalise(torch.from_numpy(pixels).to(predictor.device))
     with torch.inference_mode():
         probabilities = model(images).softmax(1).cpu()
@@ -45,8 +45,8 @@ def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.
 
 
 def draw_attended(predictor: Predictor, images: ImageSet, chosen: Sequence[int]) -> Figure | None:
-    """The picture for the `chosen` images of a set; None for a model without a feature map. Raises `RunError` for an unreadable file."""
-    [batch] = read_pictures([images.image_file(i) for i in chosen], predictor.recipe.aug.size, len(chosen), _raise)
+    """The image for the `chosen` images of a set; None for a model without a feature map. Raises `RunError` for an unreadable file."""
+    [batch] = read_images([images.image_file(i) for i in chosen], predictor.recipe.aug.size, len(chosen), _raise)
     try:
         return plot_attention(attend(predictor, batch.pixels))
     except UserError:

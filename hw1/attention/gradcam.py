@@ -13,7 +13,7 @@ from hw1.models.cbam import Cbam
 
 
 class Gates(NamedTuple):
-    """The gates of one CBAM for B pictures: factors of its features, in (0, 1), or (0, 2) where it started as identity."""
+    """The gates of one CBAM for B images: factors of its features, in (0, 1), or (0, 2) where it started as identity."""
 
     stage: str
     channel: NDArray[np.float32]
@@ -23,7 +23,7 @@ class Gates(NamedTuple):
 
 
 def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.float32]:
-    """Where the evidence for `classes` lies: float32 [B, S, S] in 0-1, each picture's largest value 1 (or all 0: no evidence).
+    """Where the evidence for `classes` lies: float32 [B, S, S] in 0-1, each image's largest value 1 (or all 0: no evidence).
 
     Grad-CAM (Selvaraju et al., ICCV 2017, section 3) of the last feature map, CBAM included, enlarged bilinearly. images: float
     [B, 3, S, S], normalised; classes: int64 [B]. Raises UserError for a model whose last features are no map, as of a vision transformer.

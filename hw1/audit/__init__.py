@@ -1,1 +1,1 @@
-"""What is wrong with a folder of pictures: leaks between its splits, copies, contradicting labels, files that cannot be read."""
+"""What is wrong with a folder of images: leaks between its splits, copies, contradicting labels, files that cannot be read."""

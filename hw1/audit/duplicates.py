@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from hw1.audit.image_hash import MAX_DISTANCE, MIN_LIKENESS, Match, compare, likeness
+from hw1.audit.image_hash import MAX_DISTANCE, MIN_SIMILARITY, Match, compare, similarity
 from hw1.audit.scan import Scan
 from hw1.data.decode import BadImage
 from hw1.runtime.cpu import usable_cores
@@ -20,7 +20,7 @@ CANDIDATES = 4096  # of which the detail is compared at once
 
 
 class Link(NamedTuple):
-    """Files `first` < `second` (positions in the contents) are one photograph."""
+    """Files `first` < `second` (positions in the contents) are one image."""
 
     first: int
     second: int
@@ -28,7 +28,7 @@ class Link(NamedTuple):
 
 
 class Groups:
-    """Files by photograph: `of[i]` is the number of a group; at first each file is its own."""
+    """Files by image: `of[i]` is the number of a group; at first each file is its own."""
 
     def __init__(self, num: int) -> None:
         self.of = np.arange(num)
@@ -48,7 +48,7 @@ class Groups:
 
 
 def find_copies(paths: Sequence[Path], found: Scan) -> Groups:
-    """Groups all files that show one photograph. Two files of a group need not be compared: the links of a group form a tree."""
+    """Groups all files that show one image. Two files of a group need not be compared: the links of a group form a tree."""
     groups = Groups(len(paths))
     first_of: dict[bytes, int] = {}
     for index, look in enumerate(found.looks):
@@ -85,8 +85,8 @@ def _candidates(distinct: NDArray[np.int64], found: Scan, pool: ThreadPoolExecut
             first, second = distinct[start + first[once]], distinct[start + second[once]]
             for i in range(0, len(first), CANDIDATES):
                 a, b = first[i : i + CANDIDATES], second[i : i + CANDIDATES]
-                like = likeness(found.detail, a, b, mirrored=mirrored)
-                pairs += [(-float(like[k]), Candidate(int(a[k]), int(b[k]), mirrored)) for k in np.flatnonzero(like >= MIN_LIKENESS)]
+                like = similarity(found.detail, a, b, mirrored=mirrored)
+                pairs += [(-float(like[k]), Candidate(int(a[k]), int(b[k]), mirrored)) for k in np.flatnonzero(like >= MIN_SIMILARITY)]
         return [candidate for _, candidate in sorted(pairs)]
 
     todo = tqdm(starts, desc="comparing images", unit=" blocks", disable=None, delay=1.0)

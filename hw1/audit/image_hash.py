@@ -1,8 +1,8 @@
-"""When two pictures are one photograph: a hash that finds candidates, fine structure in 28 x 28 that thins them out, pixels that decide.
+"""When two images are one image: a hash that finds candidates, fine structure in 28 x 28 that thins them out, pixels that decide.
 
-All three look past what copying does to a photograph: encoding again, another size or aspect, a mirror, a little brightness or contrast.
-What is compared is the detail, a picture less its own blur: photographs of one subject on one background share their coarse layout, but
-edges fall on the same pixels only in copies. A picture without detail (blank, a gradient) is like no other, however alike they look.
+All three look past what copying does to an image: encoding again, another size or aspect, a mirror, a little brightness or contrast.
+What is compared is the detail, an image less its own blur: images of one subject on one background share their coarse layout, but
+edges fall on the same pixels only in copies. An image without detail (blank, a gradient) is like no other, however alike they look.
 """
 
 from pathlib import Path
@@ -16,26 +16,26 @@ from hw1.data.decode import read_image
 
 HASH_SIDE, FREQUENCIES = 32, 8  # pixels; cosine frequencies along each axis that the hash takes
 DETAIL_SIZE = 28  # HASH_SIDE less its margin, where the blur looks beyond the edge
-MIN_DETAIL = 1.0  # standard deviation, in grey levels; photographs have 4 and more, compression leaves 0.5 where there is nothing
-MAX_DISTANCE = 8  # bits of 63; copies differ in 5, other photographs in 32 on average
-MIN_LIKENESS = 0.93  # correlation of the detail in 28 x 28: worth opening both files
+MIN_DETAIL = 1.0  # standard deviation, in grey levels; images have 4 and more, compression leaves 0.5 where there is nothing
+MAX_DISTANCE = 8  # bits of 63; copies differ in 5, other images in 32 on average
+MIN_SIMILARITY = 0.93  # correlation of the detail in 28 x 28: worth opening both files
 MIN_CORRELATION = 0.97  # of the detail in 128 x 128; copies have 0.976 and more, two frames of one animation 0.963
 SIDE = 128  # pixels
 MAX_GAIN = 1.4  # contrast of one against that of the other
-MAX_COLOUR = 30.0  # levels of chroma that 5% of the picture may exceed; of luma, where one of the two is grey
+MAX_COLOUR = 30.0  # levels of chroma that 5% of the image may exceed; of luma, where one of the two is grey
 GREY = 3.0  # levels of chroma
 
 
 class Signature(NamedTuple):
     hashes: tuple[int, int]
-    """63 bits each, of the picture and of its mirror image."""
+    """63 bits each, of the image and of its mirror image."""
     detail: NDArray[np.int8]
     """[DETAIL_SIZE, DETAIL_SIZE], in 1/24 of its standard deviation."""
     has_detail: bool
 
 
 class Match(NamedTuple):
-    """Why two files are one photograph."""
+    """Why two files are one image."""
 
     how: str
     """same file, same pixels or near copy"""
@@ -45,13 +45,13 @@ class Match(NamedTuple):
     """Of their detail, at most 1."""
 
 
-def sign(picture: NDArray[Any]) -> Signature:
+def sign(image: NDArray[Any]) -> Signature:
     """uint8 [H, W, 3], RGB -> what it is found by.
 
     The hash has a bit for the sign of each low cosine frequency but the constant (after Zauner, pHash, 2010, who compares with the median).
-    Mirroring a picture turns the sign of every odd horizontal frequency, and so its hash is had from the same transform.
+    Mirroring an image turns the sign of every odd horizontal frequency, and so its hash is had from the same transform.
     """
-    grey = _shrink(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), HASH_SIDE).astype(np.float32)
+    grey = _shrink(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), HASH_SIDE).astype(np.float32)
     low = cv2.dct(grey)[:FREQUENCIES, :FREQUENCIES]
     mirrored = low * np.where(np.arange(FREQUENCIES) % 2, -1.0, 1.0)
     hashes = tuple(int.from_bytes(np.packbits(values.ravel()[1:] > 0).tobytes(), "big") for values in (low, mirrored))
@@ -63,8 +63,8 @@ def sign(picture: NDArray[Any]) -> Signature:
     return Signature((hashes[0], hashes[1]), scaled, spread >= MIN_DETAIL)
 
 
-def likeness(detail: NDArray[np.int8], first: NDArray[np.int64], second: NDArray[np.int64], *, mirrored: bool) -> NDArray[np.float32]:
-    """Correlation of the detail of pictures first[k] and second[k], [K]; with `mirrored` the first is mirrored."""
+def similarity(detail: NDArray[np.int8], first: NDArray[np.int64], second: NDArray[np.int64], *, mirrored: bool) -> NDArray[np.float32]:
+    """Correlation of the detail of images first[k] and second[k], [K]; with `mirrored` the first is mirrored."""
     a = detail[first][:, :, ::-1] if mirrored else detail[first]
     x, y = (part.reshape(len(part), -1).astype(np.float32) for part in (a, detail[second]))
     norms = np.sqrt(np.einsum("kp,kp->k", x, x) * np.einsum("kp,kp->k", y, y))
@@ -72,7 +72,7 @@ def likeness(detail: NDArray[np.int8], first: NDArray[np.int64], second: NDArray
 
 
 def compare(path_a: Path, path_b: Path, *, mirrored: bool) -> Match | None:
-    """Decodes both files whole and compares their pixels; None if they are two photographs. Raises BadImage."""
+    """Decodes both files whole and compares their pixels; None if they are two images. Raises BadImage."""
     a, b = read_image(path_a), read_image(path_b)
     if mirrored:
         a = np.ascontiguousarray(a[:, ::-1])
@@ -88,9 +88,9 @@ def compare(path_a: Path, path_b: Path, *, mirrored: bool) -> Match | None:
     return Match("near copy", mirrored, resized, min(correlation, 1.0)) if correlation >= MIN_CORRELATION else None
 
 
-def _detail(picture: NDArray[Any], side: int) -> NDArray[np.float32]:
-    """float32 with mean 0: a slightly smoothed picture less a much smoothed one, without the margin."""
-    grey = _shrink(cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY), side).astype(np.float32)
+def _detail(image: NDArray[Any], side: int) -> NDArray[np.float32]:
+    """float32 with mean 0: a slightly smoothed image less a much smoothed one, without the margin."""
+    grey = _shrink(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), side).astype(np.float32)
     unit = side / SIDE
     band = cv2.GaussianBlur(grey, (0, 0), max(unit, 0.3)) - cv2.GaussianBlur(grey, (0, 0), max(6 * unit, 1.0))
     margin = max(side // 16, 1)
@@ -99,12 +99,12 @@ def _detail(picture: NDArray[Any], side: int) -> NDArray[np.float32]:
 
 
 def _same_colours(a: NDArray[Any], b: NDArray[Any]) -> bool:
-    x, y = (cv2.cvtColor(_shrink(picture, 16), cv2.COLOR_RGB2YCrCb).astype(np.float32) for picture in (a, b))
+    x, y = (cv2.cvtColor(_shrink(image, 16), cv2.COLOR_RGB2YCrCb).astype(np.float32) for image in (a, b))
     has_grey = min(np.abs(x[:, :, 1:] - 128).max(), np.abs(y[:, :, 1:] - 128).max()) <= GREY
     difference = np.abs(x - y)[:, :, 0] if has_grey else np.abs(x - y)[:, :, 1:].max(axis=2)
     return float(np.quantile(difference, 0.95)) <= MAX_COLOUR
 
 
-def _shrink(picture: NDArray[Any], side: int) -> NDArray[Any]:
+def _shrink(image: NDArray[Any], side: int) -> NDArray[Any]:
     """To `side` x `side` pixels, whatever the aspect."""
-    return cv2.resize(picture, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(image, (side, side), interpolation=cv2.INTER_AREA)

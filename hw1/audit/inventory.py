@@ -1,4 +1,4 @@
-"""Which pictures a data folder holds, by split and class; more forgiving than training, which refuses what is here to be reported."""
+"""Which images a data folder holds, by split and class; more forgiving than training, which refuses what is here to be reported."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ WHOLE = "all"
 """The split's name where class folders lie in the root itself."""
 
 
-class Picture(NamedTuple):
+class Image(NamedTuple):
     file: str
     """Posix path, relative to the root."""
     split: str
@@ -24,27 +24,27 @@ class Picture(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
-    """All pictures below `root`, split by split; `classes` counts them: split -> class -> pictures, of labelled splits only."""
+class Inventory:
+    """All images below `root`, split by split; `classes` counts them: split -> class -> images, of labelled splits only."""
 
     root: Path
-    pictures: list[Picture]
+    images: list[Image]
     classes: dict[str, dict[str, int]]
     num_stray: int
 
     @property
     def splits(self) -> dict[str, int]:
-        """Split -> pictures, in the order train, val, test."""
-        return dict(Counter(picture.split for picture in self.pictures))
+        """Split -> images, in the order train, val, test."""
+        return dict(Counter(image.split for image in self.images))
 
     def path(self, index: int) -> Path:
-        return self.root / self.pictures[index].file
+        return self.root / self.images[index].file
 
 
-def list_contents(root: Path) -> Contents:
+def take_inventory(root: Path) -> Inventory:
     """The splits that are folders of `root` (train, val, test and their usual names), or else its class folders as one split, `WHOLE`.
 
-    Raises UserError for a folder that is missing, cannot be read or holds no picture.
+    Raises UserError for a folder that is missing, cannot be read or holds no image.
     """
     require_folder(root, "")
     folders = list_folders(root)
@@ -53,23 +53,23 @@ def list_contents(root: Path) -> Contents:
         inner = [name for name in folders if os.path.isdir(root / name / "train")]
         if inner:
             raise UserError(f"{printable(root)}: has no train/; did you mean {printable(root / inner[0])}?")
-    pictures: list[Picture] = []
+    images: list[Image] = []
     classes: dict[str, dict[str, int]] = {}
     num_stray = 0
     for name in splits or [""]:
         split = name or WHOLE
         flat, num_others = list_flat_images(root / name)
         if flat and _rank(name)[0] == 2:  # an unlabelled test set: folders in it are strays, as in validate.py
-            pictures += [Picture(f"{name}/{file}", split, None) for file in flat]
+            images += [Image(f"{name}/{file}", split, None) for file in flat]
             num_stray += num_others
             continue
         listing = list_class_folders(root, name)
         classes[split] = {label: len(files) for label, files in listing.files.items()}
-        pictures += [Picture(file, split, label) for label, files in listing.files.items() for file in files]
+        images += [Image(file, split, label) for label, files in listing.files.items() for file in files]
         num_stray += listing.num_stray
-    if not pictures:
+    if not images:
         raise UserError(f"{printable(root)}: no images in class folders")
-    return Contents(root, pictures, classes, num_stray)
+    return Inventory(root, images, classes, num_stray)
 
 
 def _rank(split: str) -> tuple:

@@ -1,11 +1,11 @@
-"""Pictures that a trained model doubts: probably a wrong label, or unlike anything it knows. From its out-of-sample probabilities."""
+"""Images that a trained model doubts: probably a wrong label, or unlike anything it knows. From its out-of-sample probabilities."""
 
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.audit.inventory import Contents
+from hw1.audit.inventory import Inventory
 from hw1.errors import UserError
 from hw1.evaluation.metrics import log_softmax
 from hw1.runs.folder import RunFolder
@@ -13,7 +13,7 @@ from hw1.runs.folder import RunFolder
 NUM_OUTLIERS = 24
 
 
-class Suspect(NamedTuple):
+class LabelError(NamedTuple):
     file: str
     label: str
     """The folder that it lies in."""
@@ -22,45 +22,45 @@ class Suspect(NamedTuple):
     predicted_probability: float
 
 
-class Suspects(NamedTuple):
+class LabelErrors(NamedTuple):
     """`labels`: probable label errors, worst first. `outliers`: the least certain predictions, a ranking that always has members."""
 
     run: str
-    num_pictures: int
-    """Pictures that both the run and the data have."""
+    num_images: int
+    """Images that both the run and the data have."""
     accuracy: float
     """The model's top-1 on them, 0-1: a weak model doubts much that is right."""
-    labels: list[Suspect]
-    outliers: list[Suspect]
+    labels: list[LabelError]
+    outliers: list[LabelError]
 
 
-def find_suspects(run: RunFolder, contents: Contents) -> Suspects:
-    """Reads the run's validation predictions. Raises UserError if there are none, or none of pictures that the data has."""
+def find_label_errors(run: RunFolder, inventory: Inventory) -> LabelErrors:
+    """Reads the run's validation predictions. Raises UserError if there are none, or none of images that the data has."""
     from hw1.evaluation.predictions import load_predictions  # loads torch
 
     predictions, files, names = load_predictions(run.val_predictions)
-    present = {picture.file for picture in contents.pictures}
+    present = {image.file for image in inventory.images}
     rows = np.array([row for row, file in enumerate(files) if file in present and predictions.labels[row] >= 0], dtype=np.int64)
     if not len(rows):
-        raise UserError(f"{run.val_predictions}: of none of the pictures in {contents.root}; it was made with other data")
+        raise UserError(f"{run.val_predictions}: of none of the images in {inventory.root}; it was made with other data")
     probabilities = np.exp(log_softmax(predictions.logits[rows]))
     labels = predictions.labels[rows]
     best = probabilities.argmax(axis=1)
 
-    def suspect(row: int, other: int) -> Suspect:
+    def label_error(row: int, other: int) -> LabelError:
         own = int(labels[row])
         chances = float(probabilities[row, own]), float(probabilities[row, other])
-        return Suspect(files[rows[row]], names[own] or str(own), names[other] or str(other), *chances)
+        return LabelError(files[rows[row]], names[own] or str(own), names[other] or str(other), *chances)
 
-    doubted = np.flatnonzero(doubts_label(probabilities, labels))
+    doubted = np.flatnonzero(is_label_error(probabilities, labels))
     margin = probabilities[np.arange(len(rows)), labels] - probabilities.max(axis=1)
     order = doubted[np.argsort(margin[doubted], kind="stable")]
     unsure = np.argsort(probabilities.max(axis=1), kind="stable")[:NUM_OUTLIERS]
-    wrong, outliers = ([suspect(int(row), int(best[row])) for row in rows_of] for rows_of in (order, unsure))
-    return Suspects(str(run.path), len(rows), float((best == labels).mean()), wrong, outliers)
+    wrong, outliers = ([label_error(int(row), int(best[row])) for row in rows_of] for rows_of in (order, unsure))
+    return LabelErrors(str(run.path), len(rows), float((best == labels).mean()), wrong, outliers)
 
 
-def doubts_label(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
+def is_label_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """[N, C] and [N] -> [N]: whether the label is suspected.
 
     After confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021, the confident joint): a sample belongs to class j if its

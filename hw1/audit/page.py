@@ -1,4 +1,4 @@
-"""The audit as one HTML page with pictures; what is too much for a page is in audit.json."""
+"""The audit as one HTML page with images; what is too much for a page is in audit.json."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -8,13 +8,13 @@ import cv2
 import numpy as np
 
 from hw1.audit.findings import KINDS, Finding
-from hw1.audit.inventory import Contents
-from hw1.audit.label_errors import Suspect, Suspects
+from hw1.audit.inventory import Inventory
+from hw1.audit.label_errors import LabelError, LabelErrors
 from hw1.data.decode import BadImage, read_image
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Column, Table
 
-MAX_GROUPS, MAX_PICTURES = 40, 6  # shown of each kind, and of each group
+MAX_GROUPS, MAX_IMAGES = 40, 6  # shown of each kind, and of each group
 MAX_ROWS = 500
 THUMBNAIL = 180  # pixels of the longer side
 TITLES = {
@@ -27,7 +27,7 @@ TITLES = {
 
 
 class Shown(NamedTuple):
-    """A picture on the page. `source` is "" for one that cannot be read any more."""
+    """An image on the page. `source` is "" for one that cannot be read any more."""
 
     source: str
     name: str
@@ -36,12 +36,12 @@ class Shown(NamedTuple):
 
 class Group(NamedTuple):
     title: str
-    pictures: list[Shown]
+    images: list[Shown]
     num_more: int
 
 
 def render_audit(
-    contents: Contents, findings: Sequence[Finding], facts: dict[str, Any], suspects: Suspects | None, lines: Sequence[str]
+    inventory: Inventory, findings: Sequence[Finding], facts: dict[str, Any], label_errors: LabelErrors | None, lines: Sequence[str]
 ) -> str:
     of_kind = {kind: [finding for finding in findings if finding.kind == kind] for kind in KINDS}
     kinds = [
@@ -50,54 +50,56 @@ def render_audit(
             "title": TITLES[kind],
             "meaning": KINDS[kind],
             "count": len(found),
-            "groups": [_group(contents, finding) for finding in islice(found, MAX_GROUPS) if finding.members],
+            "groups": [_group(inventory, finding) for finding in islice(found, MAX_GROUPS) if finding.members],
             "rows": [finding for finding in islice(found, MAX_ROWS) if not finding.members],
             "num_more": max(len(found) - (MAX_GROUPS if found and found[0].members else MAX_ROWS), 0),
         }
         for kind, found in of_kind.items()
     ]
     sections: dict[str, str] = {"summary": "Summary"} | {str(kind["id"]): str(kind["title"]) for kind in kinds if kind["count"]}
-    if suspects:
+    if label_errors:
         sections["suspects"] = "Suspects"
     sections["statistics"] = "Statistics"
     values = {
         "title": "Data audit",
         "sections": sections.items(),
-        "root": contents.root,
+        "root": inventory.root,
         "lines": lines,
         "kinds": kinds,
-        "suspects": suspects,
-        "doubted": [_suspect(contents, suspect) for suspect in suspects.labels[:MAX_GROUPS]] if suspects else [],
-        "outliers": [_suspect(contents, suspect) for suspect in suspects.outliers[:MAX_GROUPS]] if suspects else [],
+        "suspects": label_errors,
+        "doubted": [_label_error(inventory, label_error) for label_error in label_errors.labels[:MAX_GROUPS]] if label_errors else [],
+        "outliers": [_label_error(inventory, label_error) for label_error in label_errors.outliers[:MAX_GROUPS]] if label_errors else [],
         "tables": _tables(facts),
         "facts": facts,
     }
     return render_page("hw1.audit", values)
 
 
-def _group(contents: Contents, finding: Finding) -> Group:
-    shown = [_shown(contents, contents.pictures[index].file, _place(contents, index)) for index in finding.members[:MAX_PICTURES]]
+def _group(inventory: Inventory, finding: Finding) -> Group:
+    shown = [_shown(inventory, inventory.images[index].file, _process(inventory, index)) for index in finding.members[:MAX_IMAGES]]
     return Group(finding.text, shown, len(finding.members) - len(shown))
 
 
-def _place(contents: Contents, index: int) -> list[str]:
-    picture = contents.pictures[index]
-    return [picture.split, *([] if picture.label is None else [f"class {picture.label}"])]
+def _process(inventory: Inventory, index: int) -> list[str]:
+    image = inventory.images[index]
+    return [image.split, *([] if image.label is None else [f"class {image.label}"])]
 
 
-def _suspect(contents: Contents, suspect: Suspect) -> Shown:
-    label, predicted = (f"{probability:.0%}" for probability in (suspect.label_probability, suspect.predicted_probability))
-    return _shown(contents, suspect.file, [f"labelled {suspect.label} ({label})", f"looks like {suspect.predicted} ({predicted})"])
+def _label_error(inventory: Inventory, label_error: LabelError) -> Shown:
+    label, predicted = (f"{probability:.0%}" for probability in (label_error.label_probability, label_error.predicted_probability))
+    return _shown(
+        inventory, label_error.file, [f"labelled {label_error.label} ({label})", f"looks like {label_error.predicted} ({predicted})"]
+    )
 
 
-def _shown(contents: Contents, file: str, notes: list[str]) -> Shown:
+def _shown(inventory: Inventory, file: str, notes: list[str]) -> Shown:
     try:
-        picture = read_image(contents.root / file, THUMBNAIL)
+        image = read_image(inventory.root / file, THUMBNAIL)
     except BadImage:
         return Shown("", file, notes)
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     scale = min(THUMBNAIL / max(height, width), 1.0)
-    small = cv2.resize(picture, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
+    small = cv2.resize(image, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 80])
     return Shown(data_link(data.tobytes(), "image/jpeg"), file, notes)
 
@@ -105,22 +107,22 @@ def _shown(contents: Contents, file: str, notes: list[str]) -> Shown:
 def _tables(facts: dict[str, Any]) -> list[Table]:
     tables = [_split_table(facts["splits"])]
     if facts["traits"]:
-        rows = [{"kind": kind, "pictures": found["pictures"], "first": found["examples"][0]} for kind, found in facts["traits"].items()]
-        columns = [Column("kind", "kind"), Column("pictures", "pictures", 0), Column("first", "the first")]
+        rows = [{"kind": kind, "images": found["images"], "first": found["examples"][0]} for kind, found in facts["traits"].items()]
+        columns = [Column("kind", "kind"), Column("images", "images", 0), Column("first", "the first")]
         tables.append(Table("kinds", "Other than plain 8-bit RGB", columns, rows))
     if facts["classes"]:
         splits = list(next(iter(facts["classes"].values())))
         rows = [{"class": name, **counts} for name, counts in facts["classes"].items()]
         tables.append(
-            Table("classes", "Pictures of each class", [Column("class", "class"), *(Column(name, name, 0) for name in splits)], rows)
+            Table("classes", "Images of each class", [Column("class", "class"), *(Column(name, name, 0) for name in splits)], rows)
         )
     return tables
 
 
 def _split_table(splits: dict[str, Any]) -> Table:
-    columns = [Column("split", "split"), Column("pictures", "pictures", 0), Column("classes", "classes", 0), Column("megabytes", "MB", 1)]
+    columns = [Column("split", "split"), Column("images", "images", 0), Column("classes", "classes", 0), Column("megabytes", "MB", 1)]
     rows = [
-        {"split": name, "pictures": facts["pictures"], "classes": facts["classes"], "megabytes": facts["bytes"] / 1e6}
+        {"split": name, "images": facts["images"], "classes": facts["classes"], "megabytes": facts["bytes"] / 1e6}
         for name, facts in splits.items()
     ]
     for side in ("width", "height"):

@@ -55,7 +55,7 @@ class Scan:
 
     looks: list[Look]
     hashes: NDArray[np.uint64]
-    """[2, N]: of the picture and of its mirror image."""
+    """[2, N]: of the image and of its mirror image."""
     detail: NDArray[np.int8]
     """[N, DETAIL_SIZE, DETAIL_SIZE]"""
     has_detail: NDArray[np.bool_]
@@ -95,10 +95,10 @@ def look_at(path: Path) -> Look:
         return Look(reason=_reason(path))
     look = Look(len(data), hashlib.blake2b(data, digest_size=16).digest())
     try:
-        picture = decode_image(data, SIGNED_SIDE)
+        image = decode_image(data, SIGNED_SIDE)
     except BadImage as error:
         return look._replace(reason=error.reason)
-    return _describe(look, data)._replace(signature=sign(picture))
+    return _describe(look, data)._replace(signature=sign(image))
 
 
 def _reason(path: Path) -> str:
@@ -123,6 +123,6 @@ def _describe(look: Look, data: bytes) -> Look:
         try:
             if image.getexif().get(0x0112, 1) in range(2, 9):
                 traits.append("EXIF-rotated")
-        except Exception:  # Pillow's readers raise whatever broken metadata leads them into; the picture itself is sound
+        except Exception:  # Pillow's readers raise whatever broken metadata leads them into; the image itself is sound
             pass
     return look._replace(width=width, height=height, traits=tuple(traits))

@@ -63,7 +63,7 @@ class DataConfig(Section):
     target_key: Annotated[str, Field(min_length=1)] | None = None
     """`hfds/`: column of the labels, null = `label`; `wds/`: field of the samples' `.json`, null = their `.cls`."""
     generate: Annotated[int, Field(ge=0, le=1000)] = 0
-    """Training pictures per class of a generated 100-class set, drawn into `root` if it is not there; 0 = off."""
+    """Training images per class of a generated 100-class set, drawn into `root` if it is not there; 0 = off."""
     bad_images: Literal["stop", "skip"] = "stop"
     """Unreadable or truncated images: `stop` before the first step and list them all, or `skip` and count them."""
     max_bad: Fraction = 0.05
@@ -104,7 +104,7 @@ class AugConfig(Section):
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
     """ColorJitter: shift uniform in -+ this share of the hue circle."""
     impl: Literal["fused", "steps"] = "fused"
-    """How training pictures are augmented: `fused` = one resampling and one loop over the pixels, fast; `steps` = one step at a time."""
+    """How training images are augmented: `fused` = one resampling and one loop over the pixels, fast; `steps` = one step at a time."""
     mean: Annotated[tuple[Channel, Channel, Channel], FROM_LIST] = (0.485, 0.456, 0.406)
     """Per-channel mean (RGB, of values 0-1) that normalisation subtracts."""
     std: Annotated[tuple[Positive, Positive, Positive], FROM_LIST] = (0.229, 0.224, 0.225)

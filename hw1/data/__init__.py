@@ -1,1 +1,1 @@
-"""Pictures from folders: listing, decoding, augmentation, order and loading."""
+"""Images from folders: listing, decoding, augmentation, order and loading."""

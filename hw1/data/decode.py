@@ -1,7 +1,7 @@
 """Image files -> upright RGB arrays, and the check that every file of a set can be read. No torch.
 
 OpenCV decodes ordinary JPEG and PNG. Pillow decodes the rest, and whatever the two read differently: CMYK, animations, files with
-metadata that may turn the picture, and all other formats, whose support differs from one OpenCV build to the next.
+metadata that may turn the image, and all other formats, whose support differs from one OpenCV build to the next.
 """
 
 import functools
@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from hw1.data.image_headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
 from hw1.data.image_set import ImageFile, ImageSet
-from hw1.data.verified_files import Stamp, load_checked, save_checked
+from hw1.data.verified_files import Stamp, load_verified, save_verified
 from hw1.errors import UserError
 from hw1.runtime.cpu import usable_cores
 from hw1.utils.text import printable
@@ -31,9 +31,9 @@ MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
 RGB = cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION
 PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JPEG2000", "AVIF")
 CHUNK = 64  # files that a thread checks between two looks at the progress bar
-CHECKED_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when `decode_image` becomes stricter
+VERIFIED_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when `decode_image` becomes stricter
 
-# What Pillow warns of (large pictures, odd metadata) would come from any thread, at any time; errors are raised all the same.
+# What Pillow warns of (large images, odd metadata) would come from any thread, at any time; errors are raised all the same.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 
@@ -102,7 +102,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
     Files that were good before are not read again while path, size and date of change stay the same (`ImageSet.stamp`), and they may be
     read.
     """
-    remembered = load_checked(CHECKED_BY)
+    remembered = load_verified(VERIFIED_BY)
     bad: dict[int, str] = {}
     good: dict[str, Stamp] = {}
     todo: list[tuple[int, str, Stamp]] = []
@@ -126,7 +126,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
     finally:
         pool.shutdown(cancel_futures=True)
         if good:
-            save_checked(CHECKED_BY, good)
+            save_verified(VERIFIED_BY, good)
     return dict(sorted(bad.items()))
 
 
@@ -155,7 +155,7 @@ def check_images(
 
 
 def _decode_jpeg(data: bytes, smallest_side: int | None) -> np.ndarray | None:
-    """The picture, or None where Pillow has to decide. Raises BadImage for a truncated file, of which OpenCV may return a part."""
+    """The image, or None where Pillow has to decide. Raises BadImage for a truncated file, of which OpenCV may return a part."""
     header = read_jpeg_header(data)
     if header is None:
         return None
@@ -176,7 +176,7 @@ def _reduction(side: int, smallest_side: int) -> int:
 
 
 def _decode_png(data: bytes) -> np.ndarray | None:
-    """The picture, or None where Pillow has to decide."""
+    """The image, or None where Pillow has to decide."""
     size = read_plain_png_size(data)
     if size is None:
         return None
@@ -189,7 +189,7 @@ def _read_orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
             return image.getexif().get(0x0112, 1)
-    except Exception:  # Pillow's readers raise whatever broken metadata leads them into; the picture itself is sound
+    except Exception:  # Pillow's readers raise whatever broken metadata leads them into; the image itself is sound
         return 1
 
 

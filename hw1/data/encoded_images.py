@@ -1,4 +1,4 @@
-"""Images that lie in no files of their own: rows of an Arrow table, pictures in memory. No torch, no datasets."""
+"""Images that lie in no files of their own: rows of an Arrow table, images in memory. No torch, no datasets."""
 
 import os
 import zlib
@@ -62,27 +62,27 @@ class Rows:
 
 
 class Encoded:
-    """An `Archive` of pictures in memory, called `<split>/<number>`: of sets that keep all their pictures in a few files of numbers."""
+    """An `Archive` of images in memory, called `<split>/<number>`: of sets that keep all their images in a few files of numbers."""
 
-    def __init__(self, root: Path, split: str, pictures: Sequence[bytes]) -> None:
+    def __init__(self, root: Path, split: str, images: Sequence[bytes]) -> None:
         self._root = os.path.abspath(root)
-        self.names = tuple(f"{split}/{number:06d}" for number in range(len(pictures)))
-        self._pictures = dict(zip(self.names, pictures, strict=True))
+        self.names = tuple(f"{split}/{number:06d}" for number in range(len(images)))
+        self._images = dict(zip(self.names, images, strict=True))
 
     def read(self, name: str) -> bytes:
-        return self._pictures[name]
+        return self._images[name]
 
     def stamp(self, name: str) -> Stamp | None:
-        picture = self._pictures.get(name)
-        return None if picture is None else [len(picture), zlib.crc32(picture)]
+        image = self._images.get(name)
+        return None if image is None else [len(image), zlib.crc32(image)]
 
     def place(self, name: str) -> str:
         return os.path.join(self._root, name)
 
 
-def encode(picture: Image.Image) -> bytes:
-    """A picture without loss, so that it takes the way of all files: as PNG, grey or RGB."""
-    pixels = np.asarray(picture if picture.mode in ("L", "RGB") else picture.convert("RGB"))
+def encode(image: Image.Image) -> bytes:
+    """An image without loss, so that it takes the way of all files: as PNG, grey or RGB."""
+    pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     done, png = cv2.imencode(".png", pixels if pixels.ndim == 2 else pixels[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done
     return png.tobytes()

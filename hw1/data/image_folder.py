@@ -1,4 +1,4 @@
-"""Folders of pictures -> training, validation and unlabelled sets with labels. No torch; no picture is opened here.
+"""Folders of images -> training, validation and unlabelled sets with labels. No torch; no image is opened here.
 
 Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
 `data.val_fraction` becomes the validation split. `root/test` is never read for training. Where `data.dataset` is set,
@@ -104,7 +104,7 @@ def open_unlabelled(folder: Path) -> ImageSet:
         folders = list_folders(folder)
         shown = ", ".join(map(printable, folders[:3])) + ", ..." * (len(folders) > 3)
         found = f"no images, only folders ({shown})" if folders else "no images"
-        raise UserError(f"{printable(folder)}: {found}; unlabelled pictures are expected in the folder itself")
+        raise UserError(f"{printable(folder)}: {found}; unlabelled images are expected in the folder itself")
     return ImageSet(folder, tuple(files), None, num_stray)
 
 

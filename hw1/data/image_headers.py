@@ -19,7 +19,7 @@ class JpegHeader(NamedTuple):
     height: int
     components: int
     may_turn: bool
-    """There is metadata (APP1: EXIF, XMP) that may say that the picture is to be turned."""
+    """There is metadata (APP1: EXIF, XMP) that may say that the image is to be turned."""
     is_whole: bool
     """The image reaches to its end mark; what cameras append after it does not count."""
 

@@ -1,4 +1,4 @@
-"""What a split is: names, labels, classes, and where its encoded images lie. No torch; no picture is opened here."""
+"""What a split is: names, labels, classes, and where its encoded images lie. No torch; no image is opened here."""
 
 import hashlib
 import io
@@ -18,7 +18,7 @@ from hw1.data.verified_files import Stamp, take_stamp
 
 @dataclass(frozen=True)
 class ClassMap:
-    """`names[label]` is the class folder's own name, or the set's for the class; "" for an integer label that no picture has."""
+    """`names[label]` is the class folder's own name, or the set's for the class; "" for an integer label that no image has."""
 
     names: tuple[str, ...]
 

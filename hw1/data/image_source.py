@@ -12,14 +12,14 @@ from hw1.utils.text import printable
 
 DECODE_MARGIN = 1.5
 """A file is decoded at a reduced size where that leaves it this many times as large as it must be: libjpeg's scaling is softer than the
-filter that follows. At 64 pixels a picture loses a tenth of its fine detail without the margin, by the variance of its Laplacian."""
+filter that follows. At 64 pixels an image loses a tenth of its fine detail without the margin, by the variance of its Laplacian."""
 
 
-class PictureSource(Protocol):
-    """Where the pictures of an ImageSet come from."""
+class ImageSource(Protocol):
+    """Where the images of an ImageSet come from."""
 
     def read(self, index: int) -> np.ndarray:
-        """uint8 [H, W, 3] RGB, upright, of picture `index`. Raises RunError, naming the file, where it cannot be read (any more)."""
+        """uint8 [H, W, 3] RGB, upright, of image `index`. Raises RunError, naming the file, where it cannot be read (any more)."""
         ...
 
 

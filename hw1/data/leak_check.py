@@ -1,6 +1,6 @@
 """The part of the data audit that costs a start of training nothing: equal files in training and validation, classes without validation.
 
-No picture is decoded, and only files of one size in both splits are opened; `python -m hw1.audit` looks at everything.
+No image is decoded, and only files of one size in both splits are opened; `python -m hw1.audit` looks at everything.
 """
 
 import hashlib

@@ -1,4 +1,4 @@
-"""What lies in a folder: class folders, image files, strays. No torch; no picture is opened here.
+"""What lies in a folder: class folders, image files, strays. No torch; no image is opened here.
 
 Images lie at any depth below a class folder; links are followed. All else (hidden names, other suffixes) is a stray: passed over, counted.
 """

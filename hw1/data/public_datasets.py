@@ -1,7 +1,7 @@
 """Public data sets by timm's names: `torch/...` (torchvision), `hfds/...` (Hugging Face datasets), `wds/...` (WebDataset shards).
 
 `timm.data.create_dataset` finds them and, where asked, downloads; torchvision itself does so for the sets that timm has no name for. Their
-pictures are taken undecoded and by index, and then go the way of a folder's. What needs the internet is untested.
+images are taken undecoded and by index, and then go the way of a folder's. What needs the internet is untested.
 """
 
 import contextlib
@@ -172,19 +172,19 @@ def _open_torch(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Nam
     files: list[str] = []
     encoded: list[bytes] = []
     labels: list[int] = []
-    for picture, label in tqdm(_torch_items(dataset), desc="listing images", total=len(dataset), unit=" images", delay=1.0, disable=None):
+    for image, label in tqdm(_torch_items(dataset), desc="listing images", total=len(dataset), unit=" images", delay=1.0, disable=None):
         labels.append(int(label))
-        if path := picture if isinstance(picture, str) else getattr(picture, "filename", ""):
+        if path := image if isinstance(image, str) else getattr(image, "filename", ""):
             files.append(Path(os.path.relpath(path, root)).as_posix())
         else:
-            encoded.append(encode(picture))
+            encoded.append(encode(image))
     archive = Encoded(root, split, encoded) if encoded else None
     images = ImageSet(root, archive.names if archive else tuple(files), np.array(labels, np.int64), 0, archive)
     return images, _torch_names(dataset)
 
 
 def _make_torch(config: DataConfig, root: Path, split: str, key: str) -> Any:
-    """torchvision's data set; where it can, it gives a file's path in place of its picture."""
+    """torchvision's data set; where it can, it gives a file's path in place of its image."""
     import timm.data
     from torchvision import datasets
 

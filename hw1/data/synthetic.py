@@ -1,7 +1,7 @@
-"""A generated picture set: 10 shapes x 10 textures = 100 classes, so that `quickstart` needs no data and no internet.
+"""A generated image set: 10 shapes x 10 textures = 100 classes, so that `quickstart` needs no data and no internet.
 
 What tells the classes apart survives the report's augmentation: shapes and textures look the same in a mirror, none becomes another by
-a small rotation or a change of aspect, and colours are drawn anew for every picture. The background and the two tones of a texture keep
+a small rotation or a change of aspect, and colours are drawn anew for every image. The background and the two tones of a texture keep
 to three separate levels of luminance, so that every edge stays visible whatever the hues.
 """
 
@@ -24,12 +24,12 @@ from hw1.errors import RunError, UserError
 from hw1.runtime.cpu import usable_cores
 
 MARKER = "generated.json"
-DRAWING = 1  # raise it when the same parameters come to give other pictures
+DRAWING = 1  # raise it when the same parameters come to give other images
 SPLITS = ("train", "val", "test")
 MIN_SIZE, MAX_SIZE = 32, 512
 OVERSAMPLING = 2  # masks are drawn this much larger and averaged down, for smooth edges
 JPEG_QUALITY = 92
-HANDFUL = 20  # pictures
+HANDFUL = 20  # images
 LUMA_LEVELS = (45.0, 125.0, 210.0)  # dark, medium, bright
 
 
@@ -115,14 +115,14 @@ def _background(colour: np.ndarray, size: int, rng: np.random.Generator) -> np.n
     return colour + light[..., None]
 
 
-def draw_picture(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """One picture of class `label` (0-99, see CLASS_NAMES), uint8 [size, size, 3] BGR."""
+def draw_image(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
+    """One image of class `label` (0-99, see CLASS_NAMES), uint8 [size, size, 3] BGR."""
     shape, texture = CLASS_NAMES[label].split("-")
     radius = rng.uniform(0.33, 0.44) * size
     stretch = np.exp(rng.uniform(-0.08, 0.08))
     centre = size / 2 + rng.uniform(-1, 1, 2) * (0.48 * size - radius)
     turn = np.radians(rng.uniform(-6, 6))
-    frame = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * (stretch, 1 / stretch)  # object -> picture
+    frame = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * (stretch, 1 / stretch)  # object -> image
 
     fine = OVERSAMPLING * size
     mask = np.zeros((fine, fine), np.uint8)
@@ -139,15 +139,15 @@ def draw_picture(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
     levels = LUMA_LEVELS[:: rng.choice((1, -1))]  # the background is never the medium one: the shape stands out as a whole
     first, other = (_colour(luma, rng) for luma in rng.permutation(levels[1:]))
     back = _background(_colour(levels[0], rng), size, rng)
-    picture = (1 - inside) * back + inside * (first + tone * (other - first))
-    picture += rng.uniform(2, 9) * rng.standard_normal(picture.shape, np.float32)
-    return picture.clip(0, 255).round().astype(np.uint8)
+    image = (1 - inside) * back + inside * (first + tone * (other - first))
+    image += rng.uniform(2, 9) * rng.standard_normal(image.shape, np.float32)
+    return image.clip(0, 255).round().astype(np.uint8)
 
 
 def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 64, num_threads: int | None = None) -> None:
-    """Draws the picture set into `root`, unless it is there already: 100 classes in the report's layout.
+    """Draws the image set into `root`, unless it is there already: 100 classes in the report's layout.
 
-    `train/<0-99>/*.jpg` holds `train_per_class` (at least 1) pictures of each class, `val/<0-99>/*.jpg` an eighth of that (at least 1),
+    `train/<0-99>/*.jpg` holds `train_per_class` (at least 1) images of each class, `val/<0-99>/*.jpg` an eighth of that (at least 1),
     `test/*.jpg` as many as `val`, unlabelled; `class_names.json` names the integers. Each is `size` x `size` pixels (32-512). The files
     are a function of these arguments alone, whatever `num_threads` (None = the cores that this process may use).
 
@@ -157,7 +157,7 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
     Raises UserError if `root` holds anything else (it is left alone) or cannot be created, RunError if drawing fails half-way.
     """
     if train_per_class < 1 or not MIN_SIZE <= size <= MAX_SIZE:
-        raise ValueError(f"cannot draw {train_per_class} pictures per class of {size} x {size} pixels")
+        raise ValueError(f"cannot draw {train_per_class} images per class of {size} x {size} pixels")
     root = root.resolve()
     marker = _marker(train_per_class, seed, size)
     try:
@@ -175,15 +175,15 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
                 _draw_set(temporary, marker, num_threads or usable_cores())
                 _rename(temporary, root, marker)
             except OSError as error:
-                raise RunError(f"{root}: drawing pictures failed: {error.strerror or error}") from error
+                raise RunError(f"{root}: drawing images failed: {error.strerror or error}") from error
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        raise UserError(f"data.root: {root}: cannot draw pictures there: {error.strerror or error}") from error
+        raise UserError(f"data.root: {root}: cannot draw images there: {error.strerror or error}") from error
 
 
 def _marker(train_per_class: int, seed: int, size: int) -> dict[str, int]:
-    """What MARKER records: all that decides the files, and how many pictures each split has."""
+    """What MARKER records: all that decides the files, and how many images each split has."""
     num_val = 100 * max(1, train_per_class // 8)
     return {"drawing": DRAWING, "seed": seed, "size": size, "train": 100 * train_per_class, "val": num_val, "test": num_val}
 
@@ -195,13 +195,13 @@ def _is_drawn(root: Path, marker: dict[str, int]) -> bool:
     try:
         found = json.loads((root / MARKER).read_text())
     except (OSError, ValueError):
-        raise UserError(f"data.root: {root}: holds something else than generated pictures; set data.generate=0 to train on it") from None
+        raise UserError(f"data.root: {root}: holds something else than generated images; set data.generate=0 to train on it") from None
     if found != marker:
-        raise UserError(f"data.root: {root}: holds pictures generated as {found}, not {marker}; name another folder or delete it")
+        raise UserError(f"data.root: {root}: holds images generated as {found}, not {marker}; name another folder or delete it")
     for split in SPLITS:
         num_files = sum(1 for _ in (root / split).rglob("*.jpg"))
         if num_files != marker[split]:
-            raise UserError(f"data.root: {root}: {split} holds {num_files} of {marker[split]} generated pictures; delete the folder")
+            raise UserError(f"data.root: {root}: {split} holds {num_files} of {marker[split]} generated images; delete the folder")
     return True
 
 
@@ -243,35 +243,35 @@ def _draw_set(root: Path, marker: dict[str, int], num_threads: int) -> None:
     started = time.perf_counter()
     names = {str(label): name for label, name in enumerate(CLASS_NAMES)}
     (root / "class_names.json").write_text(json.dumps(names, indent=1) + "\n")
-    num_pictures = sum(marker[split] for split in SPLITS)
+    num_images = sum(marker[split] for split in SPLITS)
     jobs = [job for split in SPLITS for label in range(len(CLASS_NAMES)) for job in _jobs(split, label, marker)]
     pool = ThreadPoolExecutor(num_threads)
-    with tqdm(total=num_pictures, desc="drawing pictures", unit="img", leave=False, disable=None) as bar:
+    with tqdm(total=num_images, desc="drawing images", unit="img", leave=False, disable=None) as bar:
         try:
             for num_drawn in pool.map(lambda job: _draw_job(root, marker, *job), jobs):
                 bar.update(num_drawn)
         finally:
             pool.shutdown(cancel_futures=True)
     (root / MARKER).write_text(json.dumps(marker) + "\n")
-    print(f"drew {num_pictures} pictures of {len(CLASS_NAMES)} classes in {time.perf_counter() - started:.1f} s")
+    print(f"drew {num_images} images of {len(CLASS_NAMES)} classes in {time.perf_counter() - started:.1f} s")
 
 
 def _jobs(split: str, label: int, marker: dict[str, int]) -> Iterator[tuple[str, int, range]]:
-    """The pictures of a class in handfuls: an interruption waits for no more than one a thread."""
-    num_pictures = marker[split] // len(CLASS_NAMES)
-    for start in range(0, num_pictures, HANDFUL):
-        yield split, label, range(start, min(start + HANDFUL, num_pictures))
+    """The images of a class in handfuls: an interruption waits for no more than one a thread."""
+    num_images = marker[split] // len(CLASS_NAMES)
+    for start in range(0, num_images, HANDFUL):
+        yield split, label, range(start, min(start + HANDFUL, num_images))
 
 
 def _draw_job(root: Path, marker: dict[str, int], split: str, label: int, numbers: range) -> int:
-    """Draws these pictures of a class, or as many test pictures, each of a random class; returns how many."""
+    """Draws these images of a class, or as many test images, each of a random class; returns how many."""
     labelled = split != "test"
     folder = root / split / str(label) if labelled else root / split
     folder.mkdir(parents=True, exist_ok=True)
     for number in numbers:
         rng = np.random.default_rng((marker["seed"], SPLITS.index(split), label, number))
         name = f"{number:04d}.jpg" if labelled else f"{number * len(CLASS_NAMES) + label:05d}.jpg"
-        picture = draw_picture(label if labelled else int(rng.integers(len(CLASS_NAMES))), marker["size"], rng)
-        _, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
+        image = draw_image(label if labelled else int(rng.integers(len(CLASS_NAMES))), marker["size"], rng)
+        _, data = cv2.imencode(".jpg", image, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])
         (folder / name).write_bytes(data.tobytes())
     return len(numbers)

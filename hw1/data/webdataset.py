@@ -1,4 +1,4 @@
-"""WebDataset shards on disk: tar files whose members are read by their offset, in any order. No torch; no picture is opened here.
+"""WebDataset shards on disk: tar files whose members are read by their offset, in any order. No torch; no image is opened here.
 
 A sample is the run of members that agree in their name up to the first dot of the last part; what follows is its field, in lower case.
 Its image is its first field that is one, its label the number in `.cls`, or that in a field of `.json`.

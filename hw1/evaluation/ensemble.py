@@ -1,4 +1,4 @@
-"""Several answers to one picture as one: the mean of their probabilities, as logits whose softmax it is."""
+"""Several answers to one image as one: the mean of their probabilities, as logits whose softmax it is."""
 
 import math
 from collections.abc import Sequence

@@ -12,7 +12,7 @@ from tqdm import tqdm
 from hw1.data.loader.base import fill_up
 from hw1.errors import Interrupted, RunError
 from hw1.evaluation.predictions import Predictions
-from hw1.models.fuse_batchnorm import fold_batchnorm
+from hw1.models.fuse_batchnorm import fuse_batchnorm
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import Autocast
 
@@ -63,7 +63,7 @@ def evaluate(
         leave=False,
         disable=True if desc is None else None,
     )
-    folded = fold_batchnorm(model)
+    folded = fuse_batchnorm(model)
     with torch.inference_mode(), batches:
         for batch in batches:
             if (signum := should_stop()) is not None:

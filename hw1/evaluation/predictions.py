@@ -60,7 +60,7 @@ class Predictions:
 
 
 class SavedPredictions(NamedTuple):
-    """A file of predictions: `files[i]` is the picture of row i, `class_names[c]` the name of logit c."""
+    """A file of predictions: `files[i]` is the image of row i, `class_names[c]` the name of logit c."""
 
     predictions: Predictions
     files: list[str]

@@ -28,7 +28,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
     parser.add_argument("--onnx", action="store_true", help="also model.onnx, checked against torch (needs requirements-onnx.txt)")
     parser.add_argument("--fp16", action="store_true", help="also model_fp16.onnx: half the size; implies --onnx")
-    parser.add_argument("--int8", action="store_true", help="also model_int8.onnx, quantized on training pictures; implies --onnx")
+    parser.add_argument("--int8", action="store_true", help="also model_int8.onnx, quantized on training images; implies --onnx")
     parser.add_argument("--push-to-hub", metavar="NAME", help="upload it to the Hugging Face hub as a private repository (untested)")
     return parser.parse_intermixed_args(argv)
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str]) -> None:
         raise UserError(f"{target}: is no export of a model; move it away")
     has_data = recipe.data.root is not None and Path(recipe.data.root).is_dir()
     if args.int8 and not has_data:
-        raise UserError(f"--int8: takes ranges from training pictures, and data.root is {recipe.data.root}; add data.root=FOLDER")
+        raise UserError(f"--int8: takes ranges from training images, and data.root is {recipe.data.root}; add data.root=FOLDER")
     formats = [name for name, wanted in (("fp16", args.fp16), ("int8", args.int8)) if wanted]
 
     from hw1.evaluation.predictor import load_predictor  # torch takes seconds to import: only once the arguments are right
@@ -89,14 +89,14 @@ def add_onnx(
 
     from hw1.export import onnx_check as check
     from hw1.export import onnx_graph as graph
-    from hw1.models.preprocess import FromPixels
+    from hw1.models.preprocess import WithPreprocess
     from hw1.predict.classifier import class_names, logits_of
 
     aug = predictor.recipe.aug
-    pixels = FromPixels(predictor.model, aug.mean, aug.std)
+    pixels = WithPreprocess(predictor.model, aug.mean, aug.std)
     if not has_data:
-        say(f"data.root {predictor.recipe.data.root}: no such folder; ONNX is checked on generated pictures (data.root=FOLDER)")
-    pictures = check.load_split(predictor, "val", check.MAX_PICTURES) if has_data else check.generated(aug.size)
+        say(f"data.root {predictor.recipe.data.root}: no such folder; ONNX is checked on generated images (data.root=FOLDER)")
+    images = check.load_split(predictor, "val", check.MAX_IMAGES) if has_data else check.generated(aug.size)
     meta = graph.metadata(class_names(predictor), words, aug.size, temperature)
     engines: dict[str, check.Engine] = {"torch, FP32": logits_of(pixels, torch.device("cpu"))}
     paths = {"fp32": folder / "model.onnx", "fp16": folder / "model_fp16.onnx", "int8": folder / "model_int8.onnx"}
@@ -107,13 +107,13 @@ def add_onnx(
         else:
             graph.save_onnx(paths[name], pixels, aug.size, temperature, meta, half=name == "fp16")
         engines[paths[name].name] = check.onnx_engine(paths[name])
-    rows = check.compare(engines, pictures)
+    rows = check.compare(engines, images)
     check.require_equal("model.onnx", rows["model.onnx"])
     sizes = {path.name: path.stat().st_size for path in paths.values() if path.is_file()}
-    content: dict[str, Any] = {"pictures": pictures.source, "threads": torch.get_num_threads(), "batch_size": check.BATCH_SIZE}
+    content: dict[str, Any] = {"images": images.source, "threads": torch.get_num_threads(), "batch_size": check.BATCH_SIZE}
     content["files"] = {name: row | ({"bytes": sizes[name]} if name in sizes else {}) for name, row in rows.items()}
     (folder / "onnx_check.json").write_text(json.dumps(content, indent=2) + "\n")
-    return check.report_lines(pictures, rows, sizes)
+    return check.report_lines(images, rows, sizes)
 
 
 def push(folder: Path, name: str) -> None:

@@ -87,7 +87,7 @@ def _measured(run: RunFolder, facts: dict[str, Any]) -> str:
         rows = [("val", title, known, name) for name, title in MEASURES.items() if name in known] + rows
     if not rows:
         return f"## Measured\n\nNothing: `python validate.py RUN_DIR --checkpoint {facts['checkpoint']}` was not run.\n"
-    lines = ["## Measured\n", "| pictures | measure | value | 95% interval | images |", "|---|---|---|---|---|"]
+    lines = ["## Measured\n", "| images | measure | value | 95% interval | images |", "|---|---|---|---|---|"]
     for split, title, metrics, name in rows:
         low_high = metrics.get(f"{name}_interval")
         interval = f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else ""

@@ -1,4 +1,4 @@
-"""A model as an ONNX file: pictures in, logits and probabilities out, any number at a time. Needs requirements-onnx.txt."""
+"""A model as an ONNX file: images in, logits and probabilities out, any number at a time. Needs requirements-onnx.txt."""
 
 import contextlib
 import importlib.util
@@ -16,19 +16,19 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from hw1.errors import RunError, UserError
-from hw1.models.preprocess import FromPixels
+from hw1.models.preprocess import WithPreprocess
 from hw1.models.weights import one_line
 from hw1.predict.classifier import ONNX_MISSING
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INPUT = "RGB pictures, uint8 [batch, {size}, {size}, 3], resized to {size} x {size} (bilinear, antialiased); normalisation is inside"
+INPUT = "RGB images, uint8 [batch, {size}, {size}, 3], resized to {size} x {size} (bilinear, antialiased); normalisation is inside"
 CALIBRATION_BATCH = 16
 
 
 class _Graph(nn.Module):
     """FromPixels with both outputs of the ONNX file, which are FP32 whatever the model computes in."""
 
-    def __init__(self, pixels: FromPixels, temperature: float, dtype: torch.dtype) -> None:
+    def __init__(self, pixels: WithPreprocess, temperature: float, dtype: torch.dtype) -> None:
         super().__init__()
         self.pixels, self.temperature, self.dtype = deepcopy(pixels), temperature, dtype
         self.pixels.model.to(dtype)
@@ -44,7 +44,9 @@ def require_packages() -> None:
         raise UserError(f"ONNX: {missing[0]} {ONNX_MISSING}")
 
 
-def save_onnx(path: Path, pixels: FromPixels, size: int, temperature: float | None, meta: dict[str, str], *, half: bool = False) -> None:
+def save_onnx(
+    path: Path, pixels: WithPreprocess, size: int, temperature: float | None, meta: dict[str, str], *, half: bool = False
+) -> None:
     """Writes the model as one file with its metadata inside; with `half` its weights and arithmetic are FP16.
 
     `pixels` is on the CPU. Input `image`, outputs `logits` and `probabilities` = softmax(logits / temperature). Raises RunError where the
@@ -53,7 +55,7 @@ def save_onnx(path: Path, pixels: FromPixels, size: int, temperature: float | No
     import onnx
 
     graph = _Graph(pixels, temperature or 1.0, torch.float16 if half else torch.float32).eval()
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # of 1, the number of pictures would be taken for a constant
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # of 1, the number of images would be taken for a constant
     try:
         with _quiet():
             program = torch.onnx.export(

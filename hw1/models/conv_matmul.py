@@ -20,7 +20,7 @@ MIN_WORK, MIN_WORK_ALL = 2**18, 2**20
 """More than one tap: images x channels in x channels out, from which on a product is worth a call for every tap; of MAX_POSITIONS(_ALL)."""
 
 
-class Ways(NamedTuple):
+class UseMatmul(NamedTuple):
     """What is computed as matrix products: output, input's gradient, weights' gradient."""
 
     output: bool
@@ -28,24 +28,24 @@ class Ways(NamedTuple):
     dw: bool
 
 
-def faster_ways(batch: int, positions: int, weight: torch.Size) -> Ways:
+def choose_matmul(batch: int, positions: int, weight: torch.Size) -> UseMatmul:
     """For `batch` images, outputs of `positions` = height x width, and a weight [D, C, K, L]."""
     work = batch * weight[0] * weight[1]
     if weight[2:] == (1, 1):
         is_small = positions <= MAX_POSITIONS
-        return Ways(is_small, is_small, True)
+        return UseMatmul(is_small, is_small, True)
     is_small = positions <= MAX_POSITIONS_ALL and work > MIN_WORK_ALL
-    return Ways(is_small, is_small, positions <= MAX_POSITIONS and work >= MIN_WORK)
+    return UseMatmul(is_small, is_small, positions <= MAX_POSITIONS and work >= MIN_WORK)
 
 
-def use_products(model: nn.Module) -> None:
+def use_conv_matmul(model: nn.Module) -> None:
     """Lets the model's ungrouped, zero-padded convolutions that are on the CPU compute so, where it pays.
 
     Parameters and state dict stay what they are; outputs and gradients agree within rounding.
     """
     for module in model.modules():
         if type(module) is nn.Conv2d and _fits(module):
-            module.__class__ = ProductConv2d
+            module.__class__ = MatmulConv2d
 
 
 def _fits(conv: nn.Conv2d) -> bool:
@@ -54,11 +54,11 @@ def _fits(conv: nn.Conv2d) -> bool:
     return is_plain and is_known and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu"
 
 
-class ProductConv2d(nn.Conv2d):
+class MatmulConv2d(nn.Conv2d):
     """torch's, [B, C, H, W] to [B, D, H', W'], but for how it computes."""
 
     def forward(self, input: Tensor) -> Tensor:
-        ways = self._ways(input)
+        ways = self._use_matmul(input)
         if not any(ways):
             return super().forward(input)
         if ways.output and self.kernel_size == (1, 1):
@@ -66,34 +66,34 @@ class ProductConv2d(nn.Conv2d):
             nhwc = input.permute(0, 2, 3, 1)[:, ::rows, ::columns]
             weight = self.weight if self.weight.stride(3) == 1 else self.weight.permute(0, 2, 3, 1)  # so the gradient has its strides
             return F.linear(nhwc, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-        output = _Products.apply(input, self.weight, self.stride, self.padding, ways)
+        output = _ConvMatmul.apply(input, self.weight, self.stride, self.padding, ways)
         return output if self.bias is None else output + self.bias.view(-1, 1, 1)
 
-    def _ways(self, input: Tensor) -> Ways:
-        never = Ways(False, False, False)
+    def _use_matmul(self, input: Tensor) -> UseMatmul:
+        never = UseMatmul(False, False, False)
         if input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
             return never
         padding = cast("tuple[int, int]", self.padding)
         height, width = (_num_out(input.shape[2 + i], self.kernel_size[i], self.stride[i], padding[i]) for i in (0, 1))
-        ways = faster_ways(len(input), height * width, self.weight.shape)
+        ways = choose_matmul(len(input), height * width, self.weight.shape)
         if self.kernel_size == (1, 1) and not input.is_contiguous(memory_format=torch.channels_last):
             return never  # every product would begin with a copy into that order
         has_grad = torch.is_grad_enabled()
-        return Ways(ways.output, ways.dx and has_grad, ways.dw and has_grad and self.weight.requires_grad)
+        return UseMatmul(ways.output, ways.dx and has_grad, ways.dw and has_grad and self.weight.requires_grad)
 
 
-class _Products(torch.autograd.Function):
+class _ConvMatmul(torch.autograd.Function):
     """x [B, C, H, W] and weight [D, C, K, L] to [B, D, H', W'], in NHWC memory order where the products are used."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], ways: Ways) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: tuple[int, int], padding: tuple[int, int], ways: UseMatmul) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.stride, ctx.padding, ctx.ways = stride, padding, ways
         if not ways.output:
             return torch.conv2d(x, weight, None, stride, padding)
         height, width = (_num_out(x.shape[2 + i], weight.shape[2 + i], stride[i], padding[i]) for i in (0, 1))
         output = x.new_zeros(len(x), height, width, len(weight))
-        _add_products(x, weight.transpose(0, 1), output, _taps((height, width), x.shape[2:], weight.shape[2:], stride, padding))
+        _add_matmuls(x, weight.transpose(0, 1), output, _taps((height, width), x.shape[2:], weight.shape[2:], stride, padding))
         return output.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -108,7 +108,7 @@ class _Products(torch.autograd.Function):
             dx, dw, _ = torch.ops.aten.convolution_backward(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
         if needs_dx and ctx.ways.dx:
             nhwc = x.new_zeros(len(x), *x.shape[2:], x.shape[1])
-            _add_products(dy, weight, nhwc, (Tap(tap.place, tap.inputs, tap.outputs) for tap in taps))
+            _add_matmuls(dy, weight, nhwc, (Tap(tap.place, tap.inputs, tap.outputs) for tap in taps))
             dx = nhwc.permute(0, 3, 1, 2)
         if needs_dw and ctx.ways.dw:
             dw = _weight_gradient(dy, x, weight.shape, taps)
@@ -125,7 +125,7 @@ class Tap(NamedTuple):
     inputs: tuple[slice, slice]
 
 
-def _add_products(source: Tensor, weight: Tensor, target: Tensor, taps: Iterator[Tap]) -> None:
+def _add_matmuls(source: Tensor, weight: Tensor, target: Tensor, taps: Iterator[Tap]) -> None:
     """Adds to target [B, H', W', D], at each tap's outputs, source [B, C, H, W] at its inputs times weight [C, D, K, L] at its place."""
     source, weight = source.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1)
     for place, (rows, columns), (source_rows, source_columns) in taps:

@@ -15,13 +15,13 @@ from torch.fx import Node, Tracer
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from hw1.models.conv_matmul import use_products
+from hw1.models.conv_matmul import use_conv_matmul
 
 _PAIRS: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary()  # a trace of a large model takes a second
 
 
 @torch.no_grad()
-def fold_batchnorm(model: nn.Module) -> nn.Module:
+def fuse_batchnorm(model: nn.Module) -> nn.Module:
     """A copy in eval mode in which convolutions do the work of the BatchNorms behind them, computed in the weights' own precision, as
     matrix products where that is faster.
 
@@ -40,7 +40,7 @@ def fold_batchnorm(model: nn.Module) -> nn.Module:
             fused = fused.to(memory_format=torch.channels_last)
         folded.set_submodule(conv_name, fused)
         folded.set_submodule(norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
-    use_products(folded)
+    use_conv_matmul(folded)
     return folded.eval()  # what came in place of others too
 
 

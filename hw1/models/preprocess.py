@@ -1,4 +1,4 @@
-"""Normalisation and model in one, for those who hand over pictures."""
+"""Normalisation and model in one, for those who hand over images."""
 
 from collections.abc import Sequence
 
@@ -6,8 +6,8 @@ import torch
 from torch import Tensor, nn
 
 
-class FromPixels(nn.Module):
-    """RGB pictures, uint8 [B, S, S, 3], to the model's logits [B, C].
+class WithPreprocess(nn.Module):
+    """RGB images, uint8 [B, S, S, 3], to the model's logits [B, C].
 
     The arithmetic is the loader's, to the bit: (x / 255 - mean) / std in FP32, in NHWC memory order unless `channels_last` is false.
     """

@@ -1,4 +1,4 @@
-"""A picture with words above it."""
+"""An image with words above it."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from hw1.utils.text import showable
 
-MAX_SIDE = 800  # pixels: such a picture is to be looked at
+MAX_SIDE = 800  # pixels: such an image is to be looked at
 MIN_WIDTH = 200  # pixels: room for the words
 POINTS = 15
 MARGIN = 6
@@ -18,16 +18,16 @@ INKS = ("#202124", "#5F6368")
 
 
 def draw_label(image: NDArray[np.uint8], lines: Sequence[str]) -> NDArray[np.uint8]:
-    """The picture (uint8 [H, W, 3], RGB; shrunk to 800 pixels a side) under a white strip with the lines, the first one in black.
+    """The image (uint8 [H, W, 3], RGB; shrunk to 800 pixels a side) under a white strip with the lines, the first one in black.
 
-    Of a line that is too long the last word stays, the probability. A picture narrower than 200 pixels stands on white.
+    Of a line that is too long the last word stays, the probability. An image narrower than 200 pixels stands on white.
     """
-    picture = Image.fromarray(image)
-    picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    small = Image.fromarray(image)
+    small.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
     strip = LINE * len(lines) + 2 * MARGIN
-    width = max(picture.width, MIN_WIDTH)
-    canvas = Image.new("RGB", (width, strip + picture.height), "white")
-    canvas.paste(picture, ((width - picture.width) // 2, strip))
+    width = max(small.width, MIN_WIDTH)
+    canvas = Image.new("RGB", (width, strip + small.height), "white")
+    canvas.paste(small, ((width - small.width) // 2, strip))
     pen = ImageDraw.Draw(canvas)
     font = ImageFont.truetype(findfont("DejaVu Sans"), POINTS)
     for number, line in enumerate(lines):

@@ -14,7 +14,7 @@ CELL = Cell(1.65, above=0.28, below=0.22, left=0.3, right=0.08)
 
 
 class Attention(NamedTuple):
-    """One row of the picture."""
+    """One row of the image."""
 
     photo: NDArray[np.uint8]
     """[S, S, 3] RGB, as the model gets it."""

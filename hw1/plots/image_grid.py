@@ -1,4 +1,4 @@
-"""A grid of pictures."""
+"""A grid of images."""
 
 import math
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ TITLE_POINTS = 8.0
 def plot_samples(
     images: Sequence[NDArray[np.uint8] | None] | NDArray[np.uint8], titles: Sequence[str], columns: int = MAX_COLUMNS
 ) -> Figure:
-    """Pictures uint8 [H, W, 3] (RGB) in rows of up to `columns`, each under its title: plain text, each line cut to the cell's width.
+    """Images uint8 [H, W, 3] (RGB) in rows of up to `columns`, each under its title: plain text, each line cut to the cell's width.
 
-    None leaves its cell empty. Raises `ValueError` for no pictures, or another number of titles.
+    None leaves its cell empty. Raises `ValueError` for no images, or another number of titles.
     """
     if not len(images) or len(images) != len(titles):
-        raise ValueError(f"expected a title for each of at least one picture, got {len(images)} pictures and {len(titles)} titles")
+        raise ValueError(f"expected a title for each of at least one image, got {len(images)} images and {len(titles)} titles")
     columns = min(columns, len(images))
     num_rows = math.ceil(len(images) / columns)
     title_height = 0.22 + 0.14 * max(title.count("\n") for title in titles)

@@ -71,7 +71,7 @@ def _blank(width: float, height: float) -> Figure:
 
 
 class Cell(NamedTuple):
-    """Of a grid, in inches: the side of a square picture, and what is left free around it."""
+    """Of a grid, in inches: the side of a square image, and what is left free around it."""
 
     side: float
     above: float

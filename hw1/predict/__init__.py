@@ -1,1 +1,1 @@
-"""Class names and probabilities of any pictures: `python -m hw1.predict`."""
+"""Class names and probabilities of any images: `python -m hw1.predict`."""

@@ -1,4 +1,4 @@
-"""Class names and probabilities of pictures: python -m hw1.predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]"""
+"""Class names and probabilities of images: python -m hw1.predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]"""
 
 import argparse
 import os
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError, run_command
-from hw1.predict.find_images import find_pictures, split_paths
+from hw1.predict.find_images import find_images, split_paths
 from hw1.utils.console import say
 from hw1.utils.text import printable
 
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from hw1.data.decode import BadImage
     from hw1.predict.classifier import Classifier
 
-EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or an unreadable picture (no file was written), 3 failed, 130 interrupted"
+EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or an unreadable image (no file was written), 3 failed, 130 interrupted"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m hw1.predict", description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1.export wrote, or .onnx file")
-    parser.add_argument("pictures", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
+    parser.add_argument("images", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
     parser.add_argument("-0", "--null", action="store_true", help="read paths from stdin, each ended by a NUL byte (find -print0)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each picture (default: 5)")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each image (default: 5)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a .csv or .json file instead of lines to stdout")
-    parser.add_argument("--draw", type=Path, metavar="DIR", help="write each picture there with its three likeliest classes above it")
-    parser.add_argument("--skip-bad", action="store_true", help="leave out pictures that cannot be read instead of stopping")
+    parser.add_argument("--draw", type=Path, metavar="DIR", help="write each image there with its three likeliest classes above it")
+    parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="weights of a run folder (default: best)")
     parser.add_argument(
         "--temperature",
@@ -56,10 +56,10 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 def main(argv: Sequence[str]) -> None:
     args = parse(argv)
-    paths = find_named(args.pictures, null=args.null)
-    for text in args.pictures:
+    paths = find_named(args.images, null=args.null)
+    for text in args.images:
         if args.draw and Path(text).is_dir() and args.draw.resolve().is_relative_to(Path(text).resolve()):
-            raise UserError(f"--draw {printable(args.draw)}: lies in {text}, whose pictures are read; choose a folder elsewhere")
+            raise UserError(f"--draw {printable(args.draw)}: lies in {text}, whose images are read; choose a folder elsewhere")
 
     from hw1.predict.writers import plan_drawings  # OpenCV and torch take seconds to import: only once the arguments are right
 
@@ -99,17 +99,17 @@ def choose_temperature(asked: float | Literal["fitted"] | None, fitted: float | 
     return fitted
 
 
-def find_named(pictures: Sequence[str], *, null: bool) -> list[Path]:
-    """The pictures of the arguments and of stdin. Raises `UserError` if there are none."""
-    arguments = [text for text in pictures if text != "-"]
-    listed = split_paths(sys.stdin.buffer.read(), b"\0" if null else b"\n") if null or "-" in pictures else []
-    if not pictures and not null:
-        raise UserError("no picture given: name files, folders or patterns, or - for paths from stdin")
-    return find_pictures(arguments, listed)
+def find_named(images: Sequence[str], *, null: bool) -> list[Path]:
+    """The images of the arguments and of stdin. Raises `UserError` if there are none."""
+    arguments = [text for text in images if text != "-"]
+    listed = split_paths(sys.stdin.buffer.read(), b"\0" if null else b"\n") if null or "-" in images else []
+    if not images and not null:
+        raise UserError("no image given: name files, folders or patterns, or - for paths from stdin")
+    return find_images(arguments, listed)
 
 
 def predict(args: argparse.Namespace, classifier: "Classifier", temperature: float, paths: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Reads, classifies and hands on batch by batch, so that memory does not grow with the number of pictures."""
+    """Reads, classifies and hands on batch by batch, so that memory does not grow with the number of images."""
     from tqdm import tqdm
 
     from hw1.predict.top_k import classify
@@ -135,12 +135,12 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
                 sink(row)
             bar.update()
         if len(bad) == len(paths):
-            raise UserError(*bad[:10], f"none of {len(paths)} pictures can be read")
+            raise UserError(*bad[:10], f"none of {len(paths)} images can be read")
     if bad:
-        say(f"skipped: {len(bad)} of {len(paths)} pictures cannot be read: {'; '.join(bad[:3])}{'; ...' * (len(bad) > 3)}")
+        say(f"skipped: {len(bad)} of {len(paths)} images cannot be read: {'; '.join(bad[:3])}{'; ...' * (len(bad) > 3)}")
     rate = len(paths) / (time.monotonic() - start)
     for what in filter(None, (args.out, args.draw)):
-        print(f"{what}: {len(paths) - len(bad)} pictures, {rate:.0f} images/s")
+        print(f"{what}: {len(paths) - len(bad)} images, {rate:.0f} images/s")
 
 
 if __name__ == "__main__":

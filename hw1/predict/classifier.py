@@ -1,4 +1,4 @@
-"""A run folder, an exported folder or an `.onnx` file -> one function from pictures to logits, with the classes' names."""
+"""A run folder, an exported folder or an `.onnx` file -> one function from images to logits, with the classes' names."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -17,8 +17,8 @@ import hw1.models  # noqa: F401 - registers the models that an exported folder m
 from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError
 from hw1.evaluation.predictor import Checkpoint, Predictor, load_predictor, load_temperature
-from hw1.models.fuse_batchnorm import fold_batchnorm
-from hw1.models.preprocess import FromPixels
+from hw1.models.fuse_batchnorm import fuse_batchnorm
+from hw1.models.preprocess import WithPreprocess
 from hw1.models.weights import one_line
 from hw1.runs.folder import RunFolder
 from hw1.runtime.device import Autocast, amp_dtype, autocast_of, pick_device
@@ -36,9 +36,9 @@ class Classifier:
     words: dict[str, str]
     """What people call the classes, by their names; those that have no other name are absent."""
     size: int
-    """Height and width of the pictures that it takes, pixels."""
+    """Height and width of the images that it takes, pixels."""
     logits: Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-    """Resized RGB pictures [B, S, S, 3] to logits [B, C]."""
+    """Resized RGB images [B, S, S, 3] to logits [B, C]."""
     temperature: float | None
     """What the logits are to be divided by, as fitted on the validation split; None where that was not done."""
     batch_size: int = BATCH_SIZE
@@ -60,7 +60,7 @@ def open_classifier(path: Path, checkpoint: Checkpoint | None, train: TrainConfi
 
 def of_predictor(predictor: Predictor, temperature: float | None) -> Classifier:
     recipe, device = predictor.recipe, predictor.device
-    pixels = FromPixels(predictor.model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last)
+    pixels = WithPreprocess(predictor.model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last)
     autocast = autocast_of(device, amp_dtype(recipe.train, device))
     names = class_names(predictor)
     logits = logits_of(pixels, device, autocast)
@@ -76,7 +76,7 @@ def logits_of(
     model: nn.Module, device: torch.device, autocast: Autocast = nullcontext
 ) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
     """`model`, from pixels to logits, moved to the device, in eval mode and with BatchNorm folded, as a function of arrays."""
-    model = fold_batchnorm(model.to(device))
+    model = fuse_batchnorm(model.to(device))
 
     def logits(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode(), autocast():
@@ -107,7 +107,7 @@ def _open_export(folder: Path, train: TrainConfig) -> Classifier:
         raise UserError(f"{folder}: cannot be opened: {one_line(error)}") from None
     device = pick_device(train)
     data = timm.data.resolve_model_data_config(model)
-    pixels = FromPixels(model.to(memory_format=torch.channels_last), data["mean"], data["std"])
+    pixels = WithPreprocess(model.to(memory_format=torch.channels_last), data["mean"], data["std"])
     logits = logits_of(pixels, device, autocast_of(device, amp_dtype(train, device)))
     return Classifier(names, words, data["input_size"][1], logits, temperature)
 

@@ -1,4 +1,4 @@
-"""What the user named -> the pictures to predict. No torch; no picture is opened here."""
+"""What the user named -> the images to predict. No torch; no image is opened here."""
 
 import glob
 import os
@@ -10,17 +10,17 @@ from hw1.errors import UserError
 from hw1.utils.text import printable
 
 
-def find_pictures(arguments: Sequence[str], listed: Sequence[str] = ()) -> list[Path]:
-    """The pictures of files, folders (at any depth) and patterns, then of the paths in `listed`, which are never patterns.
+def find_images(arguments: Sequence[str], listed: Sequence[str] = ()) -> list[Path]:
+    """The images of files, folders (at any depth) and patterns, then of the paths in `listed`, which are never patterns.
 
     In the order given, each once; inside a folder or pattern in natural order. A file that is named itself counts whatever it is called;
-    of the others those with the suffix of an image. Raises UserError with a line for each argument without any picture.
+    of the others those with the suffix of an image. Raises UserError with a line for each argument without any image.
     """
     found: dict[Path, None] = {}
     problems: list[str] = []
     for text, may_be_pattern in [*((text, True) for text in arguments), *((text, False) for text in listed)]:
         try:
-            found.update(dict.fromkeys(_pictures_of(text, may_be_pattern)))
+            found.update(dict.fromkeys(_images_of(text, may_be_pattern)))
         except UserError as error:
             problems += error.problems
     if problems:
@@ -35,7 +35,7 @@ def split_paths(data: bytes, separator: bytes) -> list[str]:
     return [os.fsdecode(path) for path in data.split(separator) if path]
 
 
-def _pictures_of(text: str, may_be_pattern: bool) -> Iterator[Path]:
+def _images_of(text: str, may_be_pattern: bool) -> Iterator[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
         files = list_images(path)

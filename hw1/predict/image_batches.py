@@ -1,4 +1,4 @@
-"""Files -> batches of pictures of the model's size, read by threads ahead of the model. No torch."""
+"""Files -> batches of images of the model's size, read by threads ahead of the model. No torch."""
 
 import threading
 from collections import deque
@@ -18,15 +18,15 @@ from hw1.runtime.cpu import usable_cores
 BATCHES_AHEAD = 3  # so many batches are read or being read while the model is at work: what bounds the memory
 
 
-class PictureBatch(NamedTuple):
+class ImageBatch(NamedTuple):
     positions: list[int]
     """Positions in the list of files, rising."""
     pixels: NDArray[np.uint8]
     """[B, S, S, 3] RGB, resized as in validation."""
 
 
-def read_pictures(paths: Sequence[ImageFile], size: int, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[PictureBatch]:
-    """Every picture once, in order; one that cannot be read goes to `on_bad(error)` instead, which may raise."""
+def read_images(paths: Sequence[ImageFile], size: int, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[ImageBatch]:
+    """Every image once, in order; one that cannot be read goes to `on_bad(error)` instead, which may raise."""
     transforms = threading.local()  # a transform serves one call at a time
 
     def read(path: ImageFile) -> NDArray[np.uint8] | BadImage:
@@ -43,16 +43,16 @@ def read_pictures(paths: Sequence[ImageFile], size: int, batch_size: int, on_bad
         positions: list[int] = []
         pixels: list[NDArray[np.uint8]] = []
         for position in range(len(paths)):
-            picture = waiting.popleft().result()
+            image = waiting.popleft().result()
             if position + BATCHES_AHEAD * batch_size < len(paths):
                 waiting.append(pool.submit(read, paths[position + BATCHES_AHEAD * batch_size]))
-            if isinstance(picture, BadImage):
-                on_bad(picture)
+            if isinstance(image, BadImage):
+                on_bad(image)
             else:
                 positions.append(position)
-                pixels.append(picture)
+                pixels.append(image)
             if len(positions) == batch_size or (positions and position == len(paths) - 1):
-                yield PictureBatch(positions, np.stack(pixels))
+                yield ImageBatch(positions, np.stack(pixels))
                 positions, pixels = [], []
     finally:
         pool.shutdown(cancel_futures=True)

@@ -1,4 +1,4 @@
-"""Classifier and files -> rows, one a picture, in order. No torch."""
+"""Classifier and files -> rows, one an image, in order. No torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ import numpy as np
 
 from hw1.data.decode import BadImage
 from hw1.evaluation.metrics import log_softmax
-from hw1.predict.image_batches import read_pictures
+from hw1.predict.image_batches import read_images
 
 if TYPE_CHECKING:
     from hw1.predict.classifier import Classifier
@@ -23,7 +23,7 @@ class Guess(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What the model says of one picture: the likeliest classes, falling."""
+    """What the model says of one image: the likeliest classes, falling."""
 
     position: int
     """In the list of files."""
@@ -34,8 +34,8 @@ class Row(NamedTuple):
 def classify(
     classifier: "Classifier", paths: Sequence[Path], temperature: float, top: int, on_bad: Callable[[BadImage], None]
 ) -> Iterator[Row]:
-    """The `top` likeliest classes of each picture that can be read, by softmax(logits / temperature); ties go to the lower class."""
-    for batch in read_pictures(paths, classifier.size, classifier.batch_size, on_bad):
+    """The `top` likeliest classes of each image that can be read, by softmax(logits / temperature); ties go to the lower class."""
+    for batch in read_images(paths, classifier.size, classifier.batch_size, on_bad):
         logits = classifier.logits(batch.pixels)
         best = np.argsort(-logits, axis=1, kind="stable")[:, :top]
         probabilities = np.exp(log_softmax(logits / np.float64(temperature)))

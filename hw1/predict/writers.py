@@ -1,4 +1,4 @@
-"""Where predictions go: lines, a CSV or JSON file, pictures with the label drawn. No torch."""
+"""Where predictions go: lines, a CSV or JSON file, images with the label drawn. No torch."""
 
 import csv
 import io
@@ -22,7 +22,7 @@ from hw1.runtime.cpu import usable_cores
 from hw1.utils.files import atomic_file
 from hw1.utils.text import printable
 
-DRAWN_LINES = 3  # classes named on a drawn picture
+DRAWN_LINES = 3  # classes named on a drawn image
 
 Sink = Callable[[Row], None]
 
@@ -63,7 +63,7 @@ def _json(file: io.TextIOWrapper, top: int) -> Iterator[Sink]:
 
 
 def plan_drawings(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    """Where the picture of each path goes: its place below the folder that all have in common, as a `.jpg`, below `folder`.
+    """Where the image of each path goes: its place below the folder that all have in common, as a `.jpg`, below `folder`.
 
     Raises `UserError` where a source or another drawing would be overwritten.
     """
@@ -72,9 +72,9 @@ def plan_drawings(folder: Path, paths: Sequence[Path]) -> list[Path]:
     targets = [folder / _as_jpeg(os.path.relpath(path, common)) for path in absolute]
     sources = {os.path.realpath(path) for path in absolute}
     if over := [target for target in targets if os.path.realpath(target) in sources]:
-        raise UserError(f"--draw: would overwrite {printable(over[0])}, one of the pictures; choose another folder")
+        raise UserError(f"--draw: would overwrite {printable(over[0])}, one of the images; choose another folder")
     if twice := [target for target, count in Counter(targets).items() if count > 1]:
-        raise UserError(f"--draw: two pictures would be drawn to {printable(twice[0])}; name one of them only")
+        raise UserError(f"--draw: two images would be drawn to {printable(twice[0])}; name one of them only")
     return targets
 
 
@@ -84,7 +84,7 @@ def _as_jpeg(name: str) -> str:
 
 @contextmanager
 def drawings(folder: Path, targets: Sequence[Path]) -> Iterator[Sink]:
-    """Draws each row's picture with its likeliest classes, by threads; all of them are moved to their `targets` at the end, or none."""
+    """Draws each row's image with its likeliest classes, by threads; all of them are moved to their `targets` at the end, or none."""
     waiting: deque[Future[None]] = deque()
     with _errors_named(folder):
         hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
@@ -94,7 +94,7 @@ def drawings(folder: Path, targets: Sequence[Path]) -> Iterator[Sink]:
 
     def draw(row: Row) -> None:
         drawn.append(row.position)
-        while len(waiting) >= 4 * usable_cores():  # each holds a whole picture
+        while len(waiting) >= 4 * usable_cores():  # each holds a whole image
             waiting.popleft().result()
         waiting.append(pool.submit(_draw, row, hidden / str(row.position)))
 

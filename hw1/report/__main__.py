@@ -71,8 +71,8 @@ def _markdown(tables: Sequence[Table]) -> str:
 
 def _log(out: Path, mode: str, collection: Collection, tables: Sequence[Table], figures: Sequence[DrawnFigure]) -> None:
     rows = {table.name: table.rows for table in tables}
-    pictures = {figure.name: out / f"{figure.name}.png" for figure in figures if figure.png}
-    log_report(collection.runs[0].recipe.log.model_copy(update={"wandb": mode}), out, rows, pictures)
+    images = {figure.name: out / f"{figure.name}.png" for figure in figures if figure.png}
+    log_report(collection.runs[0].recipe.log.model_copy(update={"wandb": mode}), out, rows, images)
 
 
 def _tell(out: Path, collection: Collection, results: Sequence[PairResult], figures: Sequence[DrawnFigure]) -> None:

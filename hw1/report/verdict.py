@@ -1,4 +1,4 @@
-"""From the answers of two variants to one plain sentence each: better, worse, or not told apart. No files, no torch.
+"""From the answers of two variants to one plain sentence each: better, worse, or no significant difference. No files, no torch.
 
 The rule: a variant is better or worse where the paired t test over seeds, adjusted by Holm over all pairs given, has p < 0.05; so two
 seeds at least. The bootstrap over images and McNemar's test of each seed stand beside it and qualify the sentence. All numbers in
@@ -32,7 +32,7 @@ from hw1.evaluation.significance import (
 from hw1.report.collect import Collection
 from hw1.report.pairing import PairRuns, match_pair
 
-Outcome = Literal["better", "worse", "not told apart"]
+Outcome = Literal["better", "worse", "no significant difference"]
 Claim = Literal["none", "if they mostly agree", "these two runs"]
 
 _ONE_RUN = "One run of each cannot speak for the recipe."
@@ -115,7 +115,7 @@ def published_verdict(accuracy_without: float, accuracy_with: float, num_images:
     head = f"{difference} points ({apart}, one run each):"
     if found.most_disagreements is None:
         best = f", even if no other image is right in just one of the two runs ({_p(found.p_best)})" if gap else ""
-        return PublishedVerdict("none", f"{head} not told apart{best}; {_smallest(found)}.", found)
+        return PublishedVerdict("none", f"{head} no significant difference{best}; {_smallest(found)}.", found)
     if found.p_independent < ALPHA:
         sentence = f"{head} these two runs differ, even if their errors are independent ({_p(found.p_independent)}). {_ONE_RUN}"
         return PublishedVerdict("these two runs", sentence, found)
@@ -130,9 +130,9 @@ def published_verdict(accuracy_without: float, accuracy_with: float, num_images:
 def _verdict(comparison: Comparison, p_adjusted: float | None, num_tests: int) -> Verdict:
     over_seeds = comparison.over_seeds
     if over_seeds.n == 1:
-        return Verdict("not told apart", _one_seed(comparison), comparison, None, num_tests, None)
+        return Verdict("no significant difference", _one_seed(comparison), comparison, None, num_tests, None)
     if p_adjusted is None or over_seeds.std is None:
-        return Verdict("not told apart", _no_spread(comparison), comparison, None, num_tests, None)
+        return Verdict("no significant difference", _no_spread(comparison), comparison, None, num_tests, None)
     mean, low, high = _points(over_seeds.mean, over_seeds.low, over_seeds.high)
     head = f"{mean} points (95% interval {low} to {high}, {over_seeds.n} seeds)"
     if p_adjusted < ALPHA:
@@ -147,7 +147,7 @@ def _verdict(comparison: Comparison, p_adjusted: float | None, num_tests: int) -
         size += f"; about {needed} seeds would be needed to tell a difference of this size"
     elif over_seeds.mean:
         size += f"; more than {MAX_SEEDS:,} seeds would be needed to tell a difference of this size"
-    return Verdict("not told apart", f"{head}: not told apart {size}.", comparison, p_adjusted, num_tests, needed)
+    return Verdict("no significant difference", f"{head}: no significant difference {size}.", comparison, p_adjusted, num_tests, needed)
 
 
 def _images_disagree(comparison: Comparison) -> str:
@@ -162,18 +162,18 @@ def _images_disagree(comparison: Comparison) -> str:
 def _one_seed(comparison: Comparison) -> str:
     (mean,) = _points(comparison.over_seeds.mean)
     (test,) = comparison.mcnemar
-    head = f"{mean} points (1 seed): not told apart, as one seed cannot speak for the recipe."
+    head = f"{mean} points (1 seed): no significant difference, as one seed cannot speak for the recipe."
     if not test.only_with + test.only_without:
         return f"{head} Both runs are right on the same images."
     if test.p < ALPHA:
         return f"{head} The two runs themselves differ on these {comparison.num_images} images (McNemar {_p(test.p)})."
     more = f"; {_images(comparison.images_needed)} images would be needed" if comparison.over_seeds.mean else ""
-    return f"{head} The two runs themselves are not told apart by these {comparison.num_images} images (McNemar {_p(test.p)}){more}."
+    return f"{head} Nor do the two runs differ on these {comparison.num_images} images (McNemar {_p(test.p)}){more}."
 
 
 def _no_spread(comparison: Comparison) -> str:
     (mean,) = _points(comparison.over_seeds.mean)
-    head = f"{mean} points in each of {comparison.over_seeds.n} seeds: not told apart"
+    head = f"{mean} points in each of {comparison.over_seeds.n} seeds: no significant difference"
     if comparison.over_seeds.mean:
         return f"{head}, as seeds without any spread give no interval; more seeds or images would show one."
     same = all(not test.only_with + test.only_without for test in comparison.mcnemar)
@@ -224,7 +224,7 @@ class PairResult:
 
     @property
     def outcome(self) -> str:
-        """better, worse, not told apart, not compared (runs, but no fair comparison), or not run."""
+        """better, worse, no significant difference, not compared (runs, but no fair comparison), or not run."""
         if self.verdict:
             return self.verdict.outcome
         return "not compared" if self.matched.runs else "not run"

@@ -17,7 +17,7 @@ from hw1.errors import RunError, UserError
 from hw1.utils.files import remove_leftovers, write_atomic
 
 Status = Literal["new", "interrupted", "finished"]
-Stamp = list[tuple[int, int] | None]
+RunVersion = list[tuple[int, int] | None]
 
 
 @dataclass(frozen=True)
@@ -87,9 +87,9 @@ class RunFolder:
     def best(self) -> Path:
         return self.path / "checkpoints" / "best.safetensors"
 
-    def stamp(self) -> Stamp:
+    def version(self) -> RunVersion:
         """Changes whenever a process starts the run or saves its state: inode and time of change of two files, None where there is none."""
-        found: Stamp = []
+        found: RunVersion = []
         for path in (self.config, self.last):
             try:
                 status = path.stat()
@@ -169,14 +169,14 @@ class RunFolder:
             return error.errno in (errno.EACCES, errno.EAGAIN)
         return False
 
-    def refuse_if_held(self) -> None:
+    def require_unlocked(self) -> None:
         """Raises `UserError` where another process has the run; writes nothing for that."""
-        if os.path.isfile(self.path / ".lock"):  # False where the path cannot be at all: `find_status` says why
+        if os.path.isfile(self.path / ".lock"):  # False where the path cannot be at all: `run_status` says why
             with self.lock():
                 pass
 
 
-def find_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
+def run_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
     """Compares the run folder with the recipe; reads only. With `overwrite` a run in it counts as not there.
 
     Raises `UserError` if the folder holds another recipe's run (naming each key that differs and may not), a damaged one or none at all.

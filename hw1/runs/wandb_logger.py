@@ -50,12 +50,12 @@ class WandbRun:
     def log(self, row: Row) -> None:
         """Sends the row of one epoch, once: it may be there already."""
         if row["epoch"] > self._last_epoch:
-            self._run.log(row, step=2 * row["epoch"], commit=True)  # odd steps are for pictures; wandb drops a step that comes twice
+            self._run.log(row, step=2 * row["epoch"], commit=True)  # odd steps are for images; wandb drops a step that comes twice
             self._last_epoch = row["epoch"]
 
-    def finish(self, summary: Mapping[str, Any], pictures: Mapping[str, Path]) -> None:
-        """Sends the pictures that exist and the summary, and ends the client."""
-        images = {name: self._wandb.Image(str(path)) for name, path in pictures.items() if path.is_file()}
+    def finish(self, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
+        """Sends the images that exist and the summary, and ends the client."""
+        images = {name: self._wandb.Image(str(path)) for name, path in figures.items() if path.is_file()}
         if images:
             self._run.log(images, step=2 * self._last_epoch + 1, commit=True)
         self._run.summary.update(dict(summary))
@@ -66,7 +66,7 @@ class WandbRun:
         self._run.finish(exit_code=1)
 
 
-def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Row]], pictures: Mapping[str, Path]) -> None:
+def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Row]], images: Mapping[str, Path]) -> None:
     """Sends a report as one more run, with the project, entity and group of `config` and by its mode; wandb's files go to `folder`.
 
     `tables` are rows with the same keys, numbers and text; None stays empty.
@@ -78,7 +78,7 @@ def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Ro
     for name, rows in tables.items():
         columns: list[str | int] = list(rows[0])
         content[name] = wandb.Table(columns=columns, data=[list(row.values()) for row in rows], allow_mixed_types=True)
-    client.log(content | {name: wandb.Image(str(path)) for name, path in pictures.items()})
+    client.log(content | {name: wandb.Image(str(path)) for name, path in images.items()})
     client.finish()
 
 

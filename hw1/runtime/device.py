@@ -129,7 +129,7 @@ LONG_RUN = 3000
 """Optimizer steps from which on a run is long enough to be worth compiling, which takes a minute or more (estimated, not measured)."""
 
 
-def compiles(config: TrainConfig, device: torch.device, num_updates: int) -> bool:
+def use_compile(config: TrainConfig, device: torch.device, num_updates: int) -> bool:
     """Whether a run of so many optimizer steps goes through torch.compile: as `train.compile` says, `auto`: on CUDA where it is long.
 
     On a CPU nearly all of a step is spent in convolutions, which compiling leaves as they are (benchmarks/NOTES.md). A deterministic run
@@ -140,7 +140,7 @@ def compiles(config: TrainConfig, device: torch.device, num_updates: int) -> boo
     return config.compile
 
 
-def records(config: TrainConfig, device: torch.device, dtype: torch.dtype | None, num_updates: int) -> bool:
+def use_cuda_graphs(config: TrainConfig, device: torch.device, dtype: torch.dtype | None, num_updates: int) -> bool:
     """Whether whole steps are recorded as CUDA graphs: as `train.cuda_graph` says, `auto`: on CUDA where it can be done.
 
     Raises `UserError` where it is asked for and cannot be.

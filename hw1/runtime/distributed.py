@@ -26,11 +26,11 @@ Failure = tuple[int, list[str]]
 STEP_TIMEOUT = timedelta(minutes=10)
 """How long a process that hangs is waited for within a step; one that dies is noticed at once, by its closed connection."""
 START_TIMEOUT = timedelta(hours=6)
-"""The same where one prepares something that all need: a cache of decoded pictures, a download, a checkpoint."""
+"""The same where one prepares something that all need: a cache of decoded images, a download, a checkpoint."""
 
 
 @dataclass(frozen=True)
-class Place:
+class ProcessInfo:
     """A process among those of the run, and of its machine (`local_`); ranks count from 0."""
 
     rank: int = 0
@@ -39,31 +39,31 @@ class Place:
     local_world_size: int = 1
 
 
-_place = Place()
+_process = ProcessInfo()
 _patient_group: Any = None
 
 
 def rank() -> int:
-    return _place.rank
+    return _process.rank
 
 
 def world_size() -> int:
     """Processes of the run; 1 outside of `group`."""
-    return _place.world_size
+    return _process.world_size
 
 
 def local_rank() -> int:
-    return _place.local_rank
+    return _process.local_rank
 
 
 def local_world_size() -> int:
     """Processes of the run on this machine."""
-    return _place.local_world_size
+    return _process.local_world_size
 
 
 def is_main() -> bool:
     """Whether this process is the one that speaks and writes: rank 0."""
-    return _place.rank == 0
+    return _process.rank == 0
 
 
 def is_restart() -> bool:
@@ -78,20 +78,20 @@ def group() -> Iterator[None]:
     Inside, only rank 0 prints. CUDA tensors travel by NCCL, all else by gloo. Raises `RunError` where the others are not found, or are lost
     on the way: the one that died, or torchrun, says more.
     """
-    global _place, _patient_group
-    place = _place_in(os.environ)
+    global _process, _patient_group
+    place = _process_info(os.environ)
     if place.world_size == 1:
         yield
         return
     import torch
     import torch.distributed as td
 
-    with _lost_processes_named(place), ExitStack() as stack:
+    with _naming_lost_processes(place), ExitStack() as stack:
         both = torch.cuda.is_available() and td.is_nccl_available()
-        where: dict[str, Any] = {"store": _find_the_others(place), "rank": place.rank, "world_size": place.world_size}
+        where: dict[str, Any] = {"store": _rendezvous(place), "rank": place.rank, "world_size": place.world_size}
         td.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=STEP_TIMEOUT, **where)
         _patient_group = td.new_group(backend="gloo", timeout=START_TIMEOUT)
-        _place = place
+        _process = place
         if place.rank:
             null = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(null))
@@ -100,17 +100,17 @@ def group() -> Iterator[None]:
             yield
             td.destroy_process_group()
         finally:
-            _place, _patient_group = Place(), None
+            _process, _patient_group = ProcessInfo(), None
 
 
-def _place_in(env: "os._Environ[str] | dict[str, str]") -> Place:
+def _process_info(env: "os._Environ[str] | dict[str, str]") -> ProcessInfo:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= env.keys():
-        return Place()
+        return ProcessInfo()
     names = {"rank": "RANK", "world_size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_world_size": "LOCAL_WORLD_SIZE"}
-    return Place(**{field: int(env[name]) for field, name in names.items() if name in env})
+    return ProcessInfo(**{field: int(env[name]) for field, name in names.items() if name in env})
 
 
-def _find_the_others(place: Place) -> Any:
+def _rendezvous(place: ProcessInfo) -> Any:
     """The store by which they find each other, empty but for what processes of this very start write.
 
     torchrun keeps one for all its restarts, with the addresses of processes that are gone, and machines may count restarts differently. So
@@ -140,7 +140,7 @@ def _find_the_others(place: Place) -> Any:
 
 
 @contextmanager
-def _lost_processes_named(place: Place) -> Iterator[None]:
+def _naming_lost_processes(place: ProcessInfo) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
@@ -157,7 +157,7 @@ def _lost_processes_named(place: Place) -> Iterator[None]:
         raise RunError("" if place.rank else message) from error
 
 
-def agree(work: Callable[[], T]) -> T:
+def all_or_raise(work: Callable[[], T]) -> T:
     """`work()` of every process, once it has succeeded in all.
 
     Else all raise the error of the first one in which it failed (`UserError`, `RunError`), of which rank 0's has the lines of all, and the
@@ -170,8 +170,8 @@ def agree(work: Callable[[], T]) -> T:
     return result  # type: ignore[return-value]  # there was no failure
 
 
-def from_main(work: Callable[[], T]) -> T:
-    """`work()` of rank 0 alone, whose result, a copy of it, all get; errors as of `agree`."""
+def run_on_rank0(work: Callable[[], T]) -> T:
+    """`work()` of rank 0 alone, whose result, a copy of it, all get; errors as of `all_or_raise`."""
     if world_size() == 1:
         return work()
     import torch.distributed as td
@@ -184,10 +184,10 @@ def from_main(work: Callable[[], T]) -> T:
 
 
 def first_on_each_machine(work: Callable[[], T]) -> T:
-    """`agree` in two turns: the first process of each machine, then its others, which find what that one has left in caches."""
+    """`all_or_raise` in two turns: the first process of each machine, then its others, which find what that one has left in caches."""
     is_first = local_rank() == 0
-    in_turn_1 = agree(work if is_first else _nothing)
-    in_turn_2 = agree(_nothing if is_first else work)
+    in_turn_1 = all_or_raise(work if is_first else _nothing)
+    in_turn_2 = all_or_raise(_nothing if is_first else work)
     return in_turn_1 if is_first else in_turn_2
 
 
@@ -220,7 +220,7 @@ def gather(item: T, *, patient: bool = False) -> list[T]:
     return items
 
 
-def add_(tensor: "Tensor") -> None:
+def all_reduce_(tensor: "Tensor") -> None:
     """Makes a tensor, in place, its sum over all processes: the same bits in each. Does not wait for a GPU."""
     if world_size() > 1:
         import torch.distributed as td
@@ -228,7 +228,7 @@ def add_(tensor: "Tensor") -> None:
         td.all_reduce(tensor)
 
 
-class Agreement:
+class AsyncMax:
     """Small numbers of which all processes learn the largest, over and over, without waiting for each other at every step."""
 
     def __init__(self) -> None:

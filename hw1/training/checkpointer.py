@@ -21,13 +21,13 @@ from hw1.runs.folder import RunFolder
 from hw1.runs.wandb_logger import Row, WandbRun
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import get_rng_state, is_out_of_memory
-from hw1.training.data_time import WORTH_ADVICE, DataWait, advice
+from hw1.training.data_time import WORTH_ADVICE, DataTimer, advice
 from hw1.training.train_state import Progress, Training, num_processes
 from hw1.utils.background import Background
 from hw1.utils.console import say
 from hw1.utils.files import replace_file
 
-CURVES_EVERY_SECONDS = 30.0  # a picture takes a third of a second: too much after each epoch of a few seconds
+CURVES_EVERY_SECONDS = 30.0  # an image takes a third of a second: too much after each epoch of a few seconds
 NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
@@ -56,13 +56,13 @@ class Session:
     fault: str | None = None
     """Why training cannot go on."""
     drawn_at: float = 0.0
-    wait: DataWait = field(init=False)
-    _agreement: dist.Agreement = field(default_factory=dist.Agreement)
+    wait: DataTimer = field(init=False)
+    _agreement: dist.AsyncMax = field(default_factory=dist.AsyncMax)
     _agreed: tuple[int | None, bool] = (None, False)
     """Of several processes: the signal by which any of them was asked to stop, and whether a checkpoint is due."""
 
     def __post_init__(self) -> None:
-        self.wait = DataWait(self.training.device)
+        self.wait = DataTimer(self.training.device)
 
     def close(self) -> None:
         """Waits for the checkpoint that is being written; ends loader processes and the wandb client."""
@@ -87,7 +87,7 @@ class Session:
                 f"{self.run.path}: the images of this step: {', '.join(files[:NUM_NAMED])}{more}"
             )
             self._save()
-            dist.from_main(self.writer.wait)
+            dist.run_on_rank0(self.writer.wait)
         if self.fault is not None:
             raise RunError(self.fault if dist.is_main() else "")
 
@@ -206,7 +206,7 @@ class Session:
         signum = self.stop() if dist.world_size() == 1 else self._agreed[0]
         if signum is not None:
             self.save()
-            dist.from_main(self.writer.wait)
+            dist.run_on_rank0(self.writer.wait)
             progress = self.training.progress
             at = f"epoch {progress.epoch + 1}, step {progress.step}"
             message = f"{self.run.path}: interrupted, saved at {at}; the same command continues it"

@@ -1,7 +1,7 @@
 """Whole training steps recorded once as CUDA graphs: from then on one launch a step instead of some thousand.
 
 At batch 32 a modern GPU is done with a kernel before the host has launched the next. What is recorded reads its inputs from fixed places,
-which are filled before each replay: pictures, labels, and three numbers (Mixup's lambda, the learning rate, the decay of the averaged
+which are filled before each replay: images, labels, and three numbers (Mixup's lambda, the learning rate, the decay of the averaged
 weights). What it changes - weights, optimizer, statistics, sums, the guard's flags - are the tensors themselves.
 """
 
@@ -27,7 +27,7 @@ class DeviceStep(Protocol):
     def __call__(self, images: Tensor, labels: Tensor, lam: Tensor, decay: Tensor) -> None: ...
 
 
-class CudaRecorder:
+class CudaGraphRecorder:
     """`Record` by CUDA graphs that share one pool of memory: each is done before the next begins, and none leaves a result in it."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class CudaRecorder:
         return graph.replay
 
 
-class RecordedSteps:
+class CudaGraphSteps:
     """One recording for each batch size that comes often enough: the whole batch's, and that of the last, smaller one."""
 
     def __init__(self, step: DeviceStep, optimizer: Optimizer, device: torch.device, record: Record) -> None:

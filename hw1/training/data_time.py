@@ -16,7 +16,7 @@ WORTH_ADVICE = 0.05
 """Share of an epoch's time."""
 
 
-class DataWait:
+class DataTimer:
     """Adds up the time in which the device had nothing to do because the next batch was not there.
 
     On the CPU that is the time spent in asking for batches. On CUDA the host runs ahead of the device, and its own waiting says nothing: so

@@ -11,7 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from hw1.config.recipe import FreezeConfig
 from hw1.models.freeze import STEM
-from hw1.models.fuse_batchnorm import fold_batchnorm
+from hw1.models.fuse_batchnorm import fuse_batchnorm
 from hw1.utils.console import say
 from hw1.utils.files import cache_folder
 
@@ -45,18 +45,18 @@ class TrainForward:
 
     def __call__(self, images: Tensor) -> Tensor:
         if self._frozen and self._prefix is None:
-            self._prefix = fold_batchnorm(nn.Sequential(*(self._model.get_submodule(name) for name in self._frozen)))
+            self._prefix = fuse_batchnorm(nn.Sequential(*(self._model.get_submodule(name) for name in self._frozen)))
         if len(images) != self._compiled_size:
             return self._run(images)
         if self._compiled is None:
             return self._run_first(images)
         return self._compiled(images)
 
-    def go_through(self, exchanging: nn.Module) -> None:
+    def use_ddp(self, exchanging: nn.Module) -> None:
         """Several processes: calls this wrapper of the model, which exchanges the gradients, and the whole of it."""
         self._model, self._frozen = exchanging, []
 
-    def forget(self) -> None:
+    def invalidate_fused(self) -> None:
         """To be called after the model's weights were set from outside."""
         self._prefix = None
 

@@ -21,13 +21,13 @@ class Mark:
     """int64 [B], one a batch of the step: positions in the training set."""
 
 
-class Guard:
+class NonFiniteGuard:
     """Judges every optimizer step on the device: from the first whose loss or gradient is not finite on, none changes anything.
 
     `bad` makes the optimizer's kernels and the average of the weights do nothing (`step_unless`, `average_unless`). What a forward pass has
     touched already, the live tensors (`sums`, and `buffers`: BatchNorm's statistics), is put back. `find` waits for the device and tells.
 
-    Several processes judge alike: they come to one state of the live tensors first (`merge`).
+    Several processes judge alike: they come to one state of the live tensors first (`sync_buffers`).
     """
 
     def __init__(self, sums: Tensor, buffers: Sequence[Tensor], device: torch.device) -> None:
@@ -51,7 +51,7 @@ class Guard:
         assert self._open is not None
         self._open.samples.append(samples)
 
-    def weigh(self, loss: Tensor, share: float) -> Tensor:
+    def scale_loss(self, loss: Tensor, share: float) -> Tensor:
         """The loss, float32 scalar, times `share`; NaN, and with it all gradients, where this step or one before it is bad.
 
         `GradScaler` then leaves out the step. A gradient that only fp16 made infinite is not bad: it does so by itself.
@@ -60,7 +60,7 @@ class Guard:
         return loss * torch.where(self._loss_is_bad | (self.bad > 0), torch.nan, share)
 
     @torch.no_grad()
-    def merge(self, weight: float) -> None:
+    def sync_buffers(self, weight: float) -> None:
         """Several processes: their live tensors become the same, before the step is judged; one process: nothing.
 
         What the steps have added to the sums is added up, what they have changed in the buffers is averaged, by the process' `weight`: its
@@ -75,12 +75,12 @@ class Guard:
             change = _flat(live).sub_(kept)
             if live is not self._live[0]:
                 change *= weight
-            dist.add_(change)
+            dist.all_reduce_(change)
             torch._foreach_copy_(live, _like(change.add_(kept), live))
         self._loss_is_bad |= ~torch.isfinite(self._live[0][0]).all()
 
     @torch.no_grad()
-    def judge(self, norm: Tensor | None) -> None:
+    def check(self, norm: Tensor | None) -> None:
         """Takes the norm of the whole gradient, None where `GradScaler` looks after it, and puts back what a bad step has touched."""
         is_bad = self._loss_is_bad if norm is None else self._loss_is_bad | ~torch.isfinite(norm)
         torch.maximum(self.bad, is_bad.float(), out=self.bad)

@@ -15,7 +15,7 @@ def finish_epoch(session: Session, predictions: Predictions, val_seconds: float)
     progress, recipe = training.progress, training.recipe
     means = session.running_means()
     progress.wait_seconds += session.wait.take()
-    row = dist.from_main(lambda: _row(session, means, predictions, val_seconds))
+    row = dist.run_on_rank0(lambda: _row(session, means, predictions, val_seconds))
     if dist.is_main():
         _record(session, row, predictions)
     training.schedule.after_epoch(row["val_loss"])

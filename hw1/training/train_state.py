@@ -15,17 +15,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hw1.config.recipe import Recipe, base_lr
 from hw1.data.image_folder import ClassMap
-from hw1.models.conv_matmul import use_products
+from hw1.models.conv_matmul import use_conv_matmul
 from hw1.models.factory import build_model
 from hw1.models.freeze import freeze_stages
 from hw1.runtime import distributed as dist
-from hw1.runtime.device import Autocast, amp_dtype, autocast_of, compiles, get_rng_state, records, set_rng_state
-from hw1.training.cuda_graphs import RecordedSteps
+from hw1.runtime.device import Autocast, amp_dtype, autocast_of, get_rng_state, set_rng_state, use_compile, use_cuda_graphs
+from hw1.training.cuda_graphs import CudaGraphSteps
 from hw1.training.forward import TrainForward, keep_compiled
 from hw1.training.losses import balanced_weights, build_train_loss
 from hw1.training.lr_schedule import Schedule, build_schedule
 from hw1.training.mixup import SeededMixup, build_mixup
-from hw1.training.nonfinite import Guard, Mark
+from hw1.training.nonfinite import Mark, NonFiniteGuard
 from hw1.training.optim import build_optimizer
 
 DROPOUT_STREAM = 4  # last seed word here; augmentation has 1, order 2 (hw1.data), Mixup 3 (hw1.training.losses)
@@ -76,7 +76,7 @@ class Training:
     """[3] on the device: loss, correct predictions and images, summed over the epoch under way."""
     is_recorded: bool = False
     """Whether whole steps are recorded as CUDA graphs."""
-    recorded: RecordedSteps | None = None
+    recorded: CudaGraphSteps | None = None
     """The recordings, from the first step on."""
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
@@ -85,7 +85,7 @@ class Training:
     """Not while the optimizer is at work, when it holds parts of two states."""
 
     def __post_init__(self) -> None:
-        self.guard = Guard(self.sums, list(self.model.buffers()), self.device)
+        self.guard = NonFiniteGuard(self.sums, list(self.model.buffers()), self.device)
 
     @property
     def evaluated(self) -> nn.Module:
@@ -102,12 +102,12 @@ class Training:
             return
         devices = [self.device] if self.device.type == "cuda" else None
         self._exchanging = DistributedDataParallel(self.model, device_ids=devices)
-        self._exchanging.broadcast_buffers = False  # `Guard.merge` does better: rank 0's would come from its share alone
+        self._exchanging.broadcast_buffers = False  # `NonFiniteGuard.sync_buffers` does better: rank 0's would come from its share alone
         self.model.eval()  # no dropout is drawn, no statistics are kept
         size = self.recipe.aug.size
         self._exchanging(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
-        self.forward.go_through(self._exchanging)
+        self.forward.use_ddp(self._exchanging)
 
     def exchange(self, *, now: bool) -> AbstractContextManager[Any]:
         """Around forward and backward of a batch: several processes exchange gradients `now`, or leave that to a later batch."""
@@ -142,7 +142,7 @@ class Training:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
-        self.forward.forget()
+        self.forward.invalidate_fused()
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
@@ -212,14 +212,14 @@ def build_training(
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
     dtype = amp_dtype(recipe.train, device)
-    use_products(model)
+    use_conv_matmul(model)
     optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
     weights = balanced_weights(labels, classes.num_classes) if recipe.loss.class_weights == "balanced" else None
     decay = recipe.train.ema_decay
     num_updates = recipe.train.epochs * updates_per_epoch
-    is_compiled = compiles(recipe.train, device, num_updates)
+    is_compiled = use_compile(recipe.train, device, num_updates)
     if is_compiled:
         keep_compiled()
     own_share = recipe.data.batch_size // dist.world_size() + (dist.rank() < recipe.data.batch_size % dist.world_size())
@@ -236,7 +236,7 @@ def build_training(
         autocast=autocast_of(device, dtype),
         mixup=mixup,
         loss=build_train_loss(mixup is not None, recipe.loss, weights).to(device),
-        is_recorded=records(recipe.train, device, dtype, num_updates),
+        is_recorded=use_cuda_graphs(recipe.train, device, dtype, num_updates),
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
     )

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from hw1.data.loader.base import Batch, BatchLoader, fill_up
 from hw1.runtime import distributed as dist
-from hw1.training.cuda_graphs import CudaRecorder, RecordedSteps
+from hw1.training.cuda_graphs import CudaGraphRecorder, CudaGraphSteps
 from hw1.training.losses import dominant_label
 from hw1.training.nonfinite import average_unless, step_unless
 from hw1.training.train_state import Training
@@ -35,7 +35,7 @@ def train_step(training: Training, batch: Batch, loader: BatchLoader) -> bool:
         with training.exchange(now=is_update):
             add_gradients(training, batch.image, batch.label, lam, share)
         if is_update:
-            training.guard.merge(sum(loader.share_of(step) for step in window) / num_images)
+            training.guard.sync_buffers(sum(loader.share_of(step) for step in window) / num_images)
             update(training, decay)
     progress.step += 1
     if is_update:
@@ -55,7 +55,7 @@ def add_gradients(training: Training, images: Tensor, labels: Tensor, lam: float
     with training.autocast():
         logits = training.forward(images)
     loss = training.loss(logits.float(), targets)
-    training.scaler.scale(training.guard.weigh(loss, share)).backward()
+    training.scaler.scale(training.guard.scale_loss(loss, share)).backward()
     _add_to_sums(training.sums, loss.detach(), logits.detach()[:own], targets[:own])
 
 
@@ -68,7 +68,7 @@ def update(training: Training, decay: float | Tensor) -> None:
         norm = nn.utils.clip_grad_norm_(training.model.parameters(), clip)
     elif not scaler.is_enabled():
         norm = nn.utils.get_total_norm([p.grad for p in training.model.parameters() if p.grad is not None])
-    training.guard.judge(None if scaler.is_enabled() else norm)
+    training.guard.check(None if scaler.is_enabled() else norm)
     training.is_whole = False
     if scaler.is_enabled():
         scaler.step(training.optimizer)
@@ -81,14 +81,14 @@ def update(training: Training, decay: float | Tensor) -> None:
     training.is_whole = True
 
 
-def record_steps(training: Training) -> RecordedSteps:
+def record_steps(training: Training) -> CudaGraphSteps:
     """Recordings of `training`'s steps as CUDA graphs, for `train.grad_accum: 1` and anything but fp16."""
 
     def step(images: Tensor, labels: Tensor, lam: Tensor, decay: Tensor) -> None:
         add_gradients(training, images, labels, lam, 1.0)
         update(training, decay)
 
-    return RecordedSteps(step, training.optimizer, training.device, CudaRecorder())
+    return CudaGraphSteps(step, training.optimizer, training.device, CudaGraphRecorder())
 
 
 def _add_to_sums(sums: Tensor, loss: Tensor, logits: Tensor, targets: Tensor) -> None:

@@ -22,7 +22,7 @@ from hw1.models.factory import check_model
 from hw1.models.freeze import set_train_mode
 from hw1.plots import plot_samples, save_figure
 from hw1.runs.environment import describe_environment
-from hw1.runs.folder import RunFolder, Stamp, Status, start_folder
+from hw1.runs.folder import RunFolder, RunVersion, Status, start_folder
 from hw1.runs.wandb_logger import Row, WandbRun
 from hw1.runtime import distributed as dist
 from hw1.runtime.cpu import limit_threads
@@ -44,10 +44,10 @@ from hw1.utils.console import say
 from hw1.utils.signals import StopRequest
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> Row:
+def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> Row:
     """Trains the recipe in the run folder, from the start or from where it was interrupted; returns the summary.
 
-    `status` is that of the folder when its stamp was `seen`. Several processes (`hw1.runtime.distributed`) call it together; only rank 0
+    `status` is that of the folder when its stamp was `version`. Several processes (`hw1.runtime.distributed`) call it together; only rank 0
     reads and writes the folder.
 
     Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or SIGTERM, with the state
@@ -60,10 +60,10 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> Row:
     try:
         session = _open_session(recipe, run, status, stop)
         with ExitStack() as own:
-            dist.from_main(lambda: own.enter_context(_owned(run, seen)))
+            dist.run_on_rank0(lambda: own.enter_context(_owned(run, version)))
             own.enter_context(stop.listening())
             own.callback(session.close)
-            dist.from_main(lambda: _start(session, fresh=status == "new"))
+            dist.run_on_rank0(lambda: _start(session, fresh=status == "new"))
             if status == "new":
                 session.training.seed_dropout()  # its draws must not depend on what was drawn to build the model
             return _train(session)
@@ -76,14 +76,14 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, seen: Stamp) -> Row:
 
 
 @contextmanager
-def _owned(run: RunFolder, seen: Stamp) -> Iterator[None]:
-    """The run folder, made and locked; `seen`: its stamp when it was looked at."""
+def _owned(run: RunFolder, version: RunVersion) -> Iterator[None]:
+    """The run folder, made and locked; `version`: its stamp when it was looked at."""
     try:
         run.path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
     with run.lock():
-        if run.stamp() != seen:
+        if run.version() != version:
             raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
         yield
 
@@ -103,7 +103,7 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
 
 
 def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
-    device = dist.agree(lambda: _pick_device(recipe))
+    device = dist.all_or_raise(lambda: _pick_device(recipe))
     problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
     data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
     precision = precision_name(amp_dtype(recipe.train, device))
@@ -119,12 +119,12 @@ def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequ
         steps, labels = loader.num_batches, data.train.labels
         return loader, build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
 
-    train_loader, training = dist.agree(build)
+    train_loader, training = dist.all_or_raise(build)
     damaged: list[str] = []
     if status != "new":
-        state, damaged = dist.from_main(lambda: read_checkpoint(run))
-        dist.agree(lambda: continue_training(training, state, run, data))
-    val_loader = dist.agree(lambda: build_eval_loader(data.val, recipe, device))
+        state, damaged = dist.run_on_rank0(lambda: read_checkpoint(run))
+        dist.all_or_raise(lambda: continue_training(training, state, run, data))
+    val_loader = dist.all_or_raise(lambda: build_eval_loader(data.val, recipe, device))
     train_loader.stop = val_loader.stop = stop
     training.join()
     return Session(training, run, data, train_loader, val_loader, stop, damaged=damaged)
@@ -199,7 +199,7 @@ def _train(session: Session) -> Row:
         finish_epoch(session, predictions, time.perf_counter() - started)
         stopped_early = config.early_stop is not None and progress.epoch - progress.best_epoch >= config.early_stop
     session.save()
-    return dist.from_main(lambda: finish_run(session, stopped_early=stopped_early))
+    return dist.run_on_rank0(lambda: finish_run(session, stopped_early=stopped_early))
 
 
 def train_epoch(session: Session) -> None:

@@ -7,7 +7,7 @@ def to_bytes(text: str) -> bytes:
 
 
 def showable(text: str) -> str:
-    """As a picture or a page shows it: a question mark for what no font has."""
+    """As an image or a page shows it: a question mark for what no font has."""
     return text.encode(errors="replace").decode()
 
 

@@ -11,25 +11,25 @@ from pathlib import Path
 import pytest
 from helpers.paths import ROOT
 
-from hw1.ablate.child_process import ChildRunner
+from hw1.ablate.child_process import ChildProcess
 
 CHILD = ROOT / "hw1" / "child.py"
 
 
 def test_the_command_runs_with_its_arguments_and_its_exit_code_is_returned(tmp_path):
     code = f"import sys, pathlib; pathlib.Path({str(tmp_path / 'seen')!r}).write_text(repr(sys.argv[1:])); sys.exit(7)"
-    assert ChildRunner().run([sys.executable, "-c", code, "a b", "-x", "c=[1, 2]"]) == 7
+    assert ChildProcess().run([sys.executable, "-c", code, "a b", "-x", "c=[1, 2]"]) == 7
     assert (tmp_path / "seen").read_text() == "['a b', '-x', 'c=[1, 2]']"
 
 
 def test_a_child_that_was_killed_returns_minus_the_signal():
-    assert ChildRunner().run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -signal.SIGKILL
+    assert ChildProcess().run([sys.executable, "-c", "import os; os.kill(os.getpid(), 9)"]) == -signal.SIGKILL
 
 
 def test_the_child_is_the_command_itself_in_a_group_of_its_own_without_input(tmp_path):
     facts = "f'{os.getpid()} {os.getpgrp()} {os.getppid()} ' + sys.stdin.read()"
     code = f"import os, sys; open({str(tmp_path / 'seen')!r}, 'w').write({facts})"
-    assert ChildRunner().run([sys.executable, "-c", code]) == 0
+    assert ChildProcess().run([sys.executable, "-c", code]) == 0
     pid, group, parent, *read = (tmp_path / "seen").read_text().split()
     assert pid == group
     assert (int(parent), read) == (os.getpid(), [])
@@ -39,7 +39,7 @@ def test_handlers_are_put_back():
     former = [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
 
     def fail() -> None:
-        with ChildRunner().listening():
+        with ChildProcess().listening():
             assert signal.getsignal(signal.SIGINT) not in former
             raise ZeroDivisionError
 
@@ -49,7 +49,7 @@ def test_handlers_are_put_back():
 
 
 def test_a_signal_before_there_is_a_child_ends_the_next_one():
-    runner = ChildRunner()
+    runner = ChildProcess()
     with runner.listening():
         os.kill(os.getpid(), signal.SIGINT)
         started = time.monotonic()
@@ -59,7 +59,7 @@ def test_a_signal_before_there_is_a_child_ends_the_next_one():
 
 
 def test_another_thread_can_stop_the_child():
-    runner = ChildRunner()
+    runner = ChildProcess()
     threading.Timer(0.5, runner.stop, (signal.SIGTERM,)).start()
     started = time.monotonic()
     assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM

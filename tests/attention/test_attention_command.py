@@ -1,4 +1,4 @@
-"""`python -m hw1.attention`, and the picture that an evaluation holds."""
+"""`python -m hw1.attention`, and the image that an evaluation holds."""
 
 from dataclasses import replace
 
@@ -14,21 +14,21 @@ from hw1.attention.__main__ import main
 from hw1.attention.figure_rows import attend, draw_attended
 from hw1.attention.gradcam import grad_cam
 from hw1.data.image_folder import ImageSet
-from hw1.data.synthetic import draw_picture
+from hw1.data.synthetic import draw_image
 from hw1.errors import RunError
 from hw1.evaluation.predictor import load_predictor
-from hw1.evaluation.report.analysis import find
+from hw1.evaluation.report.analysis import analyse
 from hw1.evaluation.report.examples import choose_attended
 
 NAMES = ["cat", "$dog", "ant"]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory):
+def images(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     for i in range(18):
-        cv2.imwrite(str(folder / f"{i}.jpg"), draw_picture(i, 96, rng)[: 60 + i])
+        cv2.imwrite(str(folder / f"{i}.jpg"), draw_image(i, 96, rng)[: 60 + i])
     return folder
 
 
@@ -43,7 +43,7 @@ def predictor(run):
 
 
 def test_rows_show_the_predicted_class_or_the_one_asked_for(predictor):
-    pixels = np.stack([draw_picture(i, SIZE, np.random.default_rng(i)) for i in range(4)])
+    pixels = np.stack([draw_image(i, SIZE, np.random.default_rng(i)) for i in range(4)])
     mean, std = (np.array(values, np.float32) for values in (predictor.recipe.aug.mean, predictor.recipe.aug.std))
     images = torch.from_numpy((pixels / np.float32(255) - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
@@ -58,17 +58,17 @@ def test_rows_show_the_predicted_class_or_the_one_asked_for(predictor):
         assert all([gate[0] for gate in row.gates] == ["layer4"] for row in rows)
 
 
-def test_command_draws_a_row_a_picture(run, pictures, tmp_path):
+def test_command_draws_a_row_a_image(run, images, tmp_path):
     heights = []
-    for what in ([pictures / "0.jpg"], [pictures / "0.jpg", pictures / "1.jpg"], [pictures]):
+    for what in ([images / "0.jpg"], [images / "0.jpg", images / "1.jpg"], [images]):
         result = call(main, run.path, *what, "--out", tmp_path / "a.png", "--class", "$dog")
         assert result.returncode == 0, result.stderr
         with Image.open(tmp_path / "a.png") as image:
             heights.append(image.height)
     assert heights[1] == pytest.approx(2 * heights[0], abs=2)
     assert heights[2] == pytest.approx(16 * heights[0], abs=16)
-    assert "the first 16 of 18 pictures are shown" in result.stderr + result.stdout
-    assert f"{tmp_path / 'a.png'}: 16 pictures" in result.stdout
+    assert "the first 16 of 18 images are shown" in result.stderr + result.stdout
+    assert f"{tmp_path / 'a.png'}: 16 images" in result.stdout
 
 
 @pytest.mark.parametrize(
@@ -82,9 +82,9 @@ def test_command_draws_a_row_a_picture(run, pictures, tmp_path):
         (["{p}/0.jpg", "--checkpoint", "ema"], "no such checkpoint"),
     ],
 )
-def test_mistakes_are_one_line(run, pictures, folder, arguments, message):
-    (folder / "bad.png").write_bytes(b"no picture")
-    places = [text.format(p=folder if "bad" in text else pictures) for text in arguments]
+def test_mistakes_are_one_line(run, images, folder, arguments, message):
+    (folder / "bad.png").write_bytes(b"no image")
+    places = [text.format(p=folder if "bad" in text else images) for text in arguments]
     result = call(main, run.path, *places)
     assert result.returncode == 2
     assert message in result.stderr
@@ -92,27 +92,27 @@ def test_mistakes_are_one_line(run, pictures, folder, arguments, message):
     assert not (folder / "attention.png").exists()
 
 
-def test_evaluation_looks_into_the_worst_and_the_surest(predictor, pictures):
+def test_evaluation_looks_into_the_worst_and_the_surest(predictor, images):
     labels = np.arange(18, dtype=np.int64) % 3
-    images = ImageSet(pictures, tuple(f"{i}.jpg" for i in range(18)), labels, 0)
+    image_set = ImageSet(images, tuple(f"{i}.jpg" for i in range(18)), labels, 0)
     logits = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
-    found = find(logits, labels, images.files, NAMES, {"checkpoint": "best", "epoch": 3})
-    chosen = choose_attended(found)
+    analysis = analyse(logits, labels, image_set.files, NAMES, {"checkpoint": "best", "epoch": 3})
+    chosen = choose_attended(analysis)
     wrong, right = chosen[:4], chosen[4:]
-    mistakes = np.flatnonzero(found.labels != found.guesses)
-    assert wrong == sorted(mistakes, key=lambda i: -found.losses[i])[:4]
-    assert sorted(labels[right]) == sorted(set(labels[found.labels == found.guesses]))  # each of another class
+    mistakes = np.flatnonzero(analysis.labels != analysis.guesses)
+    assert wrong == sorted(mistakes, key=lambda i: -analysis.losses[i])[:4]
+    assert sorted(labels[right]) == sorted(set(labels[analysis.labels == analysis.guesses]))  # each of another class
     for i in right:
-        assert found.losses[i] == found.losses[(labels == labels[i]) & (found.guesses == labels)].min()
-    figure = draw_attended(predictor, images, chosen)
+        assert analysis.losses[i] == analysis.losses[(labels == labels[i]) & (analysis.guesses == labels)].min()
+    figure = draw_attended(predictor, image_set, chosen)
     assert len(figure.axes) == len(chosen) * 4
-    gone = ImageSet(pictures, ("none.jpg",), labels[:1], 0)
+    gone = ImageSet(images, ("none.jpg",), labels[:1], 0)
     with pytest.raises(RunError, match=r"none\.jpg"):
         draw_attended(predictor, gone, [0])
 
 
-def test_a_model_without_a_feature_map_has_no_picture(pictures, predictor):
+def test_a_model_without_a_feature_map_has_no_image(images, predictor):
     vit = timm.create_model("test_vit", num_classes=3, img_size=SIZE, patch_size=8)
     other = replace(predictor, model=vit)
-    images = ImageSet(pictures, ("0.jpg",), np.zeros(1, np.int64), 0)
-    assert draw_attended(other, images, [0]) is None
+    image_set = ImageSet(images, ("0.jpg",), np.zeros(1, np.int64), 0)
+    assert draw_attended(other, image_set, [0]) is None

@@ -1,4 +1,4 @@
-"""What the audit finds among pictures whose copies are known, and that it finds nothing else."""
+"""What the audit finds among images whose copies are known, and that it finds nothing else."""
 
 import shutil
 from pathlib import Path
@@ -10,8 +10,8 @@ from PIL import Image
 
 from hw1.audit.duplicates import find_copies
 from hw1.audit.findings import Finding, find_all, headlines, leaked, statistics
-from hw1.audit.inventory import list_contents
-from hw1.audit.label_errors import doubts_label
+from hw1.audit.inventory import take_inventory
+from hw1.audit.label_errors import is_label_error
 from hw1.audit.scan import scan
 from hw1.errors import UserError
 
@@ -20,17 +20,17 @@ class Audit:
     """Everything up to the findings."""
 
     def __init__(self, root: Path) -> None:
-        self.contents = list_contents(root)
-        paths = [self.contents.path(index) for index in range(len(self.contents.pictures))]
+        self.inventory = take_inventory(root)
+        paths = [self.inventory.path(index) for index in range(len(self.inventory.images))]
         self.scan = scan(paths)
         self.groups = find_copies(paths, self.scan)
-        self.findings = find_all(self.contents, self.scan, self.groups)
+        self.findings = find_all(self.inventory, self.scan, self.groups)
 
     def of(self, kind: str) -> list[Finding]:
         return [finding for finding in self.findings if finding.kind == kind]
 
     def pairs(self) -> set[tuple[str, ...]]:
-        return {tuple(sorted(self.contents.pictures[index].file for index in members)) for members in self.groups.copies()}
+        return {tuple(sorted(self.inventory.images[index].file for index in members)) for members in self.groups.copies()}
 
 
 @pytest.mark.parametrize("name", COPIES)
@@ -48,7 +48,7 @@ def test_every_copy_in_another_split_is_a_leak_and_nothing_else_is(tmp_path, nam
     assert {match.how for match in matches} == {"near copy"}
     assert {match.mirrored for match in matches} == {"mirrored" in name}
     assert {match.resized for match in matches} == {name in ("resized", "enlarged", "squashed", "mirrored and resized")}
-    assert leaked(audit.contents, audit.groups) == {"val": {"train": 6}}
+    assert leaked(audit.inventory, audit.groups) == {"val": {"train": 6}}
 
 
 def test_the_same_bytes_and_the_same_pixels_are_told_apart(tmp_path):
@@ -63,27 +63,27 @@ def test_the_same_bytes_and_the_same_pixels_are_told_apart(tmp_path):
     }
 
 
-def test_many_distinct_pictures_raise_no_alarm(tmp_path):
+def test_many_distinct_images_raise_no_alarm(tmp_path):
     for number in range(150):
         save(photo(number, 96, 96), tmp_path / "train" / str(number % 2) / f"{number}.jpg")
     for number, image in enumerate(smooth().values()):
         save(image, tmp_path / f"train/0/smooth{number}.jpg", quality=75)
     audit = Audit(tmp_path)
     assert audit.findings == []
-    assert statistics(audit.contents, audit.scan)["traits"]["blank or smooth"]["pictures"] == len(smooth())
+    assert statistics(audit.inventory, audit.scan)["traits"]["blank or smooth"]["pictures"] == len(smooth())
 
 
-def test_pictures_that_share_all_but_a_part_are_distinct(tmp_path):
-    """One scene with another subject, as product photographs and frames of a film are."""
+def test_images_that_share_all_but_a_part_are_distinct(tmp_path):
+    """One scene with another subject, as product images and frames of a film are."""
     scene = np.array(photo(7))
     for number in range(5):
-        picture = scene.copy()
-        picture[50:110, 60:140] = np.array(photo(100 + number))[50:110, 60:140]
-        save(Image.fromarray(picture), tmp_path / f"train/a/{number}.jpg")
+        image = scene.copy()
+        image[50:110, 60:140] = np.array(photo(100 + number))[50:110, 60:140]
+        save(Image.fromarray(image), tmp_path / f"train/a/{number}.jpg")
     assert Audit(tmp_path).findings == []
 
 
-def test_another_colour_is_another_picture(tmp_path):
+def test_another_colour_is_another_image(tmp_path):
     red = np.array(photo(3))
     red[30:120, 40:160] = red[30:120, 40:160] // 2 + np.array([90, 0, 0], np.uint8)
     save(Image.fromarray(red), tmp_path / "train/a/red.jpg")
@@ -121,10 +121,10 @@ def test_classes_that_a_split_lacks(tmp_path):
     (root / "train/empty").mkdir()
     found = {finding.files[0]: finding.text for finding in Audit(root).of("missing class")}
     assert found == {
-        "val/c": "val has no picture of class c (train has 1)",
-        "train/d": "train has no picture of class d (val has 1)",
-        "train/empty": "train has no picture of class empty",
-        "val/empty": "val has no picture of class empty",
+        "val/c": "val has no image of class c (train has 1)",
+        "train/d": "train has no image of class d (val has 1)",
+        "train/empty": "train has no image of class empty",
+        "val/empty": "val has no image of class empty",
     }
 
 
@@ -134,17 +134,17 @@ def test_a_folder_without_splits(tmp_path):
     save(photo(0), tmp_path / "a/again.jpg", quality=70)
     audit = Audit(tmp_path)
     assert [(finding.kind, finding.files) for finding in audit.findings] == [("duplicate", ["a/0.jpg", "a/again.jpg"])]
-    assert audit.contents.splits == {"all": 7}
-    assert any("val_fraction" in line for line in headlines(audit.contents, {}, audit.findings))
+    assert audit.inventory.splits == {"all": 7}
+    assert any("val_fraction" in line for line in headlines(audit.inventory, {}, audit.findings))
 
 
 def test_other_names_of_splits_and_strays_are_known(tmp_path):
     root = clean_root(tmp_path)
     (root / "val").rename(root / "Validation")
     (root / "train/notes.txt").touch()
-    contents = list_contents(root)
-    assert list(contents.splits) == ["train", "Validation", "test"]
-    assert contents.num_stray == 1
+    inventory = take_inventory(root)
+    assert list(inventory.splits) == ["train", "Validation", "test"]
+    assert inventory.num_stray == 1
 
 
 def test_kinds_and_sizes_are_counted(tmp_path):
@@ -158,7 +158,7 @@ def test_kinds_and_sizes_are_counted(tmp_path):
     turned[0x0112] = 6
     photo(55, 300, 100).save(root / "train/a/turned.jpg", exif=turned)
     audit = Audit(root)
-    facts = statistics(audit.contents, audit.scan)
+    facts = statistics(audit.inventory, audit.scan)
     assert {kind: found["examples"] for kind, found in facts["traits"].items()} == {
         "16-bit": ["train/a/deep.png"],
         "CMYK": ["train/a/cmyk.jpg"],
@@ -175,15 +175,15 @@ def test_kinds_and_sizes_are_counted(tmp_path):
 
 
 @pytest.mark.parametrize(("files", "message"), [((), "no images in class folders"), (("one/train/",), "did you mean")])
-def test_a_folder_without_pictures_is_the_users_mistake(tmp_path, files, message):
+def test_a_folder_without_images_is_the_users_mistake(tmp_path, files, message):
     for file in files:
         (tmp_path / file).mkdir(parents=True)
     with pytest.raises(UserError, match=message):
-        list_contents(tmp_path)
+        take_inventory(tmp_path)
 
 
 def test_leaks_among_real_photographs_are_all_found(photos, tmp_path):
-    """Against the pairs that these photographs have among themselves, from an audit without the planted ones."""
+    """Against the pairs that these images have among themselves, from an audit without the planted ones."""
     chosen = sorted((photos / "train").glob("*/*.jpg"))[::23][:120]
     for number, path in enumerate(chosen):
         (tmp_path / "train/a").mkdir(parents=True, exist_ok=True)
@@ -207,4 +207,4 @@ def test_a_label_is_doubted_where_the_model_is_as_sure_of_another_class_as_of_it
     probabilities = np.array([row[1:] for row in rows])
     assert probabilities[labels == 0, 0].mean() == pytest.approx(0.5)
     assert probabilities[labels == 1, 1].mean() == pytest.approx(0.4)
-    assert doubts_label(probabilities, labels).tolist() == [False, True, True, False, False, False]
+    assert is_label_error(probabilities, labels).tolist() == [False, True, True, False, False, False]

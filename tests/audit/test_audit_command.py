@@ -75,14 +75,14 @@ def test_a_clean_root_is_told_by_exit_code_0_and_left_as_it_was(folder, capsys):
     assert audit(root) == 0
     assert tree(root) == before
     assert sorted(path.name for path in (folder / "audit").iterdir()) == ["audit.html", "audit.json"]
-    assert capsys.readouterr().out.startswith("clean: no finding\n20 pictures: 8 train, 8 val, 4 test\n")
+    assert capsys.readouterr().out.startswith("clean: no finding\n20 images: 8 train, 8 val, 4 test\n")
     assert json.loads((folder / "audit/audit.json").read_text())["clean"] is True
 
 
 def test_findings_are_told_leaks_first_and_by_exit_code_1(faulty, capsys):
     assert audit(faulty, "--out", "found") == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "leak: 1 of 9 val pictures (11.1%) are also in train"
+    assert said[0] == "leak: 1 of 9 val images (11.1%) are also in train"
     assert said[1] == "5 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x missing class"
     record = json.loads(Path("found/audit.json").read_text())
     jsonschema.validate(record, SCHEMA)
@@ -115,7 +115,7 @@ def test_a_mistake_in_the_command_is_one_line_and_writes_nothing(folder, capsys,
     assert tree(folder) == before
 
 
-def test_a_run_names_labels_and_pictures_that_it_doubts(folder, capsys):
+def test_a_run_names_labels_and_images_that_it_doubts(folder, capsys):
     """Of eight sure and right predictions and one sure and wrong one, one is suspected; no finding."""
     root = clean_root(folder / "data")
     files = [f"val/{name}/{number}.jpg" for name in "ab" for number in range(4)]
@@ -126,10 +126,12 @@ def test_a_run_names_labels_and_pictures_that_it_doubts(folder, capsys):
     run = started(changed("run.dir=runs"), epochs=1)
     Predictions(np.arange(8), logits, labels).save(run.val_predictions, files=files, class_names=["a", "b"])
     assert audit(root, "--run", run.path) == 0
-    suspects = json.loads(Path("audit/audit.json").read_text())["suspects"]
-    assert [(suspect["file"], suspect["label"], suspect["predicted"]) for suspect in suspects["labels"]] == [("val/a/2.jpg", "a", "b")]
-    assert suspects["outliers"][0]["file"] == "val/b/1.jpg"
-    assert (suspects["num_pictures"], suspects["accuracy"]) == (8, 7 / 8)
+    label_errors = json.loads(Path("audit/audit.json").read_text())["suspects"]
+    assert [(label_error["file"], label_error["label"], label_error["predicted"]) for label_error in label_errors["labels"]] == [
+        ("val/a/2.jpg", "a", "b")
+    ]
+    assert label_errors["outliers"][0]["file"] == "val/b/1.jpg"
+    assert (label_errors["num_pictures"], label_errors["accuracy"]) == (8, 7 / 8)
     capsys.readouterr()
     (root / "val").rename(root / "valid")
     assert audit(root, "--run", run.path) == 2
@@ -185,7 +187,7 @@ def test_the_page_shows_what_was_found_side_by_side(page):
     assert page.title() == "Data audit"
     sections = [section.get_attribute("id") for section in page.locator("main > section").all()]
     assert sections == ["summary", "leak", "conflict", "duplicate", "unreadable", "missing-class", "statistics"]
-    assert "1 of 9 val pictures (11.1%) are also in train" in page.locator("#summary").inner_text()
+    assert "1 of 9 val images (11.1%) are also in train" in page.locator("#summary").inner_text()
     leak = page.locator("#leak article")
     assert leak.count() == 1
     assert NASTY in leak.inner_text()
@@ -196,7 +198,7 @@ def test_the_page_shows_what_was_found_side_by_side(page):
     widths = page.evaluate(f"Promise.all({images}.map(async i => (await i.decode(), i.naturalWidth)))")
     assert widths == [180] * 6
     assert "test/bad.jpg" in page.locator("#unreadable").inner_text()
-    assert "val has no picture of class c" in page.locator("#missing-class").inner_text()
+    assert "val has no image of class c" in page.locator("#missing-class").inner_text()
 
 
 def test_a_phone_never_scrolls_the_page_sideways(page):

@@ -14,8 +14,8 @@ def test_both_ways_are_timed_and_what_the_rules_choose_is_bold(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used = []
-    real = products._Products.apply
-    monkeypatch.setattr(products._Products, "apply", lambda *args: used.append(args[0].shape) or real(*args))
+    real = products._ConvMatmul.apply
+    monkeypatch.setattr(products._ConvMatmul, "apply", lambda *args: used.append(args[0].shape) or real(*args))
     monkeypatch.setattr(convolutions, "SHAPES", ((3, 8, 6, 2, 4), (1, 8, 6, 9, 4)))
     out = tmp_path / "convolutions.json"
     assert run_command(convolutions.main, ["--calls", "1", "--out", str(out)]) == 0, capsys.readouterr().err

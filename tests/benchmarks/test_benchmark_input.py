@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.paths import ROOT
-from helpers.transform_images import NOTHING, soft_picture
+from helpers.transform_images import NOTHING, soft_image
 from PIL import Image
 
 from benchmarks.common.memory import peak_mebibytes
 from benchmarks.common.timing import summarise, time_rounds
 from benchmarks.input import peers
-from benchmarks.input.images import copy_photos, draw_pictures
+from benchmarks.input.images import copy_photos, draw_images
 from benchmarks.input.pipelines import VARIANTS
 from benchmarks.input_pipeline import main
 from hw1.config.recipe import AugConfig
@@ -29,7 +29,7 @@ UNUSUAL = AugConfig(
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory) -> ImageSet:
-    return draw_pictures(300, 220, 2, tmp_path_factory.mktemp("drawn")).images
+    return draw_images(300, 220, 2, tmp_path_factory.mktemp("drawn")).images
 
 
 @pytest.fixture(scope="module")
@@ -43,28 +43,28 @@ def quick(tmp_path_factory) -> Path:
     return file
 
 
-def as_rows(picture) -> np.ndarray:
+def as_rows(image) -> np.ndarray:
     """[S, S, 3], whatever the library's order."""
-    array = np.asarray(picture)
+    array = np.asarray(image)
     return array if array.shape[2] == 3 else array.transpose(1, 2, 0)
 
 
 @pytest.mark.parametrize("key", VARIANTS)
-def test_every_pipeline_makes_pictures_of_the_size(drawn, tmp_path, key):
-    picture = as_rows(VARIANTS[key].build(drawn, AugConfig(size=48), tmp_path)(0, 1))
-    assert picture.shape == (48, 48, 3)
-    assert picture.dtype == (np.float32 if key == "report" else np.uint8)
+def test_every_pipeline_makes_images_of_the_size(drawn, tmp_path, key):
+    image = as_rows(VARIANTS[key].build(drawn, AugConfig(size=48), tmp_path)(0, 1))
+    assert image.shape == (48, 48, 3)
+    assert image.dtype == (np.float32 if key == "report" else np.uint8)
 
 
 @pytest.mark.parametrize("key", [key for key in VARIANTS if key != "report"])
-def test_with_nothing_to_change_all_pipelines_make_the_same_picture(tmp_path, key):
+def test_with_nothing_to_change_all_pipelines_make_the_same_image(tmp_path, key):
     """So each reads the right file, in RGB, and none does more than the policy."""
     (tmp_path / "pictures").mkdir()
-    Image.fromarray(soft_picture(96, 96, seed=3)).save(tmp_path / "pictures/00000.jpg", quality=95)
-    images = ImageSet(tmp_path, ("pictures/00000.jpg",), np.zeros(1, np.int64), 0)
-    picture = VARIANTS[key].build(images, AugConfig(size=80, ratio=(1.0, 1.0), **NOTHING), tmp_path / "cache")(0, 0)
+    Image.fromarray(soft_image(96, 96, seed=3)).save(tmp_path / "images/00000.jpg", quality=95)
+    images = ImageSet(tmp_path, ("images/00000.jpg",), np.zeros(1, np.int64), 0)
+    image = VARIANTS[key].build(images, AugConfig(size=80, ratio=(1.0, 1.0), **NOTHING), tmp_path / "cache")(0, 0)
     expected = Image.open(images.path(0)).resize((80, 80), Image.Resampling.BILINEAR)
-    assert np.abs(as_rows(picture).astype(int) - np.asarray(expected)).mean() < 2
+    assert np.abs(as_rows(image).astype(int) - np.asarray(expected)).mean() < 2
 
 
 @pytest.mark.parametrize("build", [peers.on_pillow, peers.float_on_pillow, peers.on_tensors, peers.timm_loader])
@@ -94,7 +94,7 @@ def test_the_result_file_holds_what_was_measured(quick):
     one_core = result["one_core"]
     assert set(one_core["results"]) == set(result["variants"]) == set(result["memory_mib"]) == set(VARIANTS)
     assert one_core["size"] == 224
-    assert one_core["pictures"] == {**one_core["pictures"], "origin": "generated pictures", "count": 16, "width": 300, "height": 220}
+    assert one_core["pictures"] == {**one_core["pictures"], "origin": "generated images", "count": 16, "width": 300, "height": 220}
     for key, row in one_core["results"].items():
         base = one_core["results"][VARIANTS[key].base]
         rates, bases = np.array(row["images_per_second"]), np.array(base["images_per_second"])
@@ -136,16 +136,16 @@ def test_photographs_are_chosen_at_any_depth_and_a_folder_without_is_refused(tmp
     for number in range(5):
         path = tmp_path / f"photos/{number}/sub/{number}.JPG"
         path.parent.mkdir(parents=True)
-        Image.fromarray(soft_picture(20 + number, 30, number)).save(path, "JPEG")
-    pictures = copy_photos(tmp_path / "photos", 3, tmp_path / "copies")
-    assert [pictures.images.path(index).is_file() for index in range(len(pictures.images))] == [True] * 3
+        Image.fromarray(soft_image(20 + number, 30, number)).save(path, "JPEG")
+    images = copy_photos(tmp_path / "photos", 3, tmp_path / "copies")
+    assert [images.images.path(index).is_file() for index in range(len(images.images))] == [True] * 3
     assert len({Image.open(path).size for path in (tmp_path / "copies").rglob("*.jpg")}) == 3
-    assert pictures.origin == "photographs of photos"
+    assert images.origin == "images of photos"
     with pytest.raises(UserError, match="no JPEG files"):
         copy_photos(tmp_path / "elsewhere", 3, tmp_path / "copies")
 
 
-def test_each_round_does_every_picture_once_with_every_pipeline_in_turn():
+def test_each_round_does_every_image_once_with_every_pipeline_in_turn():
     calls: list[tuple[str, int, int]] = []
     work = {key: lambda number, index, key=key: calls.append((key, number, index)) for key in "ab"}
     rates = time_rounds(work, 10, rounds=2, chunk=4)

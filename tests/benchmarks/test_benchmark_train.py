@@ -45,9 +45,9 @@ def case():
 
 @pytest.fixture(autouse=True)
 def _small(monkeypatch):
-    """No photographs, small pictures, few steps, FP32 unless the test has `precision`; and a model is not tried on the meta device every
+    """No photographs, small images, few steps, FP32 unless the test has `precision`; and a model is not tried on the meta device every
     time that it is built."""
-    monkeypatch.setattr("hw1.device._computes_bf16", lambda device: False)
+    monkeypatch.setattr("hw1.runtime.device._computes_bf16", lambda device: False)
     monkeypatch.delenv("HW1_PHOTOS", raising=False)
     monkeypatch.setattr("hw1.models.factory.check_model", lambda *arguments, **options: [])
     monkeypatch.setattr(epoch_measure, "SIDE", 32)

@@ -18,8 +18,8 @@ from helpers.image_files import (
     chunk,
     deep,
     exif,
-    picture,
-    picture_of,
+    image,
+    image_of,
     png,
     reason_of,
     samples,
@@ -46,33 +46,33 @@ def with_pillow(data: bytes) -> np.ndarray:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_equals_pillow(kind: str) -> None:
-    tolerance = 2 if kind.startswith("jpeg") and "adobe" not in kind else 0  # OpenCV makes every CMYK picture darker by one
+    tolerance = 2 if kind.startswith("jpeg") and "adobe" not in kind else 0  # OpenCV makes every CMYK image darker by one
     assert_close(decode_image(samples()[kind]), with_pillow(samples()[kind]), tolerance)
 
 
 @pytest.mark.parametrize("kind", LOSSLESS)
-def test_lossless_files_give_back_the_picture(kind: str) -> None:
-    assert_close(decode_image(samples()[kind]), picture())
+def test_lossless_files_give_back_the_image(kind: str) -> None:
+    assert_close(decode_image(samples()[kind]), image())
 
 
 @pytest.mark.parametrize("kind", ["jpeg-cmyk-adobe", "jpeg-cmyk-plain"])
 def test_cmyk_is_no_negative(kind: str) -> None:
     """Photoshop's inverted values, which Pillow assumes with and without Adobe's mark."""
-    assert np.abs(decode_image(samples()[kind]).astype(int) - picture()).mean() < 3
+    assert np.abs(decode_image(samples()[kind]).astype(int) - image()).mean() < 3
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_orientation(kind: str, orientation: int) -> None:
     options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
-    data = save(Image.fromarray(picture()), kind, exif=exif(orientation), **options)
+    data = save(Image.fromarray(image()), kind, exif=exif(orientation), **options)
     found = decode_image(data)
     assert found.shape[:2] == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
     assert_close(found, with_pillow(data), tolerance=2 if kind == "JPEG" else 0)
 
 
 def test_orientation_is_where_the_camera_says() -> None:
-    """Orientation 6: the file's left bottom corner is the picture's left top (EXIF 2.32, tag 0x0112)."""
+    """Orientation 6: the file's left bottom corner is the image's left top (EXIF 2.32, tag 0x0112)."""
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[8:, :8] = 255
     found = decode_image(save(Image.fromarray(stored), "JPEG", quality=100, subsampling=0, exif=exif(6)))
@@ -87,20 +87,20 @@ def test_orientation_in_xmp_and_in_broken_exif(monkeypatch: pytest.MonkeyPatch) 
     turned = with_app1(jpeg, xmp)  # early versions of Pillow 11 do not look there
     assert_close(decode_image(turned), with_pillow(turned), tolerance=2)
     for broken in (b"", b"MM", b"II*\0", b"MM\0*\0\0\0\x08\xff\xff" + bytes(20), bytes(30)):
-        assert_close(decode_image(with_app1(jpeg, b"Exif\0\0" + broken)), picture_of(jpeg))
-        assert_close(decode_image(png(2, 8, picture(), chunk(b"eXIf", broken))), picture())
+        assert_close(decode_image(with_app1(jpeg, b"Exif\0\0" + broken)), image_of(jpeg))
+        assert_close(decode_image(png(2, 8, image(), chunk(b"eXIf", broken))), image())
 
     def fail(_: Image.Image) -> Image.Exif:
         raise SyntaxError("broken beyond what Pillow expects")
 
     monkeypatch.setattr(Image.Image, "getexif", fail)
-    assert_close(decode_image(turned), picture_of(jpeg))
+    assert_close(decode_image(turned), image_of(jpeg))
 
 
 def test_fill_bytes_between_the_segments_of_a_jpeg() -> None:
     """Any number of 0xFF may stand before a marker (ITU T.81, B.1.1.2)."""
     jpeg = samples()["jpeg"]
-    assert_close(decode_image(jpeg[:2] + b"\xff" * 7 + jpeg[2:]), picture_of(jpeg))
+    assert_close(decode_image(jpeg[:2] + b"\xff" * 7 + jpeg[2:]), image_of(jpeg))
 
 
 def deep_files() -> dict[str, bytes]:
@@ -125,13 +125,13 @@ def deep_files() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("kind", deep_files())
 def test_sixteen_bit_files_give_the_high_byte(kind: str) -> None:
-    wanted = picture() if "rgb" in kind else picture()[:, :, [0, 0, 0]]
+    wanted = image() if "rgb" in kind else image()[:, :, [0, 0, 0]]
     wanted = np.rot90(wanted, -1) if "turned" in kind else wanted
     assert_close(decode_image(deep_files()[kind]), wanted)
 
 
-def test_long_thin_pictures_are_fine() -> None:
-    thin = np.tile(picture()[:2], (1, 300, 1))
+def test_long_thin_images_are_fine() -> None:
+    thin = np.tile(image()[:2], (1, 300, 1))
     assert thin.shape[1] > 20_000
     assert_close(decode_image(save(Image.fromarray(thin), "PNG")), thin)
     assert decode_image(save(Image.fromarray(thin), "JPEG")).shape == thin.shape
@@ -140,7 +140,7 @@ def test_long_thin_pictures_are_fine() -> None:
 def test_read_image_names_path_and_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wrong_suffix = tmp_path / "photo.jpg"
     wrong_suffix.write_bytes(samples()["png"])
-    assert_close(read_image(wrong_suffix), picture())
+    assert_close(read_image(wrong_suffix), image())
     (tmp_path / "empty.jpg").touch()
     (tmp_path / "link.jpg").symlink_to("nowhere.jpg")
     (tmp_path / "folder.jpg").mkdir()
@@ -167,7 +167,7 @@ def test_threads_decode_alike() -> None:
 
 
 def test_photographs(photos: Path) -> None:
-    """No false alarm among real photographs, and the pixels that Pillow reads."""
+    """No false alarm among real images, and the pixels that Pillow reads."""
     files = tuple(sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg")))
     assert len(files) > 1000
     files = files[::3]

@@ -7,7 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
-from helpers.image_files import KINDS, PNG_START, assert_close, chunk, picture_of, reason_of, samples, save
+from helpers.image_files import KINDS, PNG_START, assert_close, chunk, image_of, reason_of, samples, save
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -38,7 +38,7 @@ def test_truncation_is_found_at_any_offset(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["jpeg", "jpeg-progressive", "jpeg-grey", "jpeg-cmyk-adobe", "jpeg-thumbnail"])
 def test_jpeg_that_lost_its_end(kind: str) -> None:
-    """Also where something else took its place: OpenCV returns a picture for these."""
+    """Also where something else took its place: OpenCV returns an image for these."""
     data = samples()[kind]
     for tail in (b"", bytes(len(data)), b"\xff" * 100, bytes(range(200)) * 9):
         assert reason_of(data[: len(data) * 3 // 4] + tail) == "truncated"
@@ -47,11 +47,11 @@ def test_jpeg_that_lost_its_end(kind: str) -> None:
 def test_what_follows_the_end_of_a_jpeg_does_not_matter() -> None:
     data = samples()["jpeg"]
     for tail in (b"\0", bytes(5000), b"\r\n", b"ftypmp4 motion", data[:300]):
-        assert_close(decode_image(data + tail), picture_of(data))
+        assert_close(decode_image(data + tail), image_of(data))
 
 
 def test_large_truncated_files() -> None:
-    """Size of a photograph: several strips, chunks, scans, tiles."""
+    """Size of an image: several strips, chunks, scans, tiles."""
     noise = np.random.default_rng(0).integers(0, 256, (240, 320, 3), dtype=np.uint8)
     image = Image.fromarray(cv2.GaussianBlur(noise, (0, 0), 1.5))
     options: dict[str, dict] = {kind: {} for kind in ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP")}

@@ -38,14 +38,14 @@ KINDS = ("folder", "wds", "hfds")
 
 @pytest.fixture(scope="module")
 def copies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
-    """One set of pictures, three times: 200 for training, 100 for validation, 100 unlabelled; as the overrides that open each."""
+    """One set of images, three times: 200 for training, 100 for validation, 100 unlabelled; as the overrides that open each."""
     base = tmp_path_factory.mktemp("copies")
     draw_shapes(base / "shapes", 2)
     data = opened(base / "shapes")
     test = [path.read_bytes() for path in sorted((base / "shapes/test").glob("*.jpg"))]
     shards, table = write_shards(base / "shards", data, test), write_parquet(base / "table", data, test)
     (base / "cache").mkdir()
-    for root in (shards, base / "cache"):  # what classes that are integers are called on pictures
+    for root in (shards, base / "cache"):  # what classes that are integers are called on images
         shutil.copy(base / "shapes/class_names.json", root)
     return {
         "folder": [f"data.root={base / 'shapes'}"],
@@ -75,7 +75,7 @@ def finished(copies: dict[str, list[str]], recipe: Path) -> dict[str, Path]:
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ImageSet, ImageSet]]:
-    """23 pictures for training, 9 for validation, thrice."""
+    """23 images for training, 9 for validation, thrice."""
     base = tmp_path_factory.mktemp("sets")
     data = opened(write_folder(base / "folder", train=8, val=3))
     made = {"folder": data, "wds": opened(write_shards(base / "shards", data), "wds/x")}
@@ -215,7 +215,7 @@ def evaluated(finished: dict[str, Path]) -> Path:
 
 @pytest.mark.parametrize(("kind", "split"), [("wds", "val"), ("hfds", "validation")])
 def test_the_runs_own_split_and_the_sets_are_evaluated_alike(finished, evaluated, kind, split):
-    """As the folder is, and as training logged it; with the pictures on the page."""
+    """As the folder is, and as training logged it; with the images on the page."""
     result = run("validate.py", finished[kind], "--split", split)
     assert result.returncode == 0, result.stderr
     ours, theirs = finished[kind] / "eval" / split, evaluated / "val"
@@ -258,12 +258,12 @@ def predicted(path: Path) -> list[tuple[str, str]]:
         return [(row["image_name"], row["pred_label"]) for row in csv.DictReader(file)]
 
 
-def test_an_export_is_checked_on_the_same_pictures(finished):
+def test_an_export_is_checked_on_the_same_images(finished):
     found = []
     for kind in KINDS:
         folder = RunFolder.existing(finished[kind])
         found.append(load_split(load_predictor(folder, folder.read_recipe()), "val", 9))
-    assert all(each.source == "9 of 100 pictures of the validation split" for each in found)
+    assert all(each.source == "9 of 100 images of the validation split" for each in found)
     assert all(np.array_equal(each.pixels, found[0].pixels) and np.array_equal(each.labels, found[0].labels) for each in found)
 
 
@@ -273,7 +273,7 @@ def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished,
     assert result.stderr.startswith("--split: wds/shapes: split tset not found in info")
     assert not (finished["wds"] / "eval/tset").exists()
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/a.jpg").write_bytes(jpeg(0))
+    (tmp_path / "images/a.jpg").write_bytes(jpeg(0))
     result = run("validate.py", finished["wds"], "--split", tmp_path / "pictures")
     assert result.returncode == 0, result.stderr
 
@@ -319,7 +319,7 @@ def test_classes_keep_the_names_of_the_set(recipe, tmp_path):
     assert result.returncode == 0, result.stderr
     assert "on 2 images" in result.stdout
     (tmp_path / "pictures").mkdir()
-    (tmp_path / "pictures/a.jpg").write_bytes(jpeg(0))
+    (tmp_path / "images/a.jpg").write_bytes(jpeg(0))
     assert run("validate.py", folder, "--split", tmp_path / "pictures").returncode == 0
-    [row] = (folder / f"eval/{tmp_path.name}-pictures/prediction.csv").read_text().splitlines()[1:]
+    [row] = (folder / f"eval/{tmp_path.name}-images/prediction.csv").read_text().splitlines()[1:]
     assert row in ("a,apple_pie", "a,baklava")

@@ -1,4 +1,4 @@
-"""Public data sets by timm's names, opened: labels, names, pictures and splits against the library that each belongs to; what is wrong."""
+"""Public data sets by timm's names, opened: labels, names, images and splits against the library that each belongs to; what is wrong."""
 
 import fcntl
 import importlib.util
@@ -95,12 +95,12 @@ def test_food101_has_a_test_split_and_says_so(tmp_path):
     assert line.startswith("data.train_split: torch/food101: Unknown value 'trian'")
 
 
-def test_sets_of_numbers_become_pictures_without_loss(tmp_path):
+def test_sets_of_numbers_become_images_without_loss(tmp_path):
     """MNIST, by timm's own factory."""
-    pictures = write_mnist(tmp_path)
+    arrays = write_mnist(tmp_path)
     data = opened(tmp_path, "torch/mnist")
     for images, split in ((data.train, "train"), (data.val, "t10k")):
-        assert np.array_equal(pixels(images), np.repeat(pictures[split][..., None], 3, axis=3))
+        assert np.array_equal(pixels(images), np.repeat(arrays[split][..., None], 3, axis=3))
         assert labels(images) == [index % 10 for index in range(20)]
     assert data.classes.names[3] == "3 - three"
     assert (data.train.files[0], data.val.files[19]) == ("train/000000", "validation/000019")
@@ -108,10 +108,10 @@ def test_sets_of_numbers_become_pictures_without_loss(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA"])
-def test_a_picture_in_memory_is_encoded_without_loss(mode):
+def test_a_image_in_memory_is_encoded_without_loss(mode):
     coloured = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
-    picture = Image.fromarray(coloured).convert(mode)
-    assert np.array_equal(decode_image(encode(picture)), np.asarray(picture.convert("RGB")))
+    image = Image.fromarray(coloured).convert(mode)
+    assert np.array_equal(decode_image(encode(image)), np.asarray(image.convert("RGB")))
 
 
 def test_a_set_that_decodes_by_itself_is_read_from_its_files(tmp_path):
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_a_table(tmp_path, folder_of_classes):
     [line] = problems(cache, name, val_split="valid")
     assert line.startswith(f"""data.val_split: {name}: Unknown split "valid". Should be one of ['train', 'validation']""")
     assert problems(cache, name, target_key="class") == (f"data.target_key: {name} has no class; it has image, label",)
-    assert problems(cache, name, input_key="picture") == (f"data.input_key: {name} has no images in picture; it has image, label",)
+    assert problems(cache, name, input_key="picture") == (f"data.input_key: {name} has no images in image; it has image, label",)
     assert problems(cache, name, 7) == (f"model.num_classes: {name} has 3 classes, got 7",)
     words = datasets.Dataset.from_dict({"image": [{"bytes": jpeg(0), "path": None}], "label": ["cat"]})
     (tmp_path / "words").mkdir()
@@ -312,7 +312,7 @@ def test_what_is_wrong_with_shards(tmp_path, folder_of_classes):
 
 
 def test_the_share_for_validation_is_that_of_class_folders(tmp_path, folder_of_classes):
-    """The same pictures, by the same names and seed; and the same again for an evaluation."""
+    """The same images, by the same names and seed; and the same again for an evaluation."""
     shutil.rmtree(folder_of_classes / "val")
     folder = opened(folder_of_classes, val_fraction=0.3)
     (tmp_path / "all").mkdir()

@@ -1,4 +1,4 @@
-"""The generated picture set: the files, what survives a kill, whose folder it never touches, and that its classes can be told apart."""
+"""The generated image set: the files, what survives a kill, whose folder it never touches, and that its classes can be told apart."""
 
 import hashlib
 import itertools
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from hw1.data.synthetic import CLASS_NAMES, MARKER, SHAPES, draw_picture, draw_shapes
+from hw1.data.synthetic import CLASS_NAMES, MARKER, SHAPES, draw_image, draw_shapes
 from hw1.errors import RunError, UserError
 
 DRAW = "import sys; from pathlib import Path; from hw1.data.synthetic import draw_shapes; draw_shapes(Path(sys.argv[1]), int(sys.argv[2]))"
@@ -49,20 +49,20 @@ def test_layout_is_the_reports(shapes: Path):
 
 
 def test_validation_and_test_are_an_eighth(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("hw1.data.synthetic.draw_picture", lambda label, size, rng: np.zeros((size, size, 3), np.uint8))  # for speed
+    monkeypatch.setattr("hw1.data.synthetic.draw_image", lambda label, size, rng: np.zeros((size, size, 3), np.uint8))  # for speed
     draw_shapes(tmp_path / "set", 22, size=32)  # more than one handful
     counts = {split: len(list((tmp_path / "set" / split).rglob("*.jpg"))) for split in ("train", "val", "test")}
     assert counts == {"train": 2200, "val": 200, "test": 200}
-    with Image.open(tmp_path / "set" / "test" / "00000.jpg") as picture:
-        assert picture.size == (32, 32)
+    with Image.open(tmp_path / "set" / "test" / "00000.jpg") as image:
+        assert image.size == (32, 32)
 
 
-def test_pictures_open_and_differ(shapes: Path):
+def test_images_open_and_differ(shapes: Path):
     files = list(shapes.rglob("*.jpg"))
     for path in files:
-        with Image.open(path) as picture:
-            picture.load()
-            assert (picture.size, picture.mode, picture.format) == ((64, 64), "RGB", "JPEG")
+        with Image.open(path) as image:
+            image.load()
+            assert (image.size, image.mode, image.format) == ((64, 64), "RGB", "JPEG")
     assert len({path.read_bytes() for path in files}) == len(files) == 400
 
 
@@ -74,14 +74,14 @@ def test_same_bytes_with_other_threads_and_in_another_process(shapes: Path, tmp_
     assert digests(tmp_path / "other") == digests(shapes)
 
 
-def test_seed_changes_every_picture_and_more_pictures_keep_the_first(shapes: Path, tmp_path: Path):
+def test_seed_changes_every_image_and_more_images_keep_the_first(shapes: Path, tmp_path: Path):
     draw_shapes(tmp_path / "seed", 1, seed=1)
     draw_shapes(tmp_path / "fewer", 1)
     before, seeded, fewer = digests(shapes), digests(tmp_path / "seed"), digests(tmp_path / "fewer")
-    pictures = [name for name in fewer if name.endswith(".jpg")]
-    assert len(pictures) == 300
-    assert all(fewer[name] == before[name] for name in pictures)
-    assert all(seeded[name] != before[name] for name in pictures)
+    images = [name for name in fewer if name.endswith(".jpg")]
+    assert len(images) == 300
+    assert all(fewer[name] == before[name] for name in images)
+    assert all(seeded[name] != before[name] for name in images)
 
 
 def test_a_whole_set_is_not_drawn_again(shapes: Path):
@@ -117,7 +117,7 @@ def test_a_set_with_other_settings_is_refused(shapes: Path):
             draw_shapes(shapes, **settings)
 
 
-def test_a_set_that_lost_pictures_is_refused(tmp_path: Path):
+def test_a_set_that_lost_images_is_refused(tmp_path: Path):
     draw_shapes(tmp_path / "set", 1)
     (tmp_path / "set" / "val" / "7" / "0000.jpg").unlink()
     with pytest.raises(UserError, match=r"val holds 99 of 100"):
@@ -223,14 +223,14 @@ def test_no_shape_becomes_another_by_rotation_or_aspect():
         assert max(overlap(mask, other) for other in changed[second]) < 0.9, (first, second)
 
 
-def pictures(num_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def images(num_per_class: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """uint8 [N, 64, 64, 3], labels [N]."""
     labels = np.repeat(np.arange(100), num_per_class)
-    return np.stack([draw_picture(int(label), 64, np.random.default_rng((seed, n))) for n, label in enumerate(labels)]), labels
+    return np.stack([draw_image(int(label), 64, np.random.default_rng((seed, n))) for n, label in enumerate(labels)]), labels
 
 
 def spectrum(images: np.ndarray) -> np.ndarray:
-    """Log amplitudes of the grey picture's low frequencies [N, K], unit length: blind to position, colour and contrast."""
+    """Log amplitudes of the grey image's low frequencies [N, K], unit length: blind to position, colour and contrast."""
     grey = images.mean(axis=3)
     half = np.log1p(np.abs(np.fft.rfft2(grey - grey.mean(axis=(1, 2), keepdims=True))))
     features = np.fft.fftshift(half, axes=1)[:, 16:49, :17].reshape(len(images), -1)
@@ -248,8 +248,8 @@ def nearest(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndar
 
 
 def test_classes_are_told_apart_by_structure_also_mirrored_and_turned_but_not_by_colour():
-    known, known_labels = pictures(8, seed=0)
-    asked, labels = pictures(2, seed=1)
+    known, known_labels = images(8, seed=0)
+    asked, labels = images(2, seed=1)
     turn = cv2.getRotationMatrix2D((31.5, 31.5), 8, 1)
     turned = np.stack([cv2.warpAffine(image, turn, (64, 64), borderMode=cv2.BORDER_REPLICATE) for image in asked])
     reference = spectrum(known)

@@ -86,7 +86,7 @@ def test_odd_members_are_taken_as_webdataset_takes_them(tmp_path, kind):
     assert labels(ours) == [3, 1, 7, 2, 0]
 
 
-def test_pictures_and_labels_are_those_of_timms_reader(tmp_path):
+def test_images_and_labels_are_those_of_timms_reader(tmp_path):
     """`.json` with the field that the info file names, nested, and a negative label, which timm leaves out."""
     import timm.data
 
@@ -103,8 +103,8 @@ def test_pictures_and_labels_are_those_of_timms_reader(tmp_path):
         assert num == len(ours) == 10
         ours = ours.labelled()
         assert labels(ours) == [target for _, target in theirs]
-        for index, (picture, _) in enumerate(theirs):
-            assert np.array_equal(read_image(ours.image_file(index)), np.asarray(picture))
+        for index, (image, _) in enumerate(theirs):
+            assert np.array_equal(read_image(ours.image_file(index)), np.asarray(image))
     assert by_ours(tmp_path, field="label_12k").num_stray == 4
 
 

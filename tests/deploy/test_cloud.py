@@ -120,7 +120,7 @@ def test_slurm_tells_the_training_before_the_limit_and_keeps_the_log():
 
 
 @pytest.mark.skipif(not (shutil.which("rsync") and shutil.which("tmux")), reason="no rsync or tmux on this machine")
-def test_a_machine_behind_ssh_gets_project_pictures_and_command_and_gives_its_runs_back(folder, monkeypatch):
+def test_a_machine_behind_ssh_gets_project_images_and_command_and_gives_its_runs_back(folder, monkeypatch):
     here, there = folder / "here", folder / "there"
     write_command(folder / "bin", "ssh", f'shift; cd {there}; export HOME={there}; exec bash -c "$*"')
     write_command(folder / "bin", "make", 'echo "make $*" >> said')
@@ -128,7 +128,7 @@ def test_a_machine_behind_ssh_gets_project_pictures_and_command_and_gives_its_ru
         (here / "docs/cloud").mkdir(parents=True, exist_ok=True)
         shutil.copy(CLOUD / name, here / "docs/cloud")
     (here / "pictures/train").mkdir(parents=True)
-    (here / "pictures/train/a.jpg").touch()
+    (here / "images/train/a.jpg").touch()
     (here / "runs/old").mkdir(parents=True)
     (here / "train.py").touch()
     write_command(

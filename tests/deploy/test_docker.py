@@ -65,7 +65,7 @@ def test_the_build_takes_in_the_code_and_nothing_else(tmp_path):
 @pytest.fixture
 def recipes(folder: Path) -> Path:
     (folder / "plain.yaml").write_text("{}")
-    (folder / "own.yaml").write_text("data: {root: pictures}")
+    (folder / "own.yaml").write_text("data: {root: images}")
     return folder
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import nn
 
 import validate
-from hw1.data.synthetic import draw_picture
+from hw1.data.synthetic import draw_image
 from hw1.evaluation.ensemble import TestTimeViews, mean_logits, mean_predictions
 from hw1.evaluation.predictions import Predictions
 from hw1.evaluation.predictor import load_predictor
@@ -25,7 +25,7 @@ def data(tmp_path_factory):
         for label, name in enumerate(NAMES):
             (root / split / name).mkdir(parents=True)
             for number in range(3):
-                cv2.imwrite(str(root / split / name / f"{number}.png"), draw_picture(7 * label + number, 64, rng))
+                cv2.imwrite(str(root / split / name / f"{number}.png"), draw_image(7 * label + number, 64, rng))
     return root
 
 
@@ -79,7 +79,7 @@ def test_validate_averages_beside_the_plain_evaluation(runs, data):
         result = call(validate.main, one.path, *arguments)
         assert result.returncode == 0, result.stderr
         assert read_json(one.eval_dir(name) / "metrics.json")["num_images"] == 9
-        assert not (one.eval_dir(name) / "attention.png").exists(), "the picture is of one model's own answers"
+        assert not (one.eval_dir(name) / "attention.png").exists(), "the image is of one model's own answers"
     assert {path: path.read_bytes() for path in one.eval_dir("val").iterdir()} == before
     mine, others, both = (saved_logits(*place)[0] for place in ((one, "val"), (other, "val"), (one, "val-mean2")))
     for file, logits in both.items():

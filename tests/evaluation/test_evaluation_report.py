@@ -1,4 +1,4 @@
-"""The evaluation of a run as files and as a page in a real browser; the answers are drawn, the photographs are coloured squares."""
+"""The evaluation of a run as files and as a page in a real browser; the answers are drawn, the images are coloured squares."""
 
 import csv
 import json
@@ -19,10 +19,10 @@ from sklearn import metrics
 
 from hw1.data.image_folder import ImageSet
 from hw1.errors import RunError
-from hw1.evaluation.report.analysis import Findings, find
-from hw1.evaluation.report.examples import choose_photos
+from hw1.evaluation.report.analysis import Analysis, analyse
+from hw1.evaluation.report.examples import choose_examples
 from hw1.evaluation.report.page import calibration_sentences, mistakes_sentence
-from hw1.evaluation.report.write import write_review
+from hw1.evaluation.report.write import write_evaluation
 from hw1.plots import plot_curves, save_figure
 from hw1.runs.folder import RunFolder
 
@@ -50,8 +50,8 @@ def photographs(root: Path, labels: np.ndarray) -> ImageSet:
     return ImageSet(root, files, labels, 0)
 
 
-def found_in(logits: np.ndarray, labels: np.ndarray, **options: Any) -> Findings:
-    return find(logits, labels, [f"{i}.jpg" for i in range(len(labels))], NAMES, FACTS, **options)
+def found_in(logits: np.ndarray, labels: np.ndarray, **options: Any) -> Analysis:
+    return analyse(logits, labels, [f"{i}.jpg" for i in range(len(labels))], NAMES, FACTS, **options)
 
 
 @pytest.fixture(scope="module")
@@ -62,9 +62,9 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     save_figure(plot_curves(run.read_metrics()), run.curves)
     logits, labels = answers()
     images = photographs(root / "data", labels)
-    found = find(logits, labels, images.files, NAMES, FACTS, fits=True)
+    analysis = analyse(logits, labels, images.files, NAMES, FACTS, fits=True)
     out = run.eval_dir("val")
-    write_review(out, run, "val", images, logits, found, plot_curves(run.read_metrics()))
+    write_evaluation(out, run, "val", images, logits, analysis, plot_curves(run.read_metrics()))
     return out
 
 
@@ -116,23 +116,23 @@ def test_confused_pairs_are_counted(written):
 
 def test_photographs_are_those_of_the_pairs_and_of_the_worst(tmp_path):
     logits, labels = answers()
-    images, found = photographs(tmp_path, labels), found_in(logits, labels)
-    photos = choose_photos(found, images)
-    pair, wrong, right = photos.pairs[0]
+    images, analysis = photographs(tmp_path, labels), found_in(logits, labels)
+    examples = choose_examples(analysis, images)
+    pair, wrong, right = examples.pairs[0]
     assert (pair.label, pair.guess) == (5, 7)
     assert [(labels[i], logits[i].argmax()) for i in wrong] == [(5, 7)] * 3
-    assert found.losses[wrong].min() >= np.sort(found.losses[(labels == 5) & (found.guesses == 7)])[-3]
+    assert analysis.losses[wrong].min() >= np.sort(analysis.losses[(labels == 5) & (analysis.guesses == 7)])[-3]
     assert [labels[i] for i in right] == [7] * 3
-    assert all(found.guesses[i] != labels[i] for i in photos.worst)
-    assert all(max(pixels.shape[:2]) == 160 for pixels in photos.pixels.values())
-    index = photos.worst[0]
-    assert np.abs(photos.pixels[index][40, 20].astype(int) - [index, 255 - index, 90]).max() < 8, "the photograph of this very file"
+    assert all(analysis.guesses[i] != labels[i] for i in examples.worst)
+    assert all(max(pixels.shape[:2]) == 160 for pixels in examples.pixels.values())
+    index = examples.worst[0]
+    assert np.abs(examples.pixels[index][40, 20].astype(int) - [index, 255 - index, 90]).max() < 8, "the image of this very file"
     (tmp_path / images.files[index]).unlink()
     with pytest.raises(RunError, match=re.escape(images.files[index])):
-        choose_photos(found, images)
+        choose_examples(analysis, images)
 
 
-def test_pictures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
+def test_images_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
     for name in ("confusion", "calibration", "confused", "worst", "attention"):
         with Image.open(written / f"{name}.png") as image:
             image.verify()
@@ -144,7 +144,7 @@ def test_pictures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
     run.eval_dir("val").mkdir(parents=True)
     for name in ("worst.png", "attention.png"):
         (run.eval_dir("val") / name).write_bytes(b"of an earlier one")
-    write_review(run.eval_dir("val"), run, "val", photographs(tmp_path, labels), logits, found_in(logits, labels, fits=True))
+    write_evaluation(run.eval_dir("val"), run, "val", photographs(tmp_path, labels), logits, found_in(logits, labels, fits=True))
     assert not {"worst.png", "attention.png"} & {path.name for path in run.eval_dir("val").iterdir()}
     page = (run.eval_dir("val") / "index.html").read_text()
     assert "There is no mistake." in page
@@ -173,18 +173,18 @@ def test_answers_that_are_no_numbers_are_an_error():
 
 def test_sentences_say_what_was_found():
     logits, labels = answers()
-    found = found_in(logits, labels, fits=True)
-    first, second = calibration_sentences(found.calibration)
+    analysis = found_in(logits, labels, fits=True)
+    first, second = calibration_sentences(analysis.calibration)
     assert "too high" in first
-    assert f"to {found.calibration.after['ece']:.3f}" in second
+    assert f"to {analysis.calibration.after['ece']:.3f}" in second
     low = found_in(*answers(sure=2.5), fits=True).calibration
     assert low.before["confidence"] < low.before["accuracy"]
     assert "too low" in calibration_sentences(low)[0]
-    calm = replace(found.calibration, chance=(0.2, 1.0), after=None)
+    calm = replace(analysis.calibration, chance=(0.2, 1.0), after=None)
     assert calibration_sentences(calm) == [calibration_sentences(calm)[0]]
     assert "The confidences hold" in calibration_sentences(calm)[0]
-    weakest = min(found.class_rows, key=lambda row: row["recall"])
-    assert f"class {weakest['class']}: {100 * weakest['recall']:.1f}%" in mistakes_sentence(found)
+    weakest = min(analysis.class_rows, key=lambda row: row["recall"])
+    assert f"class {weakest['class']}: {100 * weakest['recall']:.1f}%" in mistakes_sentence(analysis)
 
 
 # ------------------------------------------------------------------------------------------------------------ browser
@@ -246,7 +246,7 @@ def test_a_phone_never_scrolls_sideways_and_photographs_keep_their_colours(open_
     assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [390, 390]
     tops = page.evaluate("[...document.querySelector('.pair .thumbs').children].map(figure => figure.getBoundingClientRect().top)")
     assert len(tops) == 3
-    assert len(set(tops)) == 1, "three photographs stand side by side"
+    assert len(set(tops)) == 1, "three images stand side by side"
     filters = page.evaluate("['.photo img', '.plot img'].map(s => getComputedStyle(document.querySelector(s)).filter)")
     assert filters[0] == "none"
     assert (filters[1] == "none") == (scheme == "light")

@@ -21,7 +21,7 @@ import hw1.predict.__main__ as predict
 from hw1.config.load import load_recipe
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.transforms import build_eval_transform
-from hw1.data.synthetic import draw_picture
+from hw1.data.synthetic import draw_image
 from hw1.evaluation.predictor import load_predictor
 
 NAMES = ["ant", "bee", "cow", "dog"]
@@ -29,14 +29,14 @@ NAMES = ["ant", "bee", "cow", "dog"]
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight pictures of each of four classes, for training and for validation."""
+    """Eight images of each of four classes, for training and for validation."""
     root = tmp_path_factory.mktemp("data") / "secret"
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for label, name in enumerate(NAMES):
             (root / split / name).mkdir(parents=True)
             for number in range(8):
-                cv2.imwrite(str(root / split / name / f"{number}.png"), draw_picture(20 * label, 90, rng)[: 60 + 5 * number])
+                cv2.imwrite(str(root / split / name / f"{number}.png"), draw_image(20 * label, 90, rng)[: 60 + 5 * number])
     return root
 
 
@@ -53,7 +53,7 @@ def exported(run) -> Path:
     return run.path / "export"
 
 
-def pictures() -> np.ndarray:
+def images() -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (5, 40, 40, 3), dtype=np.uint8)
 
 
@@ -176,7 +176,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch):
         ([fresh.path], "is no export of a model"),
         ([run.path, "aug.size=32"], "aug.size: 40 -> 32: cannot change after training"),
         ([run.path, "--checkpoint", "last"], "last.pt: no such checkpoint"),
-        ([run.path, "data.root=nowhere", "--int8"], "--int8: takes ranges from training pictures"),
+        ([run.path, "data.root=nowhere", "--int8"], "--int8: takes ranges from training images"),
     ]
     for arguments, message in cases:
         result = call(export.main, *arguments)

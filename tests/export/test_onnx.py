@@ -1,4 +1,4 @@
-"""`python -m hw1.export --onnx`: onnxruntime says what torch says, of any number of pictures."""
+"""`python -m hw1.export --onnx`: onnxruntime says what torch says, of any number of images."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ from helpers.model_runs import SIZE, calibrate, call, make_run, read_json
 
 import hw1.export.__main__ as export
 import hw1.predict.__main__ as predict
-from hw1.data.synthetic import draw_picture
+from hw1.data.synthetic import draw_image
 from hw1.evaluation.predictor import load_predictor
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-onnx.txt is not installed")
@@ -29,7 +29,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for label, name in enumerate(filter(None, NAMES)):
             (root / split / name).mkdir(parents=True)
             for number in range(12):
-                cv2.imwrite(str(root / split / name / f"{number}.png"), draw_picture(20 * label, SIZE, rng))
+                cv2.imwrite(str(root / split / name / f"{number}.png"), draw_image(20 * label, SIZE, rng))
     return root
 
 
@@ -57,7 +57,7 @@ def reference(run, pixels: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("num", [1, 2, 13])
-def test_logits_and_probabilities_of_any_number_of_pictures(run, exported, num):
+def test_logits_and_probabilities_of_any_number_of_images(run, exported, num):
     pixels = np.random.default_rng(num).integers(0, 256, (num, SIZE, SIZE, 3), dtype=np.uint8)
     wanted = reference(run, pixels)
     session = onnxruntime.InferenceSession(exported / "model.onnx")
@@ -84,7 +84,7 @@ def test_files_shrink_and_say_what_they_are(exported, data):
 
 def test_the_check_measures_what_it_says(run, exported, data):
     found = read_json(exported / "onnx_check.json")
-    assert found["pictures"] == "36 pictures of the validation split"
+    assert found["pictures"] == "36 images of the validation split"
     pixels = np.stack(
         [cv2.imread(str(path))[:, :, ::-1] for name in ("ant", "bee", "dog") for path in sorted((data / "val" / name).iterdir())]
     )
@@ -117,7 +117,7 @@ def test_predict_takes_the_file(run, exported, data, tmp_path):
             assert guess["probability"] == pytest.approx(same["probability"], abs=1e-5)
 
 
-def test_without_data_the_check_draws_its_pictures_and_a_wrong_file_is_refused(run, tmp_path, monkeypatch):
+def test_without_data_the_check_draws_its_images_and_a_wrong_file_is_refused(run, tmp_path, monkeypatch):
     """The exporter's place is taken by one whose logits are off by a hundredth: it is seen, and nothing is exported."""
     import onnx
 
@@ -129,7 +129,7 @@ def test_without_data_the_check_draws_its_pictures_and_a_wrong_file_is_refused(r
     result = call(export.main, fresh.path, "--onnx")
     assert result.returncode == 0, result.stderr
     found = read_json(fresh.path / "export/onnx_check.json")
-    assert found["pictures"] == "64 generated pictures"
+    assert found["pictures"] == "64 generated images"
     assert "top1" not in found["files"]["model.onnx"]
 
     model = onnx.load_from_string(ready)
@@ -146,7 +146,7 @@ def test_without_data_the_check_draws_its_pictures_and_a_wrong_file_is_refused(r
 
 
 def test_photographs(run, photos, tmp_path):
-    """On real photographs, resized by Pillow as the card says."""
+    """On real images, resized by Pillow as the card says."""
     from PIL import Image
 
     files = sorted((photos / "val" / "3").iterdir())[:8]

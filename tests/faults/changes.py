@@ -19,24 +19,24 @@ def _add_class(root: Path) -> None:
         shutil.copytree(root / split / "99", root / split / "100")
 
 
-def _add_picture(root: Path) -> None:
+def _add_image(root: Path) -> None:
     shutil.copy(next((root / "train" / "8").iterdir()), root / "train" / "8" / "more.jpg")
 
 
-def _remove_picture(root: Path) -> None:
+def _remove_image(root: Path) -> None:
     next((root / "train" / "8").iterdir()).unlink()
 
 
-def _change_picture(root: Path) -> None:
+def _change_image(root: Path) -> None:
     shutil.copy(next((root / "train" / "9").iterdir()), next((root / "train" / "8").iterdir()))
 
 
 DATA: dict[str, tuple[Callable[[Path], None], str]] = {
     "class renamed": (_rename_class, "other classes than those in {root} (100 then, 100 now; gone '7'; new 'seven')"),
     "class added": (_add_class, "other classes than those in {root} (100 then, 101 now; new '100')"),
-    "picture added": (_add_picture, "the images in {root} have changed since (200 + 100 then, 201 + 100 now)"),
-    "picture removed": (_remove_picture, "the images in {root} have changed since (200 + 100 then, 199 + 100 now)"),
-    "picture changed": (_change_picture, "the images in {root} have changed since (200 + 100 then, 200 + 100 now)"),
+    "image added": (_add_image, "the images in {root} have changed since (200 + 100 then, 201 + 100 now)"),
+    "image removed": (_remove_image, "the images in {root} have changed since (200 + 100 then, 199 + 100 now)"),
+    "image changed": (_change_image, "the images in {root} have changed since (200 + 100 then, 200 + 100 now)"),
 }
 SETTINGS = {
     "data.batch_size=15": "made with another recipe: data.batch_size: 30 -> 15",

@@ -1,4 +1,4 @@
-"""hypothesis looks for a recipe, picture or checkpoint that ends in anything but a result or the user's error; cases that did are kept.
+"""hypothesis looks for a recipe, image or checkpoint that ends in anything but a result or the user's error; cases that did are kept.
 
 What a failing case shrinks to is written to `tests/faults/cases/<kind>/`, to be committed with what mends it; the files there are tried
 first, each time, in `make test` too. Cases of sampler and resume, which are a few numbers, are shown and become an `@example` here.
@@ -115,16 +115,16 @@ def recipes(tally: Tally, folder: Path, n: int) -> None:
     run_on_bytes(tally, n, "recipe", check, data=st.binary() | words | pieces.map(lambda p: "".join(p).encode()) | mended)
 
 
-def pictures(tally: Tally, folder: Path, n: int) -> None:
-    """Files of every kind with a few bytes changed: a picture, or one line that says why not."""
+def images(tally: Tally, folder: Path, n: int) -> None:
+    """Files of every kind with a few bytes changed: an image, or one line that says why not."""
 
     def check(data: bytes) -> None:
         try:
-            picture = decode_image(data)
+            image = decode_image(data)
         except BadImage as error:
             expect("\n" not in error.reason and error.reason, f"unclear: {error.reason!r}")
             return
-        expect(picture.dtype == np.uint8 and picture.ndim == 3 and picture.shape[2] == 3, f"{picture.dtype} {picture.shape}")
+        expect(image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, f"{image.dtype} {image.shape}")
 
     changed = st.tuples(st.sampled_from(KINDS), EDITS).map(lambda pair: edited(samples()[pair[0]], pair[1]))
     run_on_bytes(tally, n, "picture", check, data=changed)

@@ -91,7 +91,7 @@ def before_step(act: Callable[[Any, Any], None], count: int) -> None:
 
 
 def not_finite_at(count: int, value: str, where: str) -> None:
-    """NaN or an infinity in a picture, and with it in the loss, or in one gradient alone."""
+    """NaN or an infinity in an image, and with it in the loss, or in one gradient alone."""
 
     def act(training: Any, batch: Any) -> None:
         if where == "loss":

@@ -1,4 +1,4 @@
-"""Photographs that are none, and odd ones that are good; before the run and during it."""
+"""Images that are none, and odd ones that are good; before the run and during it."""
 
 import os
 import random
@@ -47,7 +47,7 @@ def _bomb() -> bytes:
 
 
 def _copy(bench: Bench, folder: Path) -> list[Path]:
-    """A copy of the pictures; returns those of training."""
+    """A copy of the images; returns those of training."""
     shutil.copytree(bench.data, folder)
     return sorted((folder / "train").rglob("*.jpg"))
 
@@ -82,9 +82,9 @@ def bad_photos(tally: Tally, folder: Path, n: int) -> None:
 
 
 def real_photos(tally: Tally, folder: Path, n: int) -> None:
-    """1 % of real photographs bad, of every kind, and as many odd: each bad one is named with its reason, and nothing else."""
+    """1 % of real images bad, of every kind, and as many odd: each bad one is named with its reason, and nothing else."""
     if not os.environ.get("HW1_PHOTOS"):
-        tally.skipped.append("real photographs (HW1_PHOTOS names no folder of them)")
+        tally.skipped.append("real images (HW1_PHOTOS names no folder of them)")
         return
     source = Path(os.environ["HW1_PHOTOS"])
     bench = Bench(folder, per_class=1)
@@ -112,13 +112,13 @@ def real_photos(tally: Tally, folder: Path, n: int) -> None:
             expect({path for path, _, _ in named} == {str(path) for path in chosen[:share]}, f"named: {process.output}")
             expect(all(reason for _, _, reason in named), f"without a reason: {process.output}")
             expect(not (folder / f"runs{i}").exists(), "something was written")
-            tally.seen["real photographs bad"] += share
+            tally.seen["real images bad"] += share
             tally.seen["good"] += len(files) - share
         shutil.rmtree(root)
 
 
 def each_kind(tally: Tally, folder: Path, n: int) -> None:
-    """Each kind of bad and of odd picture by itself, in the check that comes before a run; `n` files of each."""
+    """Each kind of bad and of odd image by itself, in the check that comes before a run; `n` files of each."""
     from hw1.data.decode import find_bad_images
     from hw1.data.image_folder import ImageSet
 

@@ -10,7 +10,7 @@ from faults.processes import Bench, expect_clear, expect_same_run, run_in, updat
 from faults.tally import Tally, expect
 
 ODD_NAMES = {
-    "spaces": "my pictures  of cats ",
+    "spaces": "my images  of cats ",
     "newline": "two\nlines",
     "other letters": "фото 写真 ça",
     "quotes": 'it\'s "so" $HOME `x` #1',
@@ -64,7 +64,7 @@ def jumping_clock(tally: Tally, folder: Path, n: int) -> None:
 
 
 def odd_places(tally: Tally, folder: Path, n: int) -> None:
-    """Pictures, classes and runs under odd names (`n` kinds), data behind a link, an empty class: it is right, or the mistake is named."""
+    """Images, classes and runs under odd names (`n` kinds), data behind a link, an empty class: it is right, or the mistake is named."""
     bench = Bench(folder, per_class=1)
     for kind, name in list(ODD_NAMES.items())[:n]:
         with tally.attempt(kind):
@@ -72,9 +72,9 @@ def odd_places(tally: Tally, folder: Path, n: int) -> None:
             shutil.copytree(bench.data, root)
             for split in ("train", "val"):
                 (root / split / "7").rename(root / split / last)
-            for pictures in (root / "train" / "8", root / "test"):
-                picture = min(pictures.iterdir())
-                picture.rename(picture.with_name(f"{last}.jpg"))
+            for images in (root / "train" / "8", root / "test"):
+                image = min(images.iterdir())
+                image.rename(image.with_name(f"{last}.jpg"))
             link = folder / f"link to {kind}"  # an override is YAML, in which not all of these names can be written
             link.symlink_to(root, target_is_directory=True)
             runs = folder / f"runs {kind}" / (name if kind not in IN_NO_RECIPE else "runs")

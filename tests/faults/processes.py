@@ -19,7 +19,7 @@ from faults.tally import expect
 from hw1.data.synthetic import draw_shapes
 from hw1.runs.checkpoint import load_state
 
-BATCHES_PER_EPOCH = 7  # 200 pictures in batches of 30
+BATCHES_PER_EPOCH = 7  # 200 images in batches of 30
 EPOCHS = 2
 
 
@@ -90,7 +90,7 @@ def start(out: Path, script: str, *argv: object, env: dict[str, str] | None = No
 
 
 class Bench:
-    """A folder with pictures and the tiny recipe, and a finished run of it that nothing has disturbed."""
+    """A folder with images and the tiny recipe, and a finished run of it that nothing has disturbed."""
 
     def __init__(self, folder: Path, per_class: int = 2) -> None:
         self.folder = folder

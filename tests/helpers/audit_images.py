@@ -1,4 +1,4 @@
-"""Photo-like pictures that are all distinct, what copying does to them, and data folders made of both."""
+"""Photo-like images that are all distinct, what copying does to them, and data folders made of both."""
 
 import io
 from collections.abc import Callable
@@ -23,7 +23,7 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def photo(seed: int, width: int = 200, height: int = 150) -> Image.Image:
-    """Colour noise whose strength falls with its frequency, as in photographs."""
+    """Colour noise whose strength falls with its frequency, as in images."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
     for cells in (3, 6, 12, 25, 50, 100):
@@ -33,7 +33,7 @@ def photo(seed: int, width: int = 200, height: int = 150) -> Image.Image:
 
 
 def smooth() -> dict[str, Image.Image]:
-    """Pictures without detail, no two equal."""
+    """Images without detail, no two equal."""
     y, x = np.mgrid[0:150, 0:200].astype(np.float32)
     arrays = {
         "white": x * 0 + 255,
@@ -64,7 +64,7 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
 
 
 def clean_root(root: Path, num: int = 4) -> Path:
-    """train/ and val/ with classes a and b, and an unlabelled test/; `num` distinct pictures in each."""
+    """train/ and val/ with classes a and b, and an unlabelled test/; `num` distinct images in each."""
     folders = ["train/a", "train/b", "val/a", "val/b", "test"]
     for place, folder in enumerate(folders):
         for number in range(num):

@@ -7,13 +7,13 @@ from helpers.loader_images import AUG
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.cache.disk import open_disk_source
-from hw1.data.cache.image_file import PictureFile
+from hw1.data.cache.image_file import CacheFile
 from hw1.data.image_folder import ImageSet
 
 LOCK = ".pictures.lock"
 
 
-def open_cache(images: ImageSet, folder: Path, aug: AugConfig = AUG, *, training: bool = True) -> PictureFile:
+def open_cache(images: ImageSet, folder: Path, aug: AugConfig = AUG, *, training: bool = True) -> CacheFile:
     transform = build_train_transform(aug) if training else build_eval_transform(aug)
     return open_disk_source(images, DataConfig(cache="disk", cache_dir=str(folder)), aug, transform, training=training)
 

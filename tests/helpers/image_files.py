@@ -15,7 +15,7 @@ HEIGHT, WIDTH = 61, 83  # odd, and not square
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
-def picture() -> np.ndarray:
+def image() -> np.ndarray:
     """uint8 [61, 83, 3]: gradients with a block, no symmetry."""
     y, x = np.mgrid[0:HEIGHT, 0:WIDTH]
     rgb = np.stack([x * 3, y * 4, (x + y) * 1.7], -1).clip(0, 255).astype(np.uint8)
@@ -25,7 +25,7 @@ def picture() -> np.ndarray:
 
 def deep() -> np.ndarray:
     """uint16 [61, 83, 3] whose low bytes would round the high ones up."""
-    return picture().astype(np.uint16) * 256 + 255
+    return image().astype(np.uint16) * 256 + 255
 
 
 def save(image: Image.Image, kind: str, **options: object) -> bytes:
@@ -55,12 +55,12 @@ def exif(orientation: int) -> Image.Exif:
 
 
 def jpeg_with_thumbnail() -> bytes:
-    """EXIF with a whole JPEG in it, which ends long before the picture does."""
-    thumbnail = save(Image.fromarray(picture()).resize((16, 12)), "JPEG")
+    """EXIF with a whole JPEG in it, which ends long before the image does."""
+    thumbnail = save(Image.fromarray(image()).resize((16, 12)), "JPEG")
     ifd0 = struct.pack("<H", 1) + struct.pack("<HHII", 0x0112, 3, 1, 6) + struct.pack("<I", 26)
     ifd1 = struct.pack("<H", 2) + struct.pack("<HHII", 0x0201, 4, 1, 56) + struct.pack("<HHII", 0x0202, 4, 1, len(thumbnail)) + bytes(4)
     block = b"Exif\0\0" + b"II*\0" + struct.pack("<I", 8) + ifd0 + ifd1 + thumbnail
-    return with_app1(save(Image.fromarray(picture()), "JPEG"), block)
+    return with_app1(save(Image.fromarray(image()), "JPEG"), block)
 
 
 def with_app1(jpeg: bytes, block: bytes) -> bytes:
@@ -70,7 +70,7 @@ def with_app1(jpeg: bytes, block: bytes) -> bytes:
 @functools.cache
 def samples() -> dict[str, bytes]:
     """A file of every kind that has to be decoded."""
-    rgb = Image.fromarray(picture())
+    rgb = Image.fromarray(image())
     grey, palette = rgb.convert("L"), rgb.quantize(64)
     alpha = Image.fromarray(np.tile(np.arange(WIDTH, dtype=np.uint8) * 3, (HEIGHT, 1)))
     rgba, la = rgb.copy(), grey.copy()
@@ -90,8 +90,8 @@ def samples() -> dict[str, bytes]:
         "jpeg-cmyk-plain": cmyk[:adobe] + cmyk[adobe + 2 + int.from_bytes(cmyk[adobe + 2 : adobe + 4], "big") :],
         "png": save(rgb, "PNG"),
         "png-grey": save(grey, "PNG"),
-        "png-grey-4bit": png(0, 4, picture()[:, :, 0]),
-        "png-interlaced": png(2, 8, picture(), interlaced=True),
+        "png-grey-4bit": png(0, 4, image()[:, :, 0]),
+        "png-interlaced": png(2, 8, image(), interlaced=True),
         "png-1bit": save(grey.convert("1"), "PNG"),
         "png-rgba": save(rgba, "PNG"),
         "png-la": save(la, "PNG"),
@@ -100,7 +100,7 @@ def samples() -> dict[str, bytes]:
         "png-palette-transparency": save(palette, "PNG", transparency=bytes(range(0, 256, 4))),
         "png-palette-transparency-profile": save(palette, "PNG", transparency=bytes(range(0, 256, 4)), icc_profile=b"not a profile"),
         "png-transparent-colour": save(rgb, "PNG", transparency=(200, 30, 90)),
-        "png-gamma-background": png(2, 8, picture(), chunk(b"gAMA", struct.pack(">I", 100000)), chunk(b"bKGD", bytes(6))),
+        "png-gamma-background": png(2, 8, image(), chunk(b"gAMA", struct.pack(">I", 100000)), chunk(b"bKGD", bytes(6))),
         "png-profile": save(rgb, "PNG", icc_profile=b"not a profile"),
         "png-animated": save(rgb, "PNG", save_all=True, append_images=[rgb.rotate(180)]),
         "png-animated-default": save(rgb, "PNG", save_all=True, default_image=True, append_images=[rgb.rotate(180), rgb.rotate(9)]),
@@ -150,5 +150,5 @@ def reason_of(data: bytes) -> str:
     return caught.value.reason
 
 
-def picture_of(data: bytes) -> np.ndarray:
+def image_of(data: bytes) -> np.ndarray:
     return decode_image(data).astype(int)

@@ -1,4 +1,4 @@
-"""A few pictures and loaders of them, for the tests of loading."""
+"""A few images and loaders of them, for the tests of loading."""
 
 import contextlib
 import multiprocessing
@@ -19,20 +19,20 @@ AUG = AugConfig(size=24)
 SIZE = 23  # with batches of 5 the last has 3
 
 
-def write_pictures(root: Path, count: int = SIZE) -> ImageSet:
+def write_images(root: Path, count: int = SIZE) -> ImageSet:
     files = []
     for index in range(count):
         coarse = np.random.default_rng(index).integers(0, 256, (4, 5, 3), dtype=np.uint8)
-        picture = cv2.resize(coarse, (30 + 3 * index, 70 - 2 * index), interpolation=cv2.INTER_CUBIC)
+        image = cv2.resize(coarse, (30 + 3 * index, 70 - 2 * index), interpolation=cv2.INTER_CUBIC)
         files.append(f"{index % 3}/{index}.jpg")
         (root / files[-1]).parent.mkdir(parents=True, exist_ok=True)
-        assert cv2.imwrite(str(root / files[-1]), picture)
+        assert cv2.imwrite(str(root / files[-1]), image)
     return ImageSet(root, tuple(files), np.arange(count, dtype=np.int64) % 3, 0)
 
 
 @contextlib.contextmanager
 def loaders_of(images: ImageSet) -> Iterator[Callable[..., Loader]]:
-    """A function that makes loaders of these pictures; they are closed at the end."""
+    """A function that makes loaders of these images; they are closed at the end."""
     made = []
 
     def make(num_workers: int = 0, **changed) -> Loader:

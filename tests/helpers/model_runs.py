@@ -15,7 +15,7 @@ from torch import nn
 
 from helpers.run_folders import BASE
 from hw1.config.load import load_recipe
-from hw1.data.synthetic import draw_picture
+from hw1.data.synthetic import draw_image
 from hw1.errors import run_command
 from hw1.models.factory import build_model
 from hw1.runs.checkpoint import save_weights
@@ -37,7 +37,7 @@ MODEL = (
 
 
 def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: str, epoch: int = 3) -> RunFolder:
-    """A run whose weights are drawn so that pictures come out in different classes, BatchNorm's statistics and CBAM's gates included."""
+    """A run whose weights are drawn so that images come out in different classes, BatchNorm's statistics and CBAM's gates included."""
     where = [] if data is None else [f"data.root={data}"]
     recipe = load_recipe(BASE, ["run.name=small", f"run.dir={folder}", *where, *MODEL, *overrides])
     run = RunFolder.of(recipe)
@@ -52,9 +52,9 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
         model.layer4.cbam.channel.fc2.weight.normal_()
         model.get_classifier().weight.normal_(std=1.0)
         rng = np.random.default_rng(0)
-        pictures = np.stack([draw_picture(label, SIZE, rng)[:, :, ::-1] for label in range(32)]).transpose(0, 3, 1, 2)
+        images = np.stack([draw_image(label, SIZE, rng)[:, :, ::-1] for label in range(32)]).transpose(0, 3, 1, 2)
         own = (np.reshape(recipe.aug.mean, (3, 1, 1)), np.reshape(recipe.aug.std, (3, 1, 1)))
-        shown = torch.from_numpy(((pictures / 255 - own[0]) / own[1]).astype(np.float32))
+        shown = torch.from_numpy(((images / 255 - own[0]) / own[1]).astype(np.float32))
         model.get_classifier().bias.copy_(-model.eval()(shown).mean(0))
     save_weights(run.best, model.state_dict(), {"classes": list(names), "epoch": epoch, "val_top1": 0.5, "val_loss": 2.0})
     row = {"epoch": epoch, "val_loss": 2.0, "val_top1": 0.5, "val_top5": 0.75, "lr": 1e-3, "seconds": 1.0}

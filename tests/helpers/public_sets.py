@@ -36,7 +36,7 @@ def splits(data: TrainingData) -> Iterator[tuple[str, list[bytes], list[int]]]:
 
 
 def jpeg(number: int, suffix: str = ".jpg") -> bytes:
-    """A small picture of its own, as a file."""
+    """A small image of its own, as a file."""
     coarse = np.random.default_rng(number).integers(0, 256, (4, 5, 3), dtype=np.uint8)
     done, data = cv2.imencode(suffix, cv2.resize(coarse, (40 + number % 9, 30 + number % 7), interpolation=cv2.INTER_CUBIC))
     assert done
@@ -44,7 +44,7 @@ def jpeg(number: int, suffix: str = ".jpg") -> bytes:
 
 
 def write_folder(root: Path, *, train: int = 4, val: int = 2, classes: int = 3) -> Path:
-    """Class folders named by integers, `train` and `val` pictures in each."""
+    """Class folders named by integers, `train` and `val` images in each."""
     for split, count in (("train", train), ("val", val)):
         for label in range(classes):
             for number in range(count):
@@ -55,18 +55,18 @@ def write_folder(root: Path, *, train: int = 4, val: int = 2, classes: int = 3) 
 
 
 def write_shards(root: Path, data: TrainingData, test: Sequence[bytes] = ()) -> Path:
-    """WebDataset shards by the library's own writer, with timm's `_info.json`; an unlabelled split `test` if there are pictures for it."""
+    """WebDataset shards by the library's own writer, with timm's `_info.json`; an unlabelled split `test` if there are images for it."""
     from webdataset import ShardWriter
 
     root.mkdir(parents=True)
     info = {}
-    for split, pictures, numbers in (*splits(data), ("test", test, [])):
+    for split, images, numbers in (*splits(data), ("test", test, [])):
         with ShardWriter(f"{root}/{split}-%03d.tar", maxcount=SHARD_SIZE, verbose=0) as writer:
-            for index, picture in enumerate(pictures):
-                writer.write({"__key__": f"{split}/{index:05d}", "jpg": picture} | ({"cls": numbers[index]} if numbers else {}))
+            for index, image in enumerate(images):
+                writer.write({"__key__": f"{split}/{index:05d}", "jpg": image} | ({"cls": numbers[index]} if numbers else {}))
         files = sorted(path.name for path in root.glob(f"{split}-*.tar"))
-        lengths = [min(SHARD_SIZE, len(pictures) - SHARD_SIZE * number) for number in range(len(files))]
-        info[split] = {"name": split, "num_samples": len(pictures), "filenames": files, "shard_lengths": lengths}
+        lengths = [min(SHARD_SIZE, len(images) - SHARD_SIZE * number) for number in range(len(files))]
+        info[split] = {"name": split, "num_samples": len(images), "filenames": files, "shard_lengths": lengths}
     (root / "_info.json").write_text(json.dumps({"splits": info}))
     return root
 
@@ -79,16 +79,16 @@ def write_parquet(
 
     folder.mkdir(parents=True)
     feature = datasets.ClassLabel(names=list(data.classes.names)) if names else datasets.Value("int64")
-    for split, pictures, numbers in (*splits(data), ("test", test, [-1] * len(test))):
-        if pictures:
-            rows = {image: [{"bytes": picture, "path": None} for picture in pictures], label: numbers}
+    for split, images, numbers in (*splits(data), ("test", test, [-1] * len(test))):
+        if images:
+            rows = {image: [{"bytes": array, "path": None} for array in images], label: numbers}
             table = datasets.Dataset.from_dict(rows, datasets.Features({image: datasets.Image(), label: feature}))
             table.to_parquet(folder / f"{split}-00000-of-00001.parquet")
     return folder
 
 
 def write_food101(root: Path, names: Sequence[str] = ("baklava", "apple_pie")) -> Path:
-    """torchvision's layout of Food-101: four pictures a class, three of them for training."""
+    """torchvision's layout of Food-101: four images a class, three of them for training."""
     base = root / "food-101"
     lists: dict[str, dict[str, list[str]]] = {"train": {}, "test": {}}
     for label, name in enumerate(names):
@@ -120,21 +120,21 @@ def write_flowers102(root: Path, num: int = 12) -> dict[str, tuple[str, str]]:
 
 
 def write_mnist(root: Path, num: int = 20) -> dict[str, np.ndarray]:
-    """MNIST's own files, of fewer pictures; returns the pictures, uint8 [N, 28, 28], by split."""
+    """MNIST's own files, of fewer images; returns the images, uint8 [N, 28, 28], by split."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
     found = {}
     for split, start in (("train", 0), ("t10k", 1)):
-        pictures = np.random.default_rng(start).integers(0, 256, (num, 28, 28), dtype=np.uint8)
+        images = np.random.default_rng(start).integers(0, 256, (num, 28, 28), dtype=np.uint8)
         header = np.array([0x803, num, 28, 28], ">i4").tobytes()
-        (raw / f"{split}-images-idx3-ubyte").write_bytes(header + pictures.tobytes())
+        (raw / f"{split}-images-idx3-ubyte").write_bytes(header + images.tobytes())
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(np.array([0x801, num], ">i4").tobytes() + bytes(i % 10 for i in range(num)))
-        found[split] = pictures
+        found[split] = images
     return found
 
 
 def write_pets(root: Path) -> Path:
-    """torchvision's layout of the Oxford pets: two breeds, four pictures each."""
+    """torchvision's layout of the Oxford pets: two breeds, four images each."""
     base = root / "oxford-iiit-pet"
     (base / "images").mkdir(parents=True)
     (base / "annotations").mkdir()

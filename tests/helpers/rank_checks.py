@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.loader_images import AUG, CPU, write_pictures
+from helpers.loader_images import AUG, CPU, write_images
 from helpers.tiny_training import make, make_batches, session_of
 from helpers.train_commands import assert_equal
 from hw1.data.augment.transforms import build_eval_transform
@@ -32,7 +32,7 @@ SGD: dict[str, Any] = {"name": "sgd", "lr": 0.05, "clip_grad": 1.0}
 
 def main(folder: str) -> None:
     root = Path(folder)
-    images = write_pictures(root / f"pictures{os.environ['RANK']}")
+    images = write_images(root / f"images{os.environ['RANK']}")
     alone = compute(images)
     with dist.group():
         together = compute(images)
@@ -220,23 +220,23 @@ def check_errors_reach_all_and_are_told_once() -> None:
             raise error(text)
         return me
 
-    assert dist.agree(fail) == me
-    assert dist.from_main(lambda: {"rank": me}) == {"rank": 0}
+    assert dist.all_or_raise(fail) == me
+    assert dist.run_on_rank0(lambda: {"rank": me}) == {"rank": 0}
     assert dist.first_on_each_machine(fail) == me
     everyone = range(dist.world_size())
     for work, expected in [
-        (lambda: dist.agree(lambda: fail(*everyone)), "data.root: none"),
-        (lambda: dist.agree(lambda: fail(1)), "rank 1: data.root: none"),
-        (lambda: dist.from_main(lambda: fail(0)), "data.root: none"),
+        (lambda: dist.all_or_raise(lambda: fail(*everyone)), "data.root: none"),
+        (lambda: dist.all_or_raise(lambda: fail(1)), "rank 1: data.root: none"),
+        (lambda: dist.run_on_rank0(lambda: fail(0)), "data.root: none"),
         (lambda: dist.first_on_each_machine(lambda: fail(0)), "data.root: none"),
         (lambda: dist.first_on_each_machine(lambda: fail(1)), "rank 1: data.root: none"),
-        (lambda: dist.agree(lambda: fail(1, text=f"of {me}")), "rank 1: of 1"),
+        (lambda: dist.all_or_raise(lambda: fail(1, text=f"of {me}")), "rank 1: of 1"),
         (lambda: dist.require_same({"train.amp": "bf16" if me == 1 else "fp32"}), "train.amp: .* fp32 to rank 0, bf16 to rank 1"),
     ]:
         with pytest.raises(UserError, match=f"^{expected}$" if me == 0 else "^$"):
             work()
     with pytest.raises(RunError, match="^rank 1: broken$" if me == 0 else "^$"):
-        dist.agree(lambda: fail(1, error=RunError, text="broken"))
+        dist.all_or_raise(lambda: fail(1, error=RunError, text="broken"))
     dist.require_same({"train.amp": "bf16"})
 
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hw1.models import conv_matmul as products
-from hw1.models.conv_matmul import ProductConv2d, use_products
+from hw1.models.conv_matmul import MatmulConv2d, use_conv_matmul
 
 
 def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -16,7 +16,7 @@ def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
     torch.manual_seed(0)
     plain = nn.Conv2d(*args, **kwargs).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
     ours = nn.Sequential(copy.deepcopy(plain))
-    use_products(ours)
+    use_conv_matmul(ours)
     return plain, ours[0]
 
 
@@ -38,7 +38,7 @@ def any_work(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("bias", [False, True])
 def test_gradients_are_those_of_the_definition(size: int, kernel: int, stride: int, padding: int, bias: bool) -> None:
     plain, ours = swapped(6, 8, kernel, stride=stride, padding=padding, bias=bias)
-    assert isinstance(ours, ProductConv2d)
+    assert isinstance(ours, MatmulConv2d)
     x = torch.randn(5, 6, size, size).to(memory_format=torch.channels_last).requires_grad_()
     output = ours(x)
     assert "Conv" not in type(output.grad_fn).__name__  # not torch's own
@@ -106,15 +106,15 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
 )
 def test_what_is_faster_as_products(batch: int, positions: int, weight: tuple[int, ...], ways: str) -> None:
     """Figures of benchmarks/NOTES.md, "Training step", lie behind each."""
-    chosen = products.faster_ways(batch, positions, torch.Size(weight))._asdict()
+    chosen = products.choose_matmul(batch, positions, torch.Size(weight))._asdict()
     assert [name for name, value in chosen.items() if value] == ways.split()
 
 
 @pytest.mark.usefixtures("any_work")
 def test_only_what_it_is_made_for_goes_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    real = products._Products.apply
-    monkeypatch.setattr(products._Products, "apply", lambda *args: used.append(args[0].shape) or real(*args))
+    real = products._ConvMatmul.apply
+    monkeypatch.setattr(products._ConvMatmul, "apply", lambda *args: used.append(args[0].shape) or real(*args))
     _, ours = swapped(4, 4, 3, padding=1)
     ours(torch.randn(1, 4, 8, 8))
     with torch.no_grad():
@@ -158,4 +158,4 @@ def test_other_convolutions_stay_torchs_own(options: dict[str, object]) -> None:
 def test_state_dict_and_copies_are_as_before() -> None:
     plain, ours = swapped(3, 4, 3)
     assert list(ours.state_dict()) == list(plain.state_dict())
-    assert type(copy.deepcopy(ours)) is ProductConv2d
+    assert type(copy.deepcopy(ours)) is MatmulConv2d

@@ -7,8 +7,8 @@ from torch import nn
 
 import hw1.models  # noqa: F401  registers the *_cbam models
 from hw1.evaluation.ensemble import TestTimeViews
-from hw1.models.conv_matmul import ProductConv2d
-from hw1.models.fuse_batchnorm import fold_batchnorm
+from hw1.models.conv_matmul import MatmulConv2d
+from hw1.models.fuse_batchnorm import fuse_batchnorm
 
 
 def trained(model: nn.Module) -> nn.Module:
@@ -33,7 +33,7 @@ def norms(model: nn.Module) -> int:
 def test_outputs_agree_with_as_many_norms_folded_as_can_be(name: str, left: int) -> None:
     model = trained(timm.create_model(name, num_classes=7)).train()
     images = torch.randn(2, 3, 64, 64)
-    folded = fold_batchnorm(model)
+    folded = fuse_batchnorm(model)
     assert norms(folded) == left
     assert not any(module.training for module in folded.modules())
     assert all(module.training for module in model.modules())
@@ -45,7 +45,7 @@ def test_outputs_agree_with_as_many_norms_folded_as_can_be(name: str, left: int)
 def test_the_model_keeps_its_tensors_and_its_memory_order() -> None:
     model = trained(timm.create_model("resnet18_cbam", num_classes=3)).to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    folded = fold_batchnorm(model)
+    folded = fuse_batchnorm(model)
     assert folded.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
     assert folded.fc.weight is model.fc.weight
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
@@ -58,7 +58,7 @@ def test_averages_of_views_are_folded_too() -> None:
     model = trained(timm.create_model("resnet18_cbam", num_classes=3)).eval()
     for tta in ("flip", "crops"):
         views = TestTimeViews(model, tta, 32)
-        folded = fold_batchnorm(views)
+        folded = fuse_batchnorm(views)
         assert norms(folded) == 0
         images = torch.randn(2, 3, views.input_size, views.input_size)
         with torch.no_grad():
@@ -81,7 +81,7 @@ class Shared(nn.Module):
 
 def test_what_serves_twice_is_left_alone() -> None:
     model = trained(Shared()).eval()
-    folded = fold_batchnorm(model)
+    folded = fuse_batchnorm(model)
     assert norms(folded) == 5
     x = torch.randn(2, 3, 8, 8)
     assert torch.equal(folded(x), model(x))
@@ -89,5 +89,5 @@ def test_what_serves_twice_is_left_alone() -> None:
 
 def test_convolutions_are_products_where_that_is_faster() -> None:
     """As they are in training; `test_products.py` has what they compute."""
-    folded = fold_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
-    assert isinstance(folded.get_submodule("layer4.1.conv2"), ProductConv2d)
+    folded = fuse_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
+    assert isinstance(folded.get_submodule("layer4.1.conv2"), MatmulConv2d)

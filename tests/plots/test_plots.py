@@ -140,13 +140,13 @@ def test_lines_are_told_apart_without_colour():
     assert len(set(styles)) == 2
 
 
-def pictures(num: int, size: int = 32) -> list[np.ndarray]:
+def some_images(num: int, size: int = 32) -> list[np.ndarray]:
     return list(np.random.default_rng(0).integers(0, 256, (num, size, size, 3), dtype=np.uint8))
 
 
 @pytest.mark.parametrize("num", [1, 13])
-def test_samples_show_each_picture_under_its_title(num):
-    images, titles = pictures(num), [f"class_{i}" for i in range(num)]
+def test_samples_show_each_image_under_its_title(num):
+    images, titles = some_images(num), [f"class_{i}" for i in range(num)]
     figure = plot_samples(images, titles)
     shown = [axes for axes in figure.axes if axes.get_images()]
     assert [axes.get_title() for axes in shown] == titles
@@ -155,7 +155,7 @@ def test_samples_show_each_picture_under_its_title(num):
     assert_no_overlap(figure)
 
 
-def test_small_pictures_stay_sharp(tmp_path):
+def test_small_images_stay_sharp(tmp_path):
     image = np.zeros((16, 16, 3), np.uint8)
     image[:, 8:] = 255
     save_figure(plot_samples([image], ["edge"]), tmp_path / "s.png")
@@ -166,7 +166,7 @@ def test_small_pictures_stay_sharp(tmp_path):
 
 def test_titles_are_plain_text_and_cut(tmp_path, recwarn):
     titles = ["$\\frac{$ x_1", "Wide" + "W" * 60, "金魚", "100%_of #1 & co", ""]
-    figure = plot_samples(pictures(5), titles)
+    figure = plot_samples(some_images(5), titles)
     assert_no_overlap(figure)
     shown = [axes.get_title() for axes in figure.axes]
     assert shown[::2] == titles[::2]
@@ -178,11 +178,11 @@ def test_titles_are_plain_text_and_cut(tmp_path, recwarn):
     assert not [str(w.message) for w in recwarn], "a script that the font lacks is no news to the user"
 
 
-def test_samples_need_pictures_and_as_many_titles():
+def test_samples_need_images_and_as_many_titles():
     with pytest.raises(ValueError, match="picture"):
         plot_samples([], [])
-    with pytest.raises(ValueError, match="2 pictures and 1 titles"):
-        plot_samples(pictures(2), ["a"])
+    with pytest.raises(ValueError, match="2 images and 1 titles"):
+        plot_samples(some_images(2), ["a"])
 
 
 def test_saved_file_is_a_png_without_metadata(tmp_path):
@@ -201,7 +201,7 @@ def test_same_data_same_bytes_whatever_the_user_has_set(tmp_path):
     }.items():
         with matplotlib.rc_context(settings):
             save_figure(plot_curves(rows(2)), tmp_path / f"c{name}.png")
-            save_figure(plot_samples(pictures(1), ["x"]), tmp_path / f"s{name}.png")
+            save_figure(plot_samples(some_images(1), ["x"]), tmp_path / f"s{name}.png")
             assert all(matplotlib.rcParams[key] == value for key, value in settings.items()), "the user's settings are put back"
     assert (tmp_path / "ca.png").read_bytes() == (tmp_path / "cb.png").read_bytes()
     assert (tmp_path / "sa.png").read_bytes() == (tmp_path / "sb.png").read_bytes()
@@ -221,9 +221,9 @@ def test_second_process_same_bytes_and_neither_pyplot_nor_torch(tmp_path):
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
 
 
-def test_failed_write_keeps_the_old_picture(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_image(tmp_path, monkeypatch):
     path = tmp_path / "curves.png"
-    save_figure(plot_samples(pictures(1), ["a"]), path)
+    save_figure(plot_samples(some_images(1), ["a"]), path)
     old = path.read_bytes()
 
     def full(*_):
@@ -231,13 +231,13 @@ def test_failed_write_keeps_the_old_picture(tmp_path, monkeypatch):
 
     monkeypatch.setattr("os.replace", full)
     with pytest.raises(RunError, match="No space"):
-        save_figure(plot_samples(pictures(2), ["a", "b"]), path)
+        save_figure(plot_samples(some_images(2), ["a", "b"]), path)
     assert path.read_bytes() == old
     assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["curves.png"]
 
 
 def test_cells_may_be_empty_and_titles_have_two_lines():
-    figure = plot_samples([*pictures(2), None, *pictures(1)], ["a\nb", "$x\n" + "W" * 60, "", "c"], columns=3)
+    figure = plot_samples([*some_images(2), None, *some_images(1)], ["a\nb", "$x\n" + "W" * 60, "", "c"], columns=3)
     shown = [len(axes.get_images()) for axes in figure.axes]
     assert shown == [1, 1, 0, 1, 0, 0]
     first, second = figure.axes[1].get_title().split("\n")

@@ -1,4 +1,4 @@
-"""`python -m hw1.predict`: the numbers of validate.py for any pictures, however they are named; sources are never written to."""
+"""`python -m hw1.predict`: the numbers of validate.py for any images, however they are named; sources are never written to."""
 
 import csv
 import hashlib
@@ -13,7 +13,7 @@ import pytest
 from helpers.model_runs import calibrate, call, give_stdin, make_run, read_json, saved_logits, softmax
 
 import validate
-from hw1.data.synthetic import draw_picture
+from hw1.data.synthetic import draw_image
 from hw1.predict.__main__ import main
 
 NAMES = ["2", "10", "30"]  # folders that are integers, with gaps between
@@ -21,14 +21,14 @@ NAMES = ["2", "10", "30"]  # folders that are integers, with gaps between
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six pictures of each of three classes in val/, of other sizes and aspects; and words for two of the classes."""
+    """Six images of each of three classes in val/, of other sizes and aspects; and words for two of the classes."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for name in NAMES:
             (root / split / name).mkdir(parents=True)
             for number in range(6):
-                image = draw_picture(int(name), 96, rng)[: 60 + 5 * number]
+                image = draw_image(int(name), 96, rng)[: 60 + 5 * number]
                 cv2.imwrite(str(root / split / name / f"{number * 3}.{'png' if number == 1 else 'jpg'}"), image)
     (root / "class_names.json").write_text(json.dumps({"2": "a $quare", "30": "日本"}))
     return root
@@ -70,21 +70,21 @@ def test_probabilities_are_those_of_validate(run, data, tmp_path):
 
 
 def test_a_fitted_temperature_is_used_and_said(run, data, tmp_path):
-    picture = data / "val/2/0.jpg"
+    image = data / "val/2/0.jpg"
     own = softmax(saved_logits(run, "val")[0]["val/2/0.jpg"])
     calibrate(run, 2.0)
     try:
-        fitted = call(main, run.path, picture, "--out", tmp_path / "a.json")
-        plain = call(main, run.path, picture, "--out", tmp_path / "b.json", "--temperature", "1")
+        fitted = call(main, run.path, image, "--out", tmp_path / "a.json")
+        plain = call(main, run.path, image, "--out", tmp_path / "b.json", "--temperature", "1")
         calibrate(run, 2.0, epoch=1)  # other weights
-        other = call(main, run.path, picture, "--out", tmp_path / "c.json")
-        none = call(main, run.path, picture, "--temperature", "fitted")
+        other = call(main, run.path, image, "--out", tmp_path / "c.json")
+        none = call(main, run.path, image, "--temperature", "fitted")
         (run.eval_dir("val") / "calibration.json").write_text("{")
-        damaged = call(main, run.path, picture)
+        damaged = call(main, run.path, image)
     finally:
         (run.eval_dir("val") / "calibration.json").unlink()
-    tops = [rows_of(tmp_path / f"{name}.json")[str(picture)][0]["probability"] for name in "abc"]
-    assert tops == pytest.approx([np.sqrt(own).max() / np.sqrt(own).sum(), own.max(), own.max()], rel=1e-5)  # one picture at a time here
+    tops = [rows_of(tmp_path / f"{name}.json")[str(image)][0]["probability"] for name in "abc"]
+    assert tops == pytest.approx([np.sqrt(own).max() / np.sqrt(own).sum(), own.max(), own.max()], rel=1e-5)  # one image at a time here
     assert "temperature 2.000" in fitted.stderr
     assert plain.stderr == other.stderr == ""
     assert (none.returncode, damaged.returncode) == (2, 2)
@@ -131,7 +131,7 @@ def test_paths_from_stdin(run, data, tmp_path, monkeypatch, option, end):
     assert lines[0].partition(b",")[2] == lines[1].partition(b",")[2]
 
 
-def test_an_unreadable_picture_stops_or_is_left_out(run, data, tmp_path):
+def test_an_unreadable_image_stops_or_is_left_out(run, data, tmp_path):
     whole = (data / "val/2/0.jpg").read_bytes()
     (tmp_path / "in").mkdir()
     for number in range(20):
@@ -144,15 +144,15 @@ def test_an_unreadable_picture_stops_or_is_left_out(run, data, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["in"]
     skipped = call(main, *options, "--skip-bad")
     assert skipped.returncode == 0
-    assert "1 of 20 pictures" in skipped.stderr
+    assert "1 of 20 images" in skipped.stderr
     left = [f"{number}.jpg" for number in range(20) if number != 11]
     assert [Path(file).name for file in rows_of(tmp_path / "p.json")] == left
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == sorted(left)
     alone = call(main, run.path, tmp_path / "in/11.jpg", "--skip-bad")
-    assert (alone.returncode, alone.stderr.splitlines()[-1]) == (2, "none of 1 pictures can be read")
+    assert (alone.returncode, alone.stderr.splitlines()[-1]) == (2, "none of 1 images can be read")
 
 
-def test_drawn_pictures_stand_like_their_sources_which_stay(run, data, tmp_path):
+def test_drawn_images_stand_like_their_sources_which_stay(run, data, tmp_path):
     before = hashes(data)
     result = call(main, run.path, data / "val", "--draw", tmp_path / "drawn", "--top", "1")
     assert result.returncode == 0, result.stderr
@@ -192,7 +192,7 @@ def write_copy(source: Path, target: Path) -> Path:
         (["nowhere.jpg"], "nowhere.jpg: no such file or folder"),
         (["*.jpg"], "*.jpg: matches no image"),
         (["empty"], "empty: no images in this folder"),
-        ([], "no picture given"),
+        ([], "no image given"),
         (["a.jpg", "--top", "0"], "--top: must be at least 1"),
         (["a.jpg", "--temperature", "0"], "--temperature: must be fitted or a number above 0"),
         (["a.jpg", "--out", "p.txt"], "--out p.txt: the name must end in .csv or .json"),
@@ -215,7 +215,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, folder, data, arguments, m
 
 
 def test_what_is_no_model_is_said(folder, data):
-    picture = data / "val/2/0.jpg"
+    image = data / "val/2/0.jpg"
     (folder / "timm").mkdir()
     (folder / "timm/config.json").write_text('{"architecture": "resnet18"}')
     (folder / "a.onnx").write_bytes(b"nothing")
@@ -227,7 +227,7 @@ def test_what_is_no_model_is_said(folder, data):
         "b.onnx": "no such",
     }
     for model, message in wanted.items():
-        result = call(main, model, picture)
+        result = call(main, model, image)
         assert result.returncode == 2, model
         assert message in result.stderr
         assert len(result.stderr.splitlines()) == 1
@@ -249,7 +249,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(run, data, monkeypatch):
 
 
 def test_photographs(photos, tmp_path):
-    """A run's numbers on real photographs are validate.py's."""
+    """A run's numbers on real images are validate.py's."""
     names = [str(label) for label in range(12)]
     for split in ("train", "val"):
         (tmp_path / "few" / split).mkdir(parents=True)

@@ -85,7 +85,7 @@ def test_verdicts_are_those_of_a_second_computation(root, tables):
         adjusted = max(adjusted, min(1.0, p_values[name] * (len(ordered) - place)))
         assert rows[name]["p_holm"] == pytest.approx(adjusted)
         better = "better" if rows[name]["difference_points"] > 0 else "worse"
-        assert rows[name]["outcome"] == (better if adjusted < 0.05 else "not told apart")
+        assert rows[name]["outcome"] == (better if adjusted < 0.05 else "no significant difference")
     assert "worse" in {row["outcome"] for row in rows.values()}
     assert rows["freeze_stem"]["outcome"] == "not compared"
     assert rows["freeze_stem"]["p"] is None

@@ -63,10 +63,10 @@ def test_difference_that_seeds_confirm_but_images_do_not_is_qualified():
 
 def test_not_told_apart_says_how_many_seeds_would_do():
     found = verdict((20, 25), (10, 30), (12, 15))
-    assert found.outcome == "not told apart"
+    assert found.outcome == "no significant difference"
     needed = found.seeds_needed
     assert found.sentence == (
-        "+1.4 points (95% interval -2.1 to +5.0, 3 seeds): not told apart at this size; "
+        "+1.4 points (95% interval -2.1 to +5.0, 3 seeds): no significant difference at this size; "
         f"about {needed} seeds would be needed to tell a difference of this size."
     )
     assert needed > 3
@@ -74,7 +74,7 @@ def test_not_told_apart_says_how_many_seeds_would_do():
 
 def test_equal_means_need_no_number_of_seeds():
     found = verdict((20, 25), (25, 20))
-    assert found.sentence == "0.0 points (95% interval -9.8 to +9.8, 2 seeds): not told apart at this size."
+    assert found.sentence == "0.0 points (95% interval -9.8 to +9.8, 2 seeds): no significant difference at this size."
     assert found.seeds_needed is None
 
 
@@ -82,36 +82,39 @@ def test_tiny_difference_needs_more_seeds_than_anyone_has_and_does_not_look_like
     (found,) = verdicts([pair((30, 10), (10, 31), num_images=3000)])
     assert found.seeds_needed is None
     assert found.sentence == (
-        "+0.02 points (95% interval -8.67 to +8.70, 2 seeds): not told apart at this size; "
+        "+0.02 points (95% interval -8.67 to +8.70, 2 seeds): no significant difference at this size; "
         "more than 1,000 seeds would be needed to tell a difference of this size."
     )
 
 
 def test_one_seed_cannot_speak_for_the_recipe():
     clear, unclear, equal = verdict((5, 40)), verdict((20, 26)), verdict((0, 0))
-    head = "not told apart, as one seed cannot speak for the recipe."
+    head = "no significant difference, as one seed cannot speak for the recipe."
     assert clear.sentence == f"+5.4 points (1 seed): {head} The two runs themselves differ on these 651 images (McNemar p < 0.001)."
     assert re.fullmatch(
-        r"\+0\.9 points \(1 seed\): " + re.escape(head) + r" The two runs themselves are not told apart by these 651 images "
+        r"\+0\.9 points \(1 seed\): " + re.escape(head) + r" Nor do the two runs differ on these 651 images "
         r"\(McNemar p = 0\.46\); about \d,\d00 images would be needed\.",
         unclear.sentence,
     )
     assert unclear.comparison.images_needed > 651
     assert equal.sentence == f"0.0 points (1 seed): {head} Both runs are right on the same images."
     balanced = verdict((7, 7)).sentence
-    assert balanced.endswith("The two runs themselves are not told apart by these 651 images (McNemar p = 1.00).")
+    assert balanced.endswith("Nor do the two runs differ on these 651 images (McNemar p = 1.00).")
     for found in (clear, unclear, equal):
-        assert (found.outcome, found.p_adjusted, found.num_tests, found.seeds_needed) == ("not told apart", None, 0, None)
+        assert (found.outcome, found.p_adjusted, found.num_tests, found.seeds_needed) == ("no significant difference", None, 0, None)
 
 
 def test_seeds_without_spread_give_no_verdict():
     found = verdict((5, 25), (6, 26), (10, 30))
-    assert (found.outcome, found.p_adjusted) == ("not told apart", None)
+    assert (found.outcome, found.p_adjusted) == ("no significant difference", None)
     assert found.sentence == (
-        "+3.1 points in each of 3 seeds: not told apart, as seeds without any spread give no interval; more seeds or images would show one."
+        "+3.1 points in each of 3 seeds: no significant difference, as seeds without any spread give no "
+        "interval; more seeds or images would show one."
     )
-    assert verdict((4, 4), (5, 5)).sentence == "0.0 points in each of 2 seeds: not told apart."
-    assert verdict((0, 0), (0, 0)).sentence == "0.0 points in each of 2 seeds: not told apart; both are right on the same images."
+    assert verdict((4, 4), (5, 5)).sentence == "0.0 points in each of 2 seeds: no significant difference."
+    assert (
+        verdict((0, 0), (0, 0)).sentence == "0.0 points in each of 2 seeds: no significant difference; both are right on the same images."
+    )
 
 
 def test_holm_counts_the_pairs_that_were_tested():
@@ -121,9 +124,10 @@ def test_holm_counts_the_pairs_that_were_tested():
     together = verdicts([borderline, pair((5, 40)), null, null])
     assert [found.num_tests for found in together] == [3, 3, 3, 3]
     assert together[0].p_adjusted == pytest.approx(3 * alone.p_adjusted)
-    assert together[0].outcome == "not told apart"
+    assert together[0].outcome == "no significant difference"
     assert re.search(
-        r"not told apart as one of 3 pairs looked at together \(p = 0\.0\d\d alone, p = 0\.1\d after Holm's correction\); about \d+ seeds",
+        r"no significant difference as one of 3 pairs looked at together \(p = 0\.0\d\d alone, p = 0\.1\d "
+        r"after Holm's correction\); about \d+ seeds",
         together[0].sentence,
     )
     assert together[0].seeds_needed > 3
@@ -136,12 +140,12 @@ def test_seeds_needed_is_always_more_than_there_were():
     comparisons = [pair(*rng.integers(2, 40, (num_seeds, 2)).tolist()) for num_seeds in (2, 2, 3, 3, 4, 5) for _ in range(2)]
     for family in (comparisons, comparisons[:1], comparisons[4:6]):
         for found in verdicts(family):
-            if found.outcome == "not told apart" and found.seeds_needed is not None:
+            if found.outcome == "no significant difference" and found.seeds_needed is not None:
                 assert found.seeds_needed > found.comparison.over_seeds.n
 
 
 def test_verdict_swaps_with_the_variants():
-    swap = {"better": "worse", "worse": "better", "not told apart": "not told apart"}
+    swap = {"better": "worse", "worse": "better", "no significant difference": "no significant difference"}
     for splits in ([(5, 35), (6, 40), (4, 36)], [(10, 20), (10, 40)], [(5, 40)]):
         there, back = verdict(*splits), verdict(*((b, a) for a, b in splits))
         assert back.outcome == swap[there.outcome]
@@ -163,7 +167,8 @@ def test_compare_refuses_other_arrays():
             0.8781,
             0.8740,
             "none",
-            "-0.4 points (about 1 of 300 images, one run each): not told apart, even if no other image is right in just one of the two "
+            "-0.4 points (about 1 of 300 images, one run each): no significant difference, even if no other "
+            "image is right in just one of the two "
             "runs (p = 1.00); at least 6 images (2.0 points) would be needed, and about 19 (6.3 points) with independent errors.",
         ),
         (
@@ -178,7 +183,8 @@ def test_compare_refuses_other_arrays():
             0.8552,
             0.8708,
             "none",
-            "+1.6 points (about 4 of 300 images, one run each): not told apart, even if no other image is right in just one of the two "
+            "+1.6 points (about 4 of 300 images, one run each): no significant difference, even if no other "
+            "image is right in just one of the two "
             "runs (p = 0.12); at least 6 images (2.0 points) would be needed, and about 17 (5.7 points) with independent errors.",
         ),
         (
@@ -200,7 +206,8 @@ def test_compare_refuses_other_arrays():
             0.50,
             0.50,
             "none",
-            "0.0 points (equal to the nearest of 300 images, one run each): not told apart; at least 6 images (2.0 points) would be "
+            "0.0 points (equal to the nearest of 300 images, one run each): no significant difference; at "
+            "least 6 images (2.0 points) would be "
             "needed, and about 25 (8.3 points) with independent errors.",
         ),
     ],
@@ -212,7 +219,8 @@ def test_published_pairs(without, with_, claim, sentence):
 
 def test_published_on_too_few_images():
     assert published_verdict(0.25, 1.0, 4).sentence == (
-        "+75.0 points (about 3 of 4 images, one run each): not told apart, even if no other image is right in just one of the two runs "
+        "+75.0 points (about 3 of 4 images, one run each): no significant difference, even if no other image "
+        "is right in just one of the two runs "
         "(p = 0.25); no difference in this direction is large enough on 4 images."
     )
     with pytest.raises(ValueError, match="accuracies"):

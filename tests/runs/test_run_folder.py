@@ -16,7 +16,7 @@ from helpers.run_folders import changed, started, tree
 from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
 from hw1.errors import RunError, UserError
-from hw1.runs.folder import RunFolder, find_status, start_folder
+from hw1.runs.folder import RunFolder, run_status, start_folder
 from hw1.utils.files import write_atomic
 
 
@@ -60,7 +60,7 @@ def test_continuing_keeps_everything_but_the_end_and_leftovers(recipe):
     start_folder(run, longer, fresh=False)
     assert sorted(tree(run.path)) == ["checkpoints/best.safetensors", "checkpoints/last.pt", "config.yaml"]
     assert run.read_recipe() == longer
-    assert find_status(run, longer) == "interrupted"
+    assert run_status(run, longer) == "interrupted"
 
 
 def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe, monkeypatch):
@@ -81,11 +81,11 @@ def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe,
                 break
         if run.read_recipe() == other:
             assert not run.last.exists()
-            assert find_status(run, other) == "new"
+            assert run_status(run, other) == "new"
         elif run.last.exists():
             assert run.best.exists()  # what can be continued is still whole
             assert (run.path / "env.json").exists()
-        assert find_status(run, other, overwrite=True) == "new"
+        assert run_status(run, other, overwrite=True) == "new"
     assert 5 < survived < 49
 
 
@@ -154,39 +154,39 @@ def test_the_lock_keeps_others_out_and_dies_with_its_owner(recipe):
 def test_a_path_that_cannot_be_is_a_mistake(tmp_path):
     recipe = Recipe(run={"dir": f"{tmp_path}{'/y' * 3000}", "name": "x"})
     run = RunFolder.of(recipe)
-    run.refuse_if_held()
+    run.require_unlocked()
     with pytest.raises(UserError, match="cannot be a run folder: File name too long"):
-        find_status(run, recipe)
+        run_status(run, recipe)
 
 
 def test_a_run_that_is_held_is_refused_without_a_trace(recipe):
     run = RunFolder.of(recipe)
-    run.refuse_if_held()
+    run.require_unlocked()
     assert not Path("runs").exists()
     started(recipe)
-    run.refuse_if_held()
+    run.require_unlocked()
     assert sorted(tree(run.path)) == ["config.yaml"]
     owner = hold(run)
     assert owner.stdout
     owner.stdout.readline()
     with pytest.raises(UserError, match="another process is training this run"):
-        run.refuse_if_held()
+        run.require_unlocked()
     owner.kill()
     owner.communicate()
-    run.refuse_if_held()
+    run.require_unlocked()
 
 
 def test_the_stamp_tells_whether_another_process_was_at_work(recipe):
     run = RunFolder.of(recipe)
-    stamps = [run.stamp()]
+    stamps = [run.version()]
     for act in (lambda: started(recipe), lambda: started(recipe, last=True), lambda: write_atomic(run.last, b"state")):
         act()
-        stamps.append(run.stamp())
-        assert run.stamp() == stamps[-1]
+        stamps.append(run.version())
+        assert run.version() == stamps[-1]
     assert all(stamps[i] != stamps[k] for i in range(len(stamps)) for k in range(i))
     with run.lock():
         run.write_metrics(ROWS)
-    assert run.stamp() == stamps[-1]
+    assert run.version() == stamps[-1]
 
 
 def test_an_error_inside_the_lock_stays_what_it_is(recipe):

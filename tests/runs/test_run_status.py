@@ -8,7 +8,7 @@ from helpers.run_folders import changed, started, tree
 
 from hw1.config.recipe import Recipe
 from hw1.errors import UserError
-from hw1.runs.folder import RunFolder, find_status
+from hw1.runs.folder import RunFolder, run_status
 
 
 @pytest.fixture
@@ -18,7 +18,7 @@ def recipe(folder: Path) -> Recipe:
 
 def mistake(*arguments, **keywords) -> list[str]:
     with pytest.raises(UserError) as caught:
-        find_status(*arguments, **keywords)
+        run_status(*arguments, **keywords)
     return list(caught.value.problems)
 
 
@@ -29,30 +29,30 @@ def test_the_folder_is_named_by_run_and_seed(recipe):
 
 def test_nothing_there_is_new_and_looking_makes_nothing(recipe, tmp_path):
     run = RunFolder.of(recipe)
-    assert find_status(run, recipe) == "new"
-    assert find_status(run, recipe, overwrite=True) == "new"
+    assert run_status(run, recipe) == "new"
+    assert run_status(run, recipe, overwrite=True) == "new"
     assert os.listdir(tmp_path) == []
     run.path.mkdir(parents=True)
-    assert find_status(run, recipe) == "new"
+    assert run_status(run, recipe) == "new"
     (run.path / ".lock").touch()
-    assert find_status(run, recipe) == "new"
+    assert run_status(run, recipe) == "new"
     (run.path / ".config.yaml.0123abcd.tmp").write_text("half a rec")  # killed in its first write
-    assert find_status(run, recipe) == "new"
+    assert run_status(run, recipe) == "new"
 
 
 def test_status_follows_what_is_there(recipe):
-    assert find_status(started(recipe), recipe) == "new"  # killed before the first checkpoint
-    assert find_status(started(recipe, last=True), recipe) == "interrupted"
-    assert find_status(started(recipe, epochs=3), recipe) == "finished"
-    assert find_status(started(recipe, epochs=2), recipe) == "interrupted"
-    assert find_status(started(recipe, epochs=2, stopped_early=True), recipe) == "finished"
-    assert find_status(started(recipe, epochs=3), recipe, overwrite=True) == "new"
+    assert run_status(started(recipe), recipe) == "new"  # killed before the first checkpoint
+    assert run_status(started(recipe, last=True), recipe) == "interrupted"
+    assert run_status(started(recipe, epochs=3), recipe) == "finished"
+    assert run_status(started(recipe, epochs=2), recipe) == "interrupted"
+    assert run_status(started(recipe, epochs=2, stopped_early=True), recipe) == "finished"
+    assert run_status(started(recipe, epochs=3), recipe, overwrite=True) == "new"
 
 
 def test_more_epochs_continue_a_finished_run_and_fewer_do_not(recipe):
     run = started(recipe, epochs=3)
-    assert find_status(run, changed("train.epochs=4")) == "interrupted"
-    assert find_status(run, changed("train.epochs=2")) == "finished"
+    assert run_status(run, changed("train.epochs=4")) == "interrupted"
+    assert run_status(run, changed("train.epochs=2")) == "finished"
 
 
 MAY_CHANGE = """train.epochs=9 data.num_workers=3 train.device=cpu train.compile=true log.wandb=offline log.tags=[a] log.every_steps=1
@@ -61,7 +61,7 @@ MAY_CHANGE = """train.epochs=9 data.num_workers=3 train.device=cpu train.compile
 
 @pytest.mark.parametrize("override", MAY_CHANGE.split())
 def test_keys_that_may_change_may(recipe, override):
-    assert find_status(started(recipe, last=True), changed(override)) == "interrupted"
+    assert run_status(started(recipe, last=True), changed(override)) == "interrupted"
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_another_recipes_run_is_refused_with_the_difference(recipe, override, li
             "runs/a/seed118: run.name=NAME starts another run, --overwrite starts this one over",
         ]
         assert tree(run.path) == before
-        assert find_status(run, changed(override), overwrite=True) == "new"
+        assert run_status(run, changed(override), overwrite=True) == "new"
 
 
 def test_all_differences_are_shown(recipe):
@@ -120,7 +120,7 @@ def test_a_damaged_config_or_summary_is_named(recipe):
         "runs/a/seed118/config.yaml: extra: unknown key; nearest: train",
         "runs/a/seed118/config.yaml: optim.lr: must be a valid number, got 'quick'",
     ]
-    assert find_status(run, recipe, overwrite=True) == "new"
+    assert run_status(run, recipe, overwrite=True) == "new"
     run.config.write_text(text)
     for damaged in ("", "{", "[]", "{}", "null", '{"epochs": "x", "stopped_early": false}', "\xff"):
         run.summary.write_bytes(damaged.encode("latin-1"))
@@ -132,4 +132,4 @@ def test_results_without_a_state_are_not_silently_overwritten(recipe):
     run.last.unlink()
     assert mistake(run, recipe) == ["runs/a/seed118: has a best checkpoint, but no last.pt to continue from; --overwrite starts over"]
     run.write_json(run.summary, {"epochs": 3, "stopped_early": False})
-    assert find_status(run, recipe) == "finished"  # a finished run does not need it
+    assert run_status(run, recipe) == "finished"  # a finished run does not need it

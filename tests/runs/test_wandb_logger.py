@@ -78,8 +78,8 @@ def folder(*overrides: str) -> tuple[Any, RunFolder]:
 
 def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd):
     recipe, run = folder("log.wandb=offline", "log.group=g", "log.project=p")
-    picture = run.path / "curves.png"
-    Image.fromarray(np.full((6, 8, 3), 200, np.uint8)).save(picture)
+    array = run.path / "curves.png"
+    Image.fromarray(np.full((6, 8, 3), 200, np.uint8)).save(array)
 
     client = WandbRun(recipe, run, None, 0)
     run_id = client.id
@@ -90,7 +90,7 @@ def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd
     assert client.id == run_id
     for epoch in (3, 4, 5):
         client.log(row(epoch))
-    client.finish({"best_top1": 0.5, "best_epoch": 5, "stopped_early": False}, {"curves": picture, "samples": run.path / "none.png"})
+    client.finish({"best_top1": 0.5, "best_epoch": 5, "stopped_early": False}, {"curves": array, "samples": run.path / "none.png"})
 
     first, second = recorded(run)
     epochs = [[entry for entry in part.history if "val_top1" in entry] for part in (first, second)]
@@ -116,7 +116,7 @@ def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd
     assert (image["curves.width"], image["curves.height"], image["epoch"]) == (8, 6, 5)
     assert not [name for part in (first, second) for entry in part.history for name in entry if name.startswith("samples")]
     (copy,) = run.path.glob(f"wandb/offline-run-*/files/{image['curves.path']}")
-    assert copy.read_bytes() == picture.read_bytes()
+    assert copy.read_bytes() == array.read_bytes()
 
     assert server == []  # offline means offline
     assert capfd.readouterr() == ("", "")

@@ -15,14 +15,14 @@ from hw1.runtime.device import (
     _why_no_cuda,
     amp_dtype,
     autocast_of,
-    compiles,
     describe_device,
     device_name,
     get_rng_state,
     pick_device,
-    records,
     set_determinism,
     set_rng_state,
+    use_compile,
+    use_cuda_graphs,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -234,7 +234,7 @@ def test_the_gpus_random_state_is_restored():
     ],
 )
 def test_only_long_runs_on_cuda_compile_by_themselves(device, settings, num_updates, expected):
-    assert compiles(TrainConfig(**settings), device, num_updates) is expected
+    assert use_compile(TrainConfig(**settings), device, num_updates) is expected
 
 
 @pytest.mark.parametrize(
@@ -250,8 +250,8 @@ def test_only_long_runs_on_cuda_compile_by_themselves(device, settings, num_upda
     ],
 )
 def test_steps_are_recorded_where_that_can_be_done(device, dtype, settings, expected):
-    assert records(TrainConfig(**settings), device, dtype, 50_000) is expected
-    assert records(TrainConfig(**settings), device, dtype, 100) is False
+    assert use_cuda_graphs(TrainConfig(**settings), device, dtype, 50_000) is expected
+    assert use_cuda_graphs(TrainConfig(**settings), device, dtype, 100) is False
 
 
 @pytest.mark.parametrize(
@@ -264,7 +264,7 @@ def test_steps_are_recorded_where_that_can_be_done(device, dtype, settings, expe
 )
 def test_recording_that_cannot_be_done_is_the_users_mistake(device, dtype, settings, reason):
     with pytest.raises(UserError, match=f"^train.cuda_graph: {reason}"):
-        records(TrainConfig(cuda_graph=True, **settings), device, dtype, 1)
+        use_cuda_graphs(TrainConfig(cuda_graph=True, **settings), device, dtype, 1)
 
 
 def test_freed_memory_is_kept_and_taken_again():

@@ -22,16 +22,16 @@ TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
 
 
 def be(monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int, local_rank: int = 0, local_world_size: int = 1) -> None:
-    monkeypatch.setattr(dist, "_place", dist.Place(rank, world_size, local_rank, local_world_size))
+    monkeypatch.setattr(dist, "_place", dist.ProcessInfo(rank, world_size, local_rank, local_world_size))
 
 
 # ------------------------------------------------------------------------------------------------------------- who it is
 
 
 def test_torchrun_says_who_this_is() -> None:
-    assert dist._place_in(TORCHRUN) == dist.Place(rank=5, world_size=8, local_rank=1, local_world_size=4)
-    assert dist._place_in({}) == dist.Place(0, 1, 0, 1)
-    assert dist._place_in({"RANK": "5", "WORLD_SIZE": "8"}).world_size == 1, "some clusters set these for other purposes"
+    assert dist._process_info(TORCHRUN) == dist.ProcessInfo(rank=5, world_size=8, local_rank=1, local_world_size=4)
+    assert dist._process_info({}) == dist.ProcessInfo(0, 1, 0, 1)
+    assert dist._process_info({"RANK": "5", "WORLD_SIZE": "8"}).world_size == 1, "some clusters set these for other purposes"
 
 
 def test_alone_everything_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,14 +39,14 @@ def test_alone_everything_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyP
         monkeypatch.delenv(name, raising=False)
     with dist.group():
         assert (dist.rank(), dist.world_size(), dist.is_main()) == (0, 1, True)
-        for run in (dist.agree, dist.from_main, dist.first_on_each_machine):
+        for run in (dist.all_or_raise, dist.run_on_rank0, dist.first_on_each_machine):
             assert run(lambda: 7) == 7
             with pytest.raises(ZeroDivisionError):
                 run(lambda: 1 // 0)
         assert dist.gather("x") == ["x"]
         dist.require_same({"train.amp": "bf16"})
         tensor = torch.ones(2)
-        dist.add_(tensor)
+        dist.all_reduce_(tensor)
         assert tensor.tolist() == [1.0, 1.0]
         assert not torch.distributed.is_initialized()
 
@@ -71,7 +71,7 @@ def test_shares_put_together_are_the_batches(num: int, batch: int, world_size: i
     assert parts[-1].first(7) == whole.first(7)
 
 
-def test_loaders_of_all_ranks_give_the_pictures_of_one(images, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loaders_of_all_ranks_give_the_images_of_one(images, monkeypatch: pytest.MonkeyPatch) -> None:
     """Augmented alike; of the last training batch, of 2, one of three ranks has nothing; for evaluation each has its own batch size."""
     recipe = Recipe(aug={"size": 24}, data=DataConfig(batch_size=7, eval_batch_size=4, num_workers=0))
     for build, num_batches in ((build_train_loader, 4), (build_eval_loader, 2)):

@@ -8,7 +8,7 @@ import torch
 from helpers.tiny_training import loader_of, make, make_batches
 
 from hw1.training import train_step as step_module
-from hw1.training.cuda_graphs import EAGER_STEPS, RecordedSteps
+from hw1.training.cuda_graphs import EAGER_STEPS, CudaGraphSteps
 from hw1.training.train_state import Training
 from hw1.training.train_step import add_gradients, train_step, update
 
@@ -33,7 +33,7 @@ def recorded(training: Training, made: list[int]) -> Training:
         add_gradients(training, images, labels, lam, 1.0)
         update(training, decay)
 
-    training.is_recorded, training.recorded = True, RecordedSteps(step, training.optimizer, training.device, record)
+    training.is_recorded, training.recorded = True, CudaGraphSteps(step, training.optimizer, training.device, record)
     return training
 
 

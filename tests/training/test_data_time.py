@@ -12,7 +12,7 @@ from hw1.data.loader import worker as workers
 from hw1.errors import RunError
 from hw1.training import data_time as wait
 from hw1.training.checkpointer import Session
-from hw1.training.data_time import DataWait, advice
+from hw1.training.data_time import DataTimer, advice
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -31,7 +31,7 @@ def test_on_the_cpu_it_is_the_time_spent_in_asking(monkeypatch, load, compute, s
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    clock = DataWait(CPU)
+    clock = DataTimer(CPU)
     for number in clock.over(slow(12, load, sleep)):
         seen.append(number)
         sleep(compute)
@@ -48,7 +48,7 @@ def test_errors_pass_and_the_time_until_then_counts():
         time.sleep(0.05)
         raise RunError("lost")
 
-    clock = DataWait(CPU)
+    clock = DataTimer(CPU)
     with pytest.raises(RunError, match="lost"):
         list(clock.over(broken()))
     assert clock.take() >= 0.05
@@ -98,7 +98,7 @@ class Device:
     ],
 )
 def test_on_cuda_it_is_the_time_between_the_end_of_a_step_and_the_next_batch(monkeypatch, load, copy, step, per_step):
-    device, clock, taken = Device(monkeypatch), DataWait(CUDA), 0.0
+    device, clock, taken = Device(monkeypatch), DataTimer(CUDA), 0.0
     steps = 8
     for _ in clock.over(device.batches(steps, load, copy)):
         device.compute(step)
@@ -110,7 +110,7 @@ def test_on_cuda_it_is_the_time_between_the_end_of_a_step_and_the_next_batch(mon
 
 
 def test_on_cuda_nothing_is_read_before_it_has_happened(monkeypatch):
-    device, clock = Device(monkeypatch), DataWait(CUDA)
+    device, clock = Device(monkeypatch), DataTimer(CUDA)
     batches = clock.over(device.batches(3, 0.1))
     next(batches)
     assert clock.take() == pytest.approx(0.1)
@@ -123,7 +123,7 @@ def test_on_cuda_nothing_is_read_before_it_has_happened(monkeypatch):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 @pytest.mark.parametrize(("load", "waits"), [(0.0, False), (0.05, True)])
 def test_a_real_device_waits_when_the_host_is_late(load, waits):
-    clock, taken = DataWait(CUDA), 0.0
+    clock, taken = DataTimer(CUDA), 0.0
     began = time.perf_counter()
     for _ in clock.over(slow(10, load)):
         torch.cuda._sleep(20_000_000)

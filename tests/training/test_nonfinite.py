@@ -188,6 +188,6 @@ def test_a_weight_that_is_not_finite_is_never_saved_over_a_good_state(tmp_path: 
 def test_looking_for_such_a_weight_takes_no_memory_of_its_size() -> None:
     """It is done where memory has run out, too."""
     weight = torch.randn(64, 64, 32, 32).to(memory_format=torch.channels_last)
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as seen:
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         assert is_finite(weight)
-    assert max(event.cpu_memory_usage for event in seen.events()) < weight.nbytes / 1000
+    assert max(event.cpu_memory_usage for event in profile.events()) < weight.nbytes / 1000

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """200 training, 100 validation and 100 test pictures."""
+    """200 training, 100 validation and 100 test images."""
     root = tmp_path_factory.mktemp("data") / "shapes"
     draw_shapes(root, 2)
     return root
@@ -206,26 +206,26 @@ def confidence_by_name(folder: Path) -> dict[str, float]:
         return {line["image_name"]: float(line["confidence"]) for line in csv.DictReader(file)}
 
 
-def test_folder_of_pictures_is_predicted_with_checks(finished: Path, data: Path, tmp_path: Path) -> None:
-    pictures = tmp_path / "some pictures"
-    pictures.mkdir()
+def test_folder_of_images_is_predicted_with_checks(finished: Path, data: Path, tmp_path: Path) -> None:
+    images = tmp_path / "some images"
+    images.mkdir()
     source = sorted((data / "test").glob("*.jpg"))
     for name in ("a10.jpg", "a2.jpg", "a2.png"):
-        (pictures / name).write_bytes(source[0].read_bytes())
-    result = run("validate.py", finished, "--split", pictures)
+        (images / name).write_bytes(source[0].read_bytes())
+    result = run("validate.py", finished, "--split", images)
     assert result.returncode == 2
     assert "share the name 'a2'" in result.stderr
-    (pictures / "bad.jpg").write_bytes(source[0].read_bytes()[:300])
-    result = run("validate.py", finished, "--split", pictures, "--full-names")
+    (images / "bad.jpg").write_bytes(source[0].read_bytes()[:300])
+    result = run("validate.py", finished, "--split", images, "--full-names")
     assert result.returncode == 2
     assert "bad.jpg" in result.stderr
-    assert not list((finished / "eval").glob("*some pictures*"))
-    result = run("validate.py", finished, "--split", pictures, "--full-names", "--skip-bad")
+    assert not list((finished / "eval").glob("*some images*"))
+    result = run("validate.py", finished, "--split", images, "--full-names", "--skip-bad")
     assert result.returncode == 0, result.stderr
-    [out] = (finished / "eval").glob("*some pictures*")
+    [out] = (finished / "eval").glob("*some images*")
     lines = (out / "prediction.csv").read_text().splitlines()
     assert [line.split(",")[0] for line in lines[1:]] == ["a2.jpg", "a2.png", "a10.jpg"]
-    assert len({line.split(",")[1] for line in lines[1:]}) == 1  # one picture under three names
+    assert len({line.split(",")[1] for line in lines[1:]}) == 1  # one image under three names
 
 
 def test_debug_recipe_trains_its_golden_curve(tmp_path: Path) -> None:

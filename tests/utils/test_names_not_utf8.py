@@ -40,12 +40,12 @@ def test_pages_show_a_question_mark(monkeypatch: pytest.MonkeyPatch) -> None:
     assert page.render_page("any", {"name": f"<{NAME}>", "bold": page.Markup("<b>ü</b>")}) == "<p>&lt;caf?&gt;<b>ü</b></p>"
 
 
-def test_pictures_show_a_question_mark() -> None:
+def test_images_show_a_question_mark() -> None:
     figure = plot_confusion(np.eye(2, dtype=np.int64), [NAME, "plain"], np.arange(2))
     assert render_figure(figure, "png")
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["caf?", "plain"]
-    picture = np.zeros((8, 8, 3), np.uint8)
-    np.testing.assert_array_equal(draw_label(picture, [NAME]), draw_label(picture, ["caf?"]))
+    image = np.zeros((8, 8, 3), np.uint8)
+    np.testing.assert_array_equal(draw_label(image, [NAME]), draw_label(image, ["caf?"]))
 
 
 def test_commands_print_the_bytes(monkeypatch: pytest.MonkeyPatch) -> None:

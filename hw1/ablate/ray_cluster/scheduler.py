@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from hw1.ablate.child_process import ChildRunner, end_with_parent
+from hw1.ablate.child_process import ChildProcess, end_with_parent
 from hw1.ablate.plan import Outcome, PlannedRun, conclude, describe, train
 from hw1.ablate.ray_cluster.connection import connected
 from hw1.ablate.ray_cluster.nodes import Share, Site, check_nodes, choose_share, list_nodes, marked_folders
@@ -65,7 +65,7 @@ class Trainer:
 
     def __init__(self, run: PlannedRun, cpus: int, site: Site) -> None:
         self.run, self.site = run, site
-        self.runner = ChildRunner()
+        self.runner = ChildProcess()
         end_with_parent(signal.SIGKILL)  # workers may outlive their node's process, which kept the run from going on elsewhere
         os.environ["OMP_NUM_THREADS"] = os.environ["HW1_CORES"] = str(cpus)
 

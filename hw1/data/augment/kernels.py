@@ -31,7 +31,7 @@ compiled = njit(cache=CAN_CACHE, fastmath=True, nogil=True, error_model="numpy")
 
 @compiled
 def shade(
-    source: Packed, target: Packed, matrix: npt.NDArray[np.float64], width: int, height: int, names: npt.NDArray[np.int64], factors: Plane
+    source: Packed, target: Packed, matrix: npt.NDArray[np.float64], width: int, height: int, names: npt.NDArray[np.int64], params: Plane
 ) -> None:
     """Blackens what lies outside the crop, then adjusts the colours, in the order given.
 
@@ -43,15 +43,15 @@ def shade(
     red, green, blue = np.empty(columns, f4), np.empty(columns, f4), np.empty(columns, f4)
     mean = f4(0)
     for n in range(names.size):
-        if names[n] == CONTRAST:  # its grey is the mean of the picture as it is by then
+        if names[n] == CONTRAST:  # its grey is the mean of the image as it is by then
             total = 0.0
             for row in range(rows):
                 _load(source, row, matrix, width, height, red, green, blue)
-                total += float(_sum_grey(*_adjust(red, green, blue, names, factors, n, f4(0))))
+                total += float(_sum_grey(*_adjust(red, green, blue, names, params, n, f4(0))))
             mean = f4(np.floor(total / (rows * columns) + 0.5))
     for row in range(rows):
         _load(source, row, matrix, width, height, red, green, blue)
-        r, g, b = _adjust(red, green, blue, names, factors, names.size, mean)
+        r, g, b = _adjust(red, green, blue, names, params, names.size, mean)
         for i in range(columns):
             target[row, i] = i4(r[i] + f4(0.5)) | (i4(g[i] + f4(0.5)) << i4(8)) | (i4(b[i] + f4(0.5)) << i4(16))
 
@@ -85,11 +85,11 @@ def _inside(slope: float, offset: float, length: int, first: int, last: int) -> 
 
 @compiled
 def _adjust(
-    red: Plane, green: Plane, blue: Plane, names: npt.NDArray[np.int64], factors: Plane, num: int, mean: np.float32
+    red: Plane, green: Plane, blue: Plane, names: npt.NDArray[np.int64], params: Plane, num: int, mean: np.float32
 ) -> tuple[Plane, Plane, Plane]:
     """The first `num` adjustments of a row, in place; returns the planes as red, green and blue, which may have changed places."""
     for n in range(num):
-        factor = factors[n]
+        factor = params[n]
         if names[n] == SATURATION:
             _saturate(red, green, blue, factor)
         elif names[n] == HUE:

@@ -1,4 +1,4 @@
-"""What the report's augmentation draws for one picture. Every implementation of the policy starts from these factors. No torch, no cv2.
+"""What the report's augmentation draws for one image. Every implementation of the policy starts from these factors. No torch, no cv2.
 
 RandomResizedCrop, horizontal flip, rotation, ColorJitter: the numbers that torchvision's transforms of these names draw.
 """
@@ -15,9 +15,9 @@ JITTER = ("brightness", "contrast", "saturation", "hue")
 Box = tuple[int, int, int, int]
 
 
-class Factors(NamedTuple):
+class AugmentParams(NamedTuple):
     box: Box
-    """Left, top, width, height of the crop, pixels of the picture."""
+    """Left, top, width, height of the crop, pixels of the image."""
     flip: bool
     angle: float
     """Degrees, counter-clockwise, about the centre of the resized crop."""
@@ -33,19 +33,19 @@ def stream_key(seed_words: Sequence[int]) -> int:
     return key
 
 
-def draw_factors(seed_words: Sequence[int], height: int, width: int, aug: AugConfig) -> Factors:
-    """The factors for a picture of this size: a function of the arguments. Nothing is drawn for a step whose amount is zero."""
+def draw_params(seed_words: Sequence[int], height: int, width: int, aug: AugConfig) -> AugmentParams:
+    """The factors for an image of this size: a function of the arguments. Nothing is drawn for a step whose amount is zero."""
     draw = random.Random(stream_key(seed_words))
     box = (0, 0, width, height) if aug.scale == (1.0, 1.0) else _draw_box(draw, height, width, aug)
     flip = aug.hflip > 0 and draw.random() < aug.hflip
     angle = draw.uniform(-aug.rotation, aug.rotation) if aug.rotation else 0.0
-    return Factors(box, flip, angle, _draw_jitter(draw, aug))
+    return AugmentParams(box, flip, angle, _draw_jitter(draw, aug))
 
 
 def smallest_side(aug: AugConfig) -> int:
-    """Shorter side, pixels, of the smallest picture whose every crop is at least `aug.size` wide and high.
+    """Shorter side, pixels, of the smallest image whose every crop is at least `aug.size` wide and high.
 
-    A crop measures at least sqrt(scale x ratio) of the shorter side, whatever the picture's aspect.
+    A crop measures at least sqrt(scale x ratio) of the shorter side, whatever the image's aspect.
     """
     thinnest = min(aug.ratio[0], 1 / aug.ratio[1], 1.0)
     return math.ceil(aug.size / math.sqrt(aug.scale[0] * thinnest))

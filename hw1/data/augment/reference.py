@@ -1,7 +1,7 @@
-"""The policy step by step, as the report applies it: one picture in, one out, 8 bits between the steps. The plain form, to compare with.
+"""The policy step by step, as the report applies it: one image in, one out, 8 bits between the steps. The plain form, to compare with.
 
 albumentations 2.0.8 has each step as well, but its crop does not antialias when it shrinks (`INTER_AREA` neither, when only one side
-shrinks), its hue has 180 levels, and its rotation spends as long on matrices as on pixels. Pictures are uint8 [H, W, 3] RGB.
+shrinks), its hue has 180 levels, and its rotation spends as long on matrices as on pixels. Images are uint8 [H, W, 3] RGB.
 """
 
 import math
@@ -10,17 +10,17 @@ import cv2
 import numpy as np
 import torch
 
-from hw1.data.augment.params import Box, Factors
+from hw1.data.augment.params import AugmentParams, Box
 
 
-def augment_in_steps(image: np.ndarray, factors: Factors, size: int) -> np.ndarray:
+def augment_in_steps(image: np.ndarray, params: AugmentParams, size: int) -> np.ndarray:
     """Crop and resize, flip, turn, jitter; uint8 [size, size, 3]."""
-    image = resize_crop(image, factors.box, size)
-    if factors.flip:
+    image = resize_crop(image, params.box, size)
+    if params.flip:
         image = cv2.flip(image, 1)
-    if factors.angle:
-        image = rotate(image, factors.angle)
-    for name, factor in factors.jitter:
+    if params.angle:
+        image = rotate(image, params.angle)
+    for name, factor in params.jitter:
         image = ADJUST[name](image, factor)
     return image
 
@@ -40,7 +40,7 @@ def resize_crop(image: np.ndarray, box: Box, size: int) -> np.ndarray:
 
 def rotate(image: np.ndarray, angle: float) -> np.ndarray:
     """Turns about the centre, counter-clockwise, degrees; bilinear, where torchvision's RandomRotation takes the nearest pixel; what comes
-    from outside the picture is black."""
+    from outside the image is black."""
     height, width = image.shape[:2]
     matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
     # OpenCV warps four channels in half the time of three, conversions included.
@@ -54,13 +54,13 @@ def adjust_brightness(image: np.ndarray, factor: float) -> np.ndarray:
 
 
 def adjust_contrast(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blends with the picture's mean grey: factor x image + (1 - factor) x grey."""
+    """Blends with the image's mean grey: factor x image + (1 - factor) x grey."""
     grey = math.floor(cv2.mean(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))[0] + 0.5)
     return cv2.addWeighted(image, factor, image, 0.0, (1 - factor) * grey)
 
 
 def adjust_saturation(image: np.ndarray, factor: float) -> np.ndarray:
-    """Blends with the grey picture: factor x image + (1 - factor) x grey picture."""
+    """Blends with the grey image: factor x image + (1 - factor) x grey image."""
     grey = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     return cv2.addWeighted(image, factor, grey, 1 - factor, 0.0)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import augment_fused
-from hw1.data.augment.params import draw_factors, smallest_side, stream_key
+from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
 from hw1.data.augment.reference import augment_in_steps
 
 NOTHING_DRAWN = AugConfig(scale=(1.0, 1.0), hflip=0, rotation=0, brightness=0, contrast=0, saturation=0, hue=0)
@@ -23,7 +23,7 @@ class Transform(Protocol):
     """(uint8 [H, W, 3] RGB, seed words) -> uint8 [S, S, 3] RGB; a pure function of both, and picklable."""
 
     smallest_side: int | None
-    """A picture may be decoded at half, a quarter or an eighth of its size while its shorter side has this many pixels; None = never."""
+    """An image may be decoded at half, a quarter or an eighth of its size while its shorter side has this many pixels; None = never."""
 
     def __call__(self, image: np.ndarray, seed_words: Sequence[int]) -> np.ndarray: ...
 
@@ -51,10 +51,10 @@ class ReportPolicy(A.ImageOnlyTransform):
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
         height, width = params["shape"][:2]
-        return {"factors": draw_factors(data["seed_words"], height, width, self.aug)}
+        return {"augment_params": draw_params(data["seed_words"], height, width, self.aug)}
 
-    def apply(self, img: np.ndarray, factors: Any, **params: Any) -> np.ndarray:
-        return (augment_fused if self.aug.impl == "fused" else augment_in_steps)(img, factors, self.aug.size)
+    def apply(self, img: np.ndarray, augment_params: AugmentParams, **params: Any) -> np.ndarray:
+        return (augment_fused if self.aug.impl == "fused" else augment_in_steps)(img, augment_params, self.aug.size)
 
 
 class SeededPipeline:
@@ -68,7 +68,7 @@ class SeededPipeline:
         self.pipeline = A.Compose(list(steps))
         self.smallest_side = smallest_side
         self._draw = random.Random()
-        # albumentations' transforms draw from either. Making them anew for each picture would take longer than drawing.
+        # albumentations' transforms draw from either. Making them anew for each image would take longer than drawing.
         self._bits = np.random.PCG64(0)
         self.pipeline.set_random_state(np.random.Generator(self._bits), self._draw)
 

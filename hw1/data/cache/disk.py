@@ -1,6 +1,6 @@
-"""`data.cache: disk`: the pictures of a set, decoded and shrunk once, in one memory-mapped file (`hw1.data.cache.image_file`).
+"""`data.cache: disk`: the images of a set, decoded and shrunk once, in one memory-mapped file (`hw1.data.cache.image_file`).
 
-Training keeps each picture just large enough for every crop; the augmentation then draws its crop in the kept picture's pixels.
+Training keeps each image just large enough for every crop; the augmentation then draws its crop in the kept image's pixels.
 Evaluation keeps the validation resize, whose result does not change when it is resized again: the same bits as from the files.
 """
 
@@ -23,7 +23,7 @@ import PIL
 
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.transforms import PillowResize, Transform
-from hw1.data.cache.image_file import DamagedFile, PictureFile, PictureWriter, bytes_of
+from hw1.data.cache.image_file import CacheFile, CacheFileWriter, DamagedFile, bytes_of
 from hw1.data.cache.shrink import shrink, shrunk_size
 from hw1.data.decode import BadImage, read_size
 from hw1.data.image_set import ImageSet
@@ -34,37 +34,37 @@ from hw1.utils.files import atomic_file, cache_folder
 from hw1.utils.text import printable
 
 SUFFIX = ".pictures"
-MADE_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when what is kept of a picture changes
+MADE_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when what is kept of an image changes
 WAYS_OUT = "data.cache_dir=FOLDER writes elsewhere, data.cache=none does without"
 
 
 @dataclass(frozen=True)
 class Kept:
-    """What is kept of each picture: training, its aspect with `side` pixels as the shorter side, None as it is; else [side, side, 3]."""
+    """What is kept of each image: training, its aspect with `side` pixels as the shorter side, None as it is; else [side, side, 3]."""
 
     training: bool
     side: int | None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what is kept of a picture of this size."""
+        """Height and width of what is kept of an image of this size."""
         if self.training:
             return shrunk_size(height, width, self.side)
         assert self.side is not None
         return self.side, self.side
 
-    def of(self, picture: np.ndarray) -> np.ndarray:
+    def of(self, image: np.ndarray) -> np.ndarray:
         """uint8 [H, W, 3] -> uint8 of `size`."""
         if self.training:
-            return shrink(picture, self.side)
+            return shrink(image, self.side)
         assert self.side is not None
-        return PillowResize(self.side).apply(picture)
+        return PillowResize(self.side).apply(image)
 
 
-def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transform: Transform, *, training: bool) -> PictureFile:
-    """The pictures of `images` from the cache in `data.cache_dir`, which is made if it is not there, on all cores.
+def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transform: Transform, *, training: bool) -> CacheFile:
+    """The images of `images` from the cache in `data.cache_dir`, which is made if it is not there, on all cores.
 
     Its name holds a hash of all that decides on its content: every file's path, size and date of change are compared at each start. What is
-    superseded is deleted when a cache is made; processes that have it open keep it. Memory while making it: one picture per core.
+    superseded is deleted when a cache is made; processes that have it open keep it. Memory while making it: one image per core.
 
     Raises UserError where the folder cannot be written to or lacks room, RunError where a file cannot be decoded (any more) or writing
     fails; nothing half-written stays.
@@ -80,7 +80,7 @@ def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transfo
             if cached is None:
                 _delete_superseded(folder, images, sources)
                 _make(path, images, kept, sources)
-                cached = PictureFile(path)
+                cached = CacheFile(path)
     return cached
 
 
@@ -100,12 +100,12 @@ def _hash(item: Any) -> str:
     return hashlib.sha256(json.dumps(item).encode()).hexdigest()[:16]
 
 
-def _open_if_whole(path: Path) -> PictureFile | None:
+def _open_if_whole(path: Path) -> CacheFile | None:
     """The cache, or None if it is not there; a damaged one is deleted, with a line on stderr."""
     if not path.exists():
         return None
     try:
-        return PictureFile(path)
+        return CacheFile(path)
     except DamagedFile as error:
         print(f"data.cache: {error}; it is made anew", file=sys.stderr)
         with contextlib.suppress(OSError):
@@ -136,7 +136,7 @@ def _delete_superseded(folder: Path, images: ImageSet, sources: dict[str, Any]) 
     nothing but files that the new one has too. What remains is of other files, such as another seed's split."""
     for path in folder.glob(f"{_family(sources)}*{SUFFIX}"):
         try:
-            old = json.loads(PictureFile(path).description)
+            old = json.loads(CacheFile(path).description)
         except DamagedFile:
             old = {"made_by": None}
         is_of_others = old["made_by"] == MADE_BY and not old["files"].items() <= sources["files"].items()
@@ -148,10 +148,10 @@ def _make(path: Path, images: ImageSet, kept: Kept, sources: dict[str, Any]) -> 
     source = FileSource(images, kept.side if kept.training else None)
     description = json.dumps(sources).encode()
     needed = _require_room(path.parent, images, kept, len(description))
-    print(f"data.cache: writing {len(images)} decoded pictures, {needed / 1e6:,.0f} MB, to {printable(path)}", file=sys.stderr)
+    print(f"data.cache: writing {len(images)} decoded images, {needed / 1e6:,.0f} MB, to {printable(path)}", file=sys.stderr)
     try:
         with atomic_file(path) as file:
-            writer = PictureWriter(file.fileno(), len(images))
+            writer = CacheFileWriter(file.fileno(), len(images))
             map_on_cores(lambda index: writer.write(index, kept.of(source.read(index))), len(images), "decoding images")
             writer.finish(description)
     except OSError as error:
@@ -171,6 +171,6 @@ def _require_room(folder: Path, images: ImageSet, kept: Kept, other: int) -> int
     needed = sum(map_on_cores(measure, len(images), "reading image sizes")) + other
     free = shutil.disk_usage(folder).free
     if needed > free:
-        amounts = f"{needed / 1e6:,.0f} MB are needed for decoded pictures, {free / 1e6:,.0f} MB are free"
+        amounts = f"{needed / 1e6:,.0f} MB are needed for decoded images, {free / 1e6:,.0f} MB are free"
         raise UserError(f"data.cache: {printable(folder)}: {amounts}; {WAYS_OUT}")
     return needed

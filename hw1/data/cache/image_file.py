@@ -1,6 +1,6 @@
-"""One file of decoded pictures, written once and then memory-mapped. No torch, no cv2.
+"""One file of decoded images, written once and then memory-mapped. No torch, no cv2.
 
-Little-endian: head; the pixels of each picture, uint8 [H, W, 3], filled up with zeros to whole 64-bit words; the table of their places; and
+Little-endian: head; the pixels of each image, uint8 [H, W, 3], filled up with zeros to whole 64-bit words; the table of their places; and
 a description of what they were made from, any bytes. The head is written last.
 """
 
@@ -17,7 +17,7 @@ import numpy as np
 from hw1.errors import RunError
 from hw1.utils.text import printable
 
-HEAD = struct.Struct("<8sQQQ")  # magic, number of pictures, bytes of the description, bytes of the file; their CRC-32 and the tail's follow
+HEAD = struct.Struct("<8sQQQ")  # magic, number of images, bytes of the description, bytes of the file; their CRC-32 and the tail's follow
 CHECK = struct.Struct("<Q")
 MAGIC = b"hw1pics1"
 PLACE = np.dtype([("offset", "<u8"), ("height", "<u4"), ("width", "<u4"), ("sum", "<u8")])
@@ -36,8 +36,8 @@ class _Mapped(NamedTuple):
     """Bytes of the description."""
 
 
-class PictureFile:
-    """A `PictureSource` over a file that `PictureWriter` made. Raises DamagedFile, here and wherever it is opened.
+class CacheFile:
+    """A `ImageSource` over a file that `CacheFileWriter` made. Raises DamagedFile, here and wherever it is opened.
 
     The file is mapped for reading. A forked process has the same map; pickling carries the path alone, and the first use maps it again.
     The memory behind it is the kernel's page cache, shared by all processes and given up when memory is short.
@@ -60,12 +60,12 @@ class PictureFile:
         return content[len(content) - described :].tobytes()
 
     def read(self, index: int) -> np.ndarray:
-        """uint8 [H, W, 3] of picture `index`, a read-only view of the file. Raises DamagedFile, also for pixels that have changed."""
+        """uint8 [H, W, 3] of image `index`, a read-only view of the file. Raises DamagedFile, also for pixels that have changed."""
         content, table, _ = self._map()
         offset, height, width, total = table[index].item()
         size = 3 * height * width
         if _sum(content[offset : offset + _whole_words(size)]) != total:  # at memory speed: a few microseconds
-            raise DamagedFile(f"{printable(self.path)}: picture {index} is damaged; delete the file, and it is made anew")
+            raise DamagedFile(f"{printable(self.path)}: image {index} is damaged; delete the file, and it is made anew")
         return content[offset : offset + size].reshape(height, width, 3)
 
     def _map(self) -> _Mapped:
@@ -84,7 +84,7 @@ def _check(content: mmap.mmap) -> _Mapped:
         raise ValueError(f"torn: {len(content)} bytes")
     magic, count, described, length = HEAD.unpack_from(content)
     if magic != MAGIC:
-        raise ValueError("not a file of pictures")
+        raise ValueError("not a file of images")
     if length != len(content):
         raise ValueError(f"torn: {len(content):,} bytes in place of {length:,}")
     start = length - described - count * PLACE.itemsize
@@ -94,8 +94,8 @@ def _check(content: mmap.mmap) -> _Mapped:
     return _Mapped(np.frombuffer(content, np.uint8), np.frombuffer(content, PLACE, count, start), described)
 
 
-class PictureWriter:
-    """Writes the pictures 0 ... `count` - 1 in any order, from any threads, to an empty file; then `finish` makes it a readable one.
+class CacheFileWriter:
+    """Writes the images 0 ... `count` - 1 in any order, from any threads, to an empty file; then `finish` makes it a readable one.
 
     Errors of the system are raised as they come.
     """
@@ -106,15 +106,15 @@ class PictureWriter:
         self._end = HEAD.size + CHECK.size
         self._lock = threading.Lock()
 
-    def write(self, index: int, picture: np.ndarray) -> None:
-        """`picture`: uint8 [H, W, 3]."""
-        words = np.zeros(_whole_words(picture.size), np.uint8)
-        words[: picture.size] = picture.reshape(-1)
+    def write(self, index: int, image: np.ndarray) -> None:
+        """`image`: uint8 [H, W, 3]."""
+        words = np.zeros(_whole_words(image.size), np.uint8)
+        words[: image.size] = image.reshape(-1)
         with self._lock:
             offset = self._end
             self._end += len(words)
         self._write(offset, words.data)
-        self._table[index] = (offset, *picture.shape[:2], _sum(words))
+        self._table[index] = (offset, *image.shape[:2], _sum(words))
 
     def finish(self, description: bytes) -> None:
         tail = self._table.tobytes() + description
@@ -129,7 +129,7 @@ class PictureWriter:
 
 
 def bytes_of(height: int, width: int) -> int:
-    """What a picture takes in the file."""
+    """What an image takes in the file."""
     return _whole_words(3 * height * width) + PLACE.itemsize
 
 

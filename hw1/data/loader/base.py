@@ -1,4 +1,4 @@
-"""What a loader gives, whatever its pictures come from."""
+"""What a loader gives, whatever its images come from."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
@@ -61,7 +61,7 @@ class BatchLoader(ABC):
 
     @abstractmethod
     def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
-        """The first `num` pictures of epoch 0, or all of a small set, without normalisation: uint8 [N, S, S, 3] RGB; and their labels."""
+        """The first `num` images of epoch 0, or all of a small set, without normalisation: uint8 [N, S, S, 3] RGB; and their labels."""
 
     @abstractmethod
     def close(self) -> None:

@@ -5,19 +5,19 @@ from torch.utils.data import Dataset
 
 from hw1.data.augment.transforms import Transform
 from hw1.data.image_set import ImageSet
-from hw1.data.image_source import FileSource, PictureSource
+from hw1.data.image_source import FileSource, ImageSource
 
 Sample = tuple[torch.Tensor, int, int]
 
 
-class PictureDataset(Dataset[Sample]):
-    """Transformed pictures, keyed by (epoch, index): both decide the augmentation, `index` the picture.
+class ImageDataset(Dataset[Sample]):
+    """Transformed images, keyed by (epoch, index): both decide the augmentation, `index` the image.
 
     An item is (uint8 tensor [S, S, 3] RGB, label or -1 where the set has no labels, index). It is a function of the source, the transform,
     the seed and its key, wherever it is computed.
     """
 
-    def __init__(self, images: ImageSet, transform: Transform, seed: int, source: PictureSource | None = None) -> None:
+    def __init__(self, images: ImageSet, transform: Transform, seed: int, source: ImageSource | None = None) -> None:
         self.images = images
         self.transform = transform
         self.seed = seed

@@ -16,12 +16,12 @@ from hw1.config.recipe import AugConfig, Recipe
 from hw1.data.augment.transforms import Transform, build_eval_transform, build_train_transform
 from hw1.data.cache.disk import open_disk_source
 from hw1.data.image_set import ImageSet
-from hw1.data.image_source import PictureSource
+from hw1.data.image_source import ImageSource
 from hw1.data.loader.base import Batch, BatchLoader
-from hw1.data.loader.dataset import PictureDataset
+from hw1.data.loader.dataset import ImageDataset
 from hw1.data.loader.sampler import EpochBatches
-from hw1.data.loader.shared_buffer import Ring
-from hw1.data.loader.watchdog import Watch
+from hw1.data.loader.shared_buffer import SharedBuffer
+from hw1.data.loader.watchdog import Watchdog
 from hw1.data.loader.worker import start_worker
 from hw1.errors import RunError
 from hw1.runtime import distributed as dist
@@ -39,7 +39,7 @@ class Loader(BatchLoader):
     step: of nothing else, and drawing it leaves the global random generators alone. Of `world_size` processes that train together this is
     number `rank`, and gets its share of each batch, which may be none of it. The loader's processes (`num_workers`; 0 loads in this one)
     start with the first epoch and stay until `close`, as does the memory through which batches come from them (at most 1 GiB at usual
-    sizes: `Ring`).
+    sizes: `SharedBuffer`).
     """
 
     def __init__(
@@ -54,12 +54,12 @@ class Loader(BatchLoader):
         device: torch.device,
         aug: AugConfig,
         channels_last: bool,
-        source: PictureSource | None = None,
+        source: ImageSource | None = None,
         balanced: bool = False,
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
-        self._pictures = PictureDataset(images, transform, seed, source)
+        self._images = ImageDataset(images, transform, seed, source)
         labels = images.labels if balanced else None
         super().__init__(EpochBatches(len(images), batch_size, seed, shuffle, labels, rank=rank, world_size=world_size))
         self._num_workers = num_workers
@@ -68,11 +68,11 @@ class Loader(BatchLoader):
         self._std = torch.tensor(aug.std, device=device).view(1, 3, 1, 1)
         self._size = aug.size
         self._channels_last = channels_last
-        self._ring: Ring | None = None
+        self._buffer: SharedBuffer | None = None
         self._source: DataLoader[Any] | None = None
         self._raw: Iterator[Any] | None = None
         self._workers: list[multiprocessing.process.BaseProcess] = []
-        self._watch: Watch | None = None
+        self._watchdog: Watchdog | None = None
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on; loading begins at once. It ends an epoch that was left half-way.
@@ -84,18 +84,18 @@ class Loader(BatchLoader):
         self._batches.seek(epoch, start)
         with self._dead_workers_named():
             self._raw = self._begin()
-        assert self._ring is not None
+        assert self._buffer is not None
         filled = self._filled_slots(self._turn)
         if self._device.type == "cuda":
-            return self._prefetched(self._ring, filled)
-        return (self._to_device(self._ring, *slot) for slot in filled)
+            return self._prefetched(self._buffer, filled)
+        return (self._to_device(self._buffer, *slot) for slot in filled)
 
     def preview(self, num: int) -> tuple[np.ndarray, list[int]]:
-        """The first `num` pictures of epoch 0 as the model will get them, but for normalisation: uint8 [N, S, S, 3] RGB; and their labels.
+        """The first `num` images of epoch 0 as the model will get them, but for normalisation: uint8 [N, S, S, 3] RGB; and their labels.
 
         A small set gives fewer. Raises RunError where a file cannot be read.
         """
-        samples = [self._pictures[key] for key in self._batches.first(num)]
+        samples = [self._images[key] for key in self._batches.first(num)]
         return np.stack([image.numpy() for image, _, _ in samples]), [label for _, label, _ in samples]
 
     def close(self) -> None:
@@ -103,14 +103,14 @@ class Loader(BatchLoader):
         self._turn += 1
         shut_down = getattr(self._raw, "_shutdown_workers", None)
         self._raw, self._source, self._workers = None, None, []
-        if self._watch is not None:
-            self._watch.close()
-            self._watch = None
+        if self._watchdog is not None:
+            self._watchdog.close()
+            self._watchdog = None
         if shut_down is not None:  # dropping the reference would do, but the traceback of an error may hold another
             shut_down()
-        if self._ring is not None:
-            self._ring.close()
-            self._ring = None
+        if self._buffer is not None:
+            self._buffer.close()
+            self._buffer = None
 
     def _begin(self) -> Iterator[Any]:
         if self._source is not None:
@@ -118,14 +118,14 @@ class Loader(BatchLoader):
         has_workers = self._num_workers > 0
         if has_workers:  # what a transform's first call compiles or loads, the processes inherit: here it is done once
             _try_semaphores(self._num_workers)
-            self._pictures.transform(np.zeros((self._size, self._size, 3), np.uint8), (0, 0, 0))
-        self._ring = ring = Ring(self._num_workers, max(self.share_of(0), 1), self._size)
+            self._images.transform(np.zeros((self._size, self._size, 3), np.uint8), (0, 0, 0))
+        self._buffer = buffer = SharedBuffer(self._num_workers, max(self.share_of(0), 1), self._size)
         self._source = DataLoader(
-            _SlotFiller(self._pictures, ring),
+            _SlotFiller(self._images, buffer),
             batch_size=None,  # the dataset's items are batches
-            sampler=_SlottedBatches(self._batches, ring),  # type: ignore[arg-type]  # any iterable of keys
+            sampler=_SlottedBatches(self._batches, buffer),  # type: ignore[arg-type]  # any iterable of keys
             num_workers=self._num_workers,
-            prefetch_factor=ring.prefetch if has_workers else None,
+            prefetch_factor=buffer.prefetch if has_workers else None,
             worker_init_fn=start_worker,
             persistent_workers=has_workers,
             generator=torch.Generator(),  # else each epoch would draw a number from the global one
@@ -135,9 +135,9 @@ class Loader(BatchLoader):
             raw = iter(self._source)
             self._workers = [child for child in multiprocessing.active_children() if child not in others]
         if self._device.type == "cuda":
-            ring.pin(self._device)
+            buffer.pin(self._device)
         if self._workers:
-            self._watch = Watch(self._workers, SECONDS_PER_IMAGE * self.share_of(0), lambda: self.stop() is not None)
+            self._watchdog = Watchdog(self._workers, SECONDS_PER_IMAGE * self.share_of(0), lambda: self.stop() is not None)
         return raw
 
     def _filled_slots(self, turn: int) -> Iterator[Filled]:
@@ -156,7 +156,7 @@ class Loader(BatchLoader):
     def _dead_workers_named(self) -> Iterator[None]:
         """Turns the errors that follow from the death of a loader process, which are of many kinds, into RunError."""
         try:
-            with self._watch.waiting() if self._watch else contextlib.nullcontext():
+            with self._watchdog.waiting() if self._watchdog else contextlib.nullcontext():
                 yield
         except Exception as error:
             if not self._workers:
@@ -170,7 +170,7 @@ class Loader(BatchLoader):
             dead = [_cause_of_death(worker.exitcode) for worker in self._workers if worker.exitcode is not None]
             if not dead:
                 raise
-            is_hung, seconds = (self._watch.has_killed, self._watch.seconds) if self._watch else (False, 0)
+            is_hung, seconds = (self._watchdog.has_killed, self._watchdog.seconds) if self._watchdog else (False, 0)
             self.close()
             if is_hung:
                 raise RunError(
@@ -181,25 +181,25 @@ class Loader(BatchLoader):
                 f"a process that loads images died ({', '.join(sorted(set(dead)))}); if memory was full, lower data.num_workers"
             ) from error
 
-    def _to_device(self, ring: Ring, slot: int, count: int) -> Batch:
+    def _to_device(self, buffer: SharedBuffer, slot: int, count: int) -> Batch:
         is_cuda = self._device.type == "cuda"
-        image = ring.image[slot, :count].to(self._device, non_blocking=is_cuda)
-        label = ring.label[slot, :count].to(self._device, non_blocking=is_cuda, copy=True)
+        image = buffer.image[slot, :count].to(self._device, non_blocking=is_cuda)
+        label = buffer.label[slot, :count].to(self._device, non_blocking=is_cuda, copy=True)
         if is_cuda:
-            ring.copied(slot, torch.cuda.current_stream(self._device).record_event())
+            buffer.copied(slot, torch.cuda.current_stream(self._device).record_event())
         image = image.permute(0, 3, 1, 2)  # [B, S, S, 3] becomes [B, 3, S, S] in channels_last order; all that follows keeps the order
         if not self._channels_last:
             image = image.contiguous()
         image = image.div(255.0).sub_(self._mean).div_(self._std)
-        return Batch(image, label, ring.index[slot, :count].clone())
+        return Batch(image, label, buffer.index[slot, :count].clone())
 
-    def _prefetched(self, ring: Ring, filled: Iterator[Filled]) -> Iterator[Batch]:
+    def _prefetched(self, buffer: SharedBuffer, filled: Iterator[Filled]) -> Iterator[Batch]:
         """CUDA: batch n + 1 is copied and normalised on a stream of its own while the caller works on batch n."""
         side = torch.cuda.Stream(self._device)
         waiting: tuple[Batch, torch.cuda.Event] | None = None
         for slot in filled:
             with torch.cuda.stream(side):
-                following = (self._to_device(ring, *slot), side.record_event())
+                following = (self._to_device(buffer, *slot), side.record_event())
             if waiting is not None:
                 yield _hand_over(*waiting)
             waiting = following
@@ -218,15 +218,15 @@ def _hand_over(batch: Batch, ready: torch.cuda.Event) -> Batch:
 class _SlottedBatches:
     """Sampler: each batch of keys with the slot that it is to fill, which is waited for."""
 
-    def __init__(self, batches: EpochBatches, ring: Ring) -> None:
+    def __init__(self, batches: EpochBatches, buffer: SharedBuffer) -> None:
         self._batches = batches
-        self._ring = ring
+        self._buffer = buffer
 
     def __len__(self) -> int:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-        return ((self._ring.slot(turn), keys) for turn, keys in enumerate(self._batches))
+        return ((self._buffer.slot(turn), keys) for turn, keys in enumerate(self._batches))
 
 
 class _SlotFiller(Dataset[Any]):
@@ -235,14 +235,14 @@ class _SlotFiller(Dataset[Any]):
     A RunError is returned, not raised: torch would hand it on as a worker's traceback in a new exception.
     """
 
-    def __init__(self, pictures: PictureDataset, ring: Ring) -> None:
-        self._pictures = pictures
-        self._ring = ring
+    def __init__(self, images: ImageDataset, buffer: SharedBuffer) -> None:
+        self._images = images
+        self._buffer = buffer
 
     def __getitem__(self, key: tuple[int, list[tuple[int, int]]]) -> Filled | RunError:
         slot, keys = key
         try:
-            return slot, self._ring.write(slot, (self._pictures[item] for item in keys))
+            return slot, self._buffer.write(slot, (self._images[item] for item in keys))
         except RunError as error:
             return error
 

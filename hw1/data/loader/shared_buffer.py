@@ -24,8 +24,8 @@ def _num_bytes(num_slots: int, batch_size: int, size: int) -> int:
     return num_slots * batch_size * (size * size * 3 + 16)
 
 
-class Ring:
-    """Slots for batches of at most B pictures, used in turn: written by one process, read by another, never copied in between.
+class SharedBuffer:
+    """Slots for batches of at most B images, used in turn: written by one process, read by another, never copied in between.
 
     image: uint8 [slots, B, S, S, 3]; label and index: int64 [slots, B]. The processes of one loader have num_workers x prefetch batches
     under way, and there are two slots more: slots x B x (3 S^2 + 16) bytes, at most 1 GiB unless num_workers + 2 batches are larger than

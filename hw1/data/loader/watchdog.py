@@ -10,7 +10,7 @@ STOPPING_SECONDS = 10
 """All the patience there is once the run was asked to stop: who asks, a batch system for instance, kills it half a minute later."""
 
 
-class Watch:
+class Watchdog:
     """Kills all `processes` once a batch has been waited for during `PATIENCE_SECONDS` and `per_batch` seconds more, or during
     `STOPPING_SECONDS` while `is_stopping` says so.
 

@@ -1,4 +1,4 @@
-"""Logits and labels to everything that the page, the tables and the pictures say."""
+"""Logits and labels to everything that the page, the tables and the images say."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +16,7 @@ from hw1.html.table import Column, Table
 
 
 @dataclass(frozen=True, eq=False)
-class Findings:
+class Analysis:
     """What was found on N images of C classes. `names` has one a class, never empty; arrays are [N] but for `confusion` [C, C]."""
 
     names: Sequence[str]
@@ -40,7 +40,7 @@ class Findings:
         return np.argsort(-self.losses, kind="stable")
 
 
-def find(
+def analyse(
     logits: NDArray[np.float32],
     labels: NDArray[np.int64],
     files: Sequence[str],
@@ -50,7 +50,7 @@ def find(
     temperature: float = 1.0,
     fitted: float | None = None,
     fits: bool = False,
-) -> Findings:
+) -> Analysis:
     """Measures everything once. `facts` stand first in the metrics; `temperature` divides the logits of all but the calibration.
 
     The calibration fits a temperature on these images where `fits`, else it tries the one `fitted` elsewhere, if any. Raises `RunError`
@@ -63,7 +63,7 @@ def find(
     scaled = scale(logits, temperature)
     shown = [name or str(label) for label, name in enumerate(names)]
     confusion = confusion_matrix(scaled, labels)
-    return Findings(
+    return Analysis(
         names=shown,
         files=files,
         labels=labels,
@@ -86,25 +86,25 @@ def _metrics(logits: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, Any]:
     return {**metrics, **intervals, **class_averages(logits, labels), **trust}
 
 
-def class_table(found: Findings) -> Table:
+def class_table(analysis: Analysis) -> Table:
     """Precision, recall and F1 of every class."""
     digits = {"precision": 3, "recall": 3, "f1": 3, "support": 0}
     columns = (Column("class", "class"), *(Column(key, key.replace("f1", "F1"), places) for key, places in digits.items()))
-    return Table("per_class", "All classes", columns, found.class_rows)
+    return Table("per_class", "All classes", columns, analysis.class_rows)
 
 
-def pair_table(found: Findings) -> Table:
+def pair_table(analysis: Analysis) -> Table:
     """Every pair of classes of which one was taken for the other, most images first."""
     rows = [
         {
-            "class": found.names[pair.label],
-            "guess": found.names[pair.guess],
+            "class": analysis.names[pair.label],
+            "guess": analysis.names[pair.guess],
             "images": pair.images,
             "support": pair.support,
             "share": pair.images / pair.support,
-            "reverse": int(found.confusion[pair.guess, pair.label]),
+            "reverse": int(analysis.confusion[pair.guess, pair.label]),
         }
-        for pair in found.pairs
+        for pair in analysis.pairs
     ]
     columns = (
         Column("class", "class"),
@@ -117,17 +117,17 @@ def pair_table(found: Findings) -> Table:
     return Table("confused", "Confused pairs", columns, rows)
 
 
-def worst_table(found: Findings) -> Table:
+def worst_table(analysis: Analysis) -> Table:
     """Every image, the largest loss first."""
     rows = [
         {
-            "file": found.files[i],
-            "class": found.names[found.labels[i]],
-            "guess": found.names[found.guesses[i]],
-            "confidence": float(found.confidence[i]),
-            "loss": float(found.losses[i]),
+            "file": analysis.files[i],
+            "class": analysis.names[analysis.labels[i]],
+            "guess": analysis.names[analysis.guesses[i]],
+            "confidence": float(analysis.confidence[i]),
+            "loss": float(analysis.losses[i]),
         }
-        for i in found.worst
+        for i in analysis.worst
     ]
     columns = (
         Column("file", "file"), Column("class", "class"), Column("guess", "guess"), Column("confidence", "confidence", 3),
@@ -136,9 +136,9 @@ def worst_table(found: Findings) -> Table:
     return Table("worst", "All images, the largest loss first", columns, rows)
 
 
-def calibration_table(found: Findings) -> Table:
+def calibration_table(analysis: Analysis) -> Table:
     """The calibration before and after temperature scaling."""
-    calibration = found.calibration
+    calibration = analysis.calibration
     measures = [
         ("as trained", calibration.before),
         (f"with temperature, {'cross-fitted' if calibration.cross_fitted else 'fitted on validation'}", calibration.after),
@@ -157,13 +157,13 @@ def calibration_table(found: Findings) -> Table:
     return Table("calibration", "Calibration", columns, rows)
 
 
-def calibration_json(found: Findings) -> dict[str, Any]:
+def calibration_json(analysis: Analysis) -> dict[str, Any]:
     """`calibration.json`: the temperature, which weights it belongs to, and what it does."""
     return {
-        "checkpoint": found.metrics["checkpoint"],
-        "epoch": found.metrics["epoch"],
-        "step": found.metrics.get("step", 0),
-        "num_images": len(found.files),
+        "checkpoint": analysis.metrics["checkpoint"],
+        "epoch": analysis.metrics["epoch"],
+        "step": analysis.metrics.get("step", 0),
+        "num_images": len(analysis.files),
         "binning": BINNING,
-        **asdict(found.calibration),
+        **asdict(analysis.calibration),
     }

@@ -1,4 +1,4 @@
-"""The photographs behind the numbers, small; and the figures."""
+"""The images behind the numbers, small; and the figures."""
 
 import io
 from collections.abc import Iterable, Sequence
@@ -13,7 +13,7 @@ from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource
 from hw1.evaluation.calibration import confidences, cross_fit, equal_width, scale
 from hw1.evaluation.confusion import ConfusedPair, order_by_confusion
-from hw1.evaluation.report.analysis import Findings
+from hw1.evaluation.report.analysis import Analysis
 from hw1.plots import Figure, plot_confusion, plot_reliability, plot_samples
 
 NUM_PAIRS = 8
@@ -21,13 +21,13 @@ NUM_EXAMPLES = 3
 NUM_WORST = 24
 NUM_ATTENDED = 4
 SIDE = 160
-"""Longer side of a photograph, pixels."""
+"""Longer side of an image, pixels."""
 NATURAL_ORDER = 20
 """Up to so many classes stand in their own order; more are ordered so that confused ones are neighbours."""
 
 
 @dataclass(frozen=True, eq=False)
-class Photos:
+class ExampleImages:
     """`pixels[i]`: image i of the set, uint8 [H, W, 3], H and W at most `SIDE`. `pairs`: a pair, and images of its class that were taken
     for the other, worst first, and of that other class, best first. `worst`: wrong images by falling loss.
     """
@@ -42,31 +42,31 @@ class Photos:
         return buffer.getvalue()
 
 
-def choose_photos(found: Findings, images: ImageSet) -> Photos:
-    """The photographs of the most confused pairs and the worst mistakes. Raises `RunError` where a file cannot be read any more."""
+def choose_examples(analysis: Analysis, images: ImageSet) -> ExampleImages:
+    """The images of the most confused pairs and the worst mistakes. Raises `RunError` where a file cannot be read any more."""
     pairs = []
-    for pair in found.pairs[:NUM_PAIRS]:
-        mistaken = (found.labels == pair.label) & (found.guesses == pair.guess)
-        pairs.append((pair, _by_loss(found, mistaken)[::-1], _by_loss(found, found.labels == pair.guess)))
+    for pair in analysis.pairs[:NUM_PAIRS]:
+        mistaken = (analysis.labels == pair.label) & (analysis.guesses == pair.guess)
+        pairs.append((pair, _by_loss(analysis, mistaken)[::-1], _by_loss(analysis, analysis.labels == pair.guess)))
     pairs = [(pair, wrong[:NUM_EXAMPLES], right[:NUM_EXAMPLES]) for pair, wrong, right in pairs]
-    worst = _by_loss(found, found.labels != found.guesses)[::-1][:NUM_WORST]
+    worst = _by_loss(analysis, analysis.labels != analysis.guesses)[::-1][:NUM_WORST]
     wanted = {i for _, wrong, right in pairs for i in (*wrong, *right)} | set(worst)
-    return Photos(_shrunk(images, wanted), pairs, worst)
+    return ExampleImages(_shrunk(images, wanted), pairs, worst)
 
 
-def choose_attended(found: Findings) -> list[int]:
+def choose_attended(analysis: Analysis) -> list[int]:
     """Images to look into: the worst mistakes, then the right answers that are surest, each of another class."""
-    worst = _by_loss(found, found.labels != found.guesses)[::-1][:NUM_ATTENDED]
+    worst = _by_loss(analysis, analysis.labels != analysis.guesses)[::-1][:NUM_ATTENDED]
     surest = {
-        int(found.labels[i]): i for i in _by_loss(found, found.labels == found.guesses)[::-1]
+        int(analysis.labels[i]): i for i in _by_loss(analysis, analysis.labels == analysis.guesses)[::-1]
     }  # the last of a class has the least loss
-    return worst + sorted(surest.values(), key=lambda i: found.losses[i])[:NUM_ATTENDED]
+    return worst + sorted(surest.values(), key=lambda i: analysis.losses[i])[:NUM_ATTENDED]
 
 
-def _by_loss(found: Findings, chosen: NDArray[np.bool_]) -> list[int]:
+def _by_loss(analysis: Analysis, chosen: NDArray[np.bool_]) -> list[int]:
     """The chosen images by rising loss."""
     indices = np.flatnonzero(chosen)
-    return [int(i) for i in indices[np.argsort(found.losses[indices], kind="stable")]]
+    return [int(i) for i in indices[np.argsort(analysis.losses[indices], kind="stable")]]
 
 
 def _shrunk(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
@@ -78,46 +78,48 @@ def _shrunk(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArray[np.ui
     return small
 
 
-def draw_pairs(found: Findings, photos: Photos) -> Figure:
-    """A row a pair: the mistaken photographs, then some of the class that they were taken for."""
+def draw_pairs(analysis: Analysis, examples: ExampleImages) -> Figure:
+    """A row a pair: the mistaken images, then some of the class that they were taken for."""
     cells: list[int | None] = []
-    for _, wrong, right in photos.pairs:
+    for _, wrong, right in examples.pairs:
         for part in (wrong, right):
             cells += [*part, *[None] * (NUM_EXAMPLES - len(part))]
-    return _draw_grid(found, photos, cells, 2 * NUM_EXAMPLES)
+    return _draw_grid(analysis, examples, cells, 2 * NUM_EXAMPLES)
 
 
-def draw_worst(found: Findings, photos: Photos) -> Figure:
-    return _draw_grid(found, photos, photos.worst, 8)
+def draw_worst(analysis: Analysis, examples: ExampleImages) -> Figure:
+    return _draw_grid(analysis, examples, examples.worst, 8)
 
 
-def _draw_grid(found: Findings, photos: Photos, cells: Sequence[int | None], columns: int) -> Figure:
-    titles = ["" if i is None else f"{found.names[found.labels[i]]}\n{guess_line(found, i)}" for i in cells]
-    return plot_samples([None if i is None else _square(photos.pixels[i]) for i in cells], titles, columns)
+def _draw_grid(analysis: Analysis, examples: ExampleImages, cells: Sequence[int | None], columns: int) -> Figure:
+    titles = ["" if i is None else f"{analysis.names[analysis.labels[i]]}\n{guess_line(analysis, i)}" for i in cells]
+    return plot_samples([None if i is None else _square(examples.pixels[i]) for i in cells], titles, columns)
 
 
 def _square(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """The photograph in the middle of a white square, so that titles of a row stand at one height."""
+    """The image in the middle of a white square, so that titles of a row stand at one height."""
     return np.asarray(ImageOps.pad(Image.fromarray(pixels), (SIDE, SIDE), color="white"))
 
 
-def guess_line(found: Findings, index: int) -> str:
+def guess_line(analysis: Analysis, index: int) -> str:
     """What the model says of an image, in a few words."""
-    guess, confidence = found.guesses[index], f"{100 * found.confidence[index]:.0f}%"
-    return f"✓ {confidence}" if guess == found.labels[index] else f"→ {found.names[guess]}, {confidence}"
+    guess, confidence = analysis.guesses[index], f"{100 * analysis.confidence[index]:.0f}%"
+    return f"✓ {confidence}" if guess == analysis.labels[index] else f"→ {analysis.names[guess]}, {confidence}"
 
 
-def draw_confusion(found: Findings) -> Figure:
-    natural = np.arange(len(found.names))
-    return plot_confusion(found.confusion, found.names, natural if len(natural) <= NATURAL_ORDER else order_by_confusion(found.confusion))
+def draw_confusion(analysis: Analysis) -> Figure:
+    natural = np.arange(len(analysis.names))
+    return plot_confusion(
+        analysis.confusion, analysis.names, natural if len(natural) <= NATURAL_ORDER else order_by_confusion(analysis.confusion)
+    )
 
 
-def draw_reliability(found: Findings, logits: NDArray[np.float32]) -> Figure:
+def draw_reliability(analysis: Analysis, logits: NDArray[np.float32]) -> Figure:
     """As trained, and with the temperature if there is one."""
-    calibration = found.calibration
+    calibration = analysis.calibration
     panels: dict[str, NDArray[Any]] = {"As trained": logits}
     if calibration.temperature is not None:
-        scaled = cross_fit(logits, found.labels) if calibration.cross_fitted else scale(logits, calibration.temperature)
+        scaled = cross_fit(logits, analysis.labels) if calibration.cross_fitted else scale(logits, calibration.temperature)
         panels[f"With temperature {calibration.temperature:.2f}"] = scaled
-    correct = found.guesses == found.labels
+    correct = analysis.guesses == analysis.labels
     return plot_reliability({title: equal_width(confidences(values), correct) for title, values in panels.items()})

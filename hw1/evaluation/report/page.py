@@ -5,8 +5,8 @@ from dataclasses import replace
 from typing import Any
 
 from hw1.evaluation.calibration import BINNING, Calibration
-from hw1.evaluation.report.analysis import Findings, calibration_table, class_table, pair_table
-from hw1.evaluation.report.examples import Photos, guess_line
+from hw1.evaluation.report.analysis import Analysis, calibration_table, class_table, pair_table
+from hw1.evaluation.report.examples import ExampleImages, guess_line
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Table
 from hw1.runs.folder import RunFolder
@@ -16,9 +16,9 @@ SHOWN_PAIRS = 300
 """Rows of the page's table of pairs; `confused.csv` has all."""
 
 
-def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, figures: Mapping[str, bytes]) -> str:
+def render_evaluation(run: RunFolder, split: str, analysis: Analysis, examples: ExampleImages, figures: Mapping[str, bytes]) -> str:
     """The page. `figures`: confusion, calibration and maybe attention as PNG files; the curves are the run's own."""
-    recipe, calibration = run.read_recipe(), found.calibration
+    recipe, calibration = run.read_recipe(), analysis.calibration
     if run.curves.is_file():
         figures = {**figures, "curves": run.curves.read_bytes()}
     name = f"{recipe.run.name}, seed {recipe.seed}"
@@ -26,37 +26,37 @@ def render_review(run: RunFolder, split: str, found: Findings, photos: Photos, f
         "title": f"{name}: {split}",
         "sections": SECTIONS.items(),
         "figures": {name: data_link(png, "image/png") for name, png in figures.items()},
-        "sentence": accuracy_sentence(found),
-        "tiles": _tiles(found),
-        "facts": _facts(run, split, found),
-        "mistakes": mistakes_sentence(found),
+        "sentence": accuracy_sentence(analysis),
+        "tiles": _tiles(analysis),
+        "facts": _facts(run, split, analysis),
+        "mistakes": mistakes_sentence(analysis),
         "pairs": [
             {
-                "title": f"{found.names[pair.label]} taken for {found.names[pair.guess]}",
+                "title": f"{analysis.names[pair.label]} taken for {analysis.names[pair.guess]}",
                 "count": f"{pair.images} of {pair.support}",
                 "sides": [
-                    (f"{found.names[pair.label]}, mistaken", [_photo(found, photos, i) for i in wrong]),
-                    (f"{found.names[pair.guess]}, for comparison", [_photo(found, photos, i) for i in right]),
+                    (f"{analysis.names[pair.label]}, mistaken", [_photo(analysis, examples, i) for i in wrong]),
+                    (f"{analysis.names[pair.guess]}, for comparison", [_photo(analysis, examples, i) for i in right]),
                 ],
             }
-            for pair, wrong, right in photos.pairs
+            for pair, wrong, right in examples.pairs
         ],
-        "worst": [_photo(found, photos, i) for i in photos.worst],
-        "pair_table": _shortened(pair_table(found)),
+        "worst": [_photo(analysis, examples, i) for i in examples.worst],
+        "pair_table": _shortened(pair_table(analysis)),
         "trust": calibration_sentences(calibration),
         "helps": bool(calibration.after and calibration.after["nll"] < calibration.before["nll"]),
         "binning": binning_note(),
-        "calibration_table": calibration_table(found),
-        "class_table": class_table(found),
+        "calibration_table": calibration_table(analysis),
+        "class_table": class_table(analysis),
         "config": run.config.read_text(),
         "environment": run.env.read_text() if run.env.is_file() else "",
     }
     return render_page("hw1.evaluation.report", values)
 
 
-def _tiles(found: Findings) -> list[tuple[str, str, str]]:
+def _tiles(analysis: Analysis) -> list[tuple[str, str, str]]:
     """Name, value, and what stands below it, of the headline numbers."""
-    metrics, chance = found.metrics, found.calibration.chance[1]
+    metrics, chance = analysis.metrics, analysis.calibration.chance[1]
     intervals = [f"{low:.4f} to {high:.4f}" for low, high in (metrics["top1_interval"], metrics["top5_interval"])]
     return [
         ("top-1", f"{metrics['top1']:.4f}", intervals[0]),
@@ -68,12 +68,12 @@ def _tiles(found: Findings) -> list[tuple[str, str, str]]:
     ]
 
 
-def _facts(run: RunFolder, split: str, found: Findings) -> list[tuple[str, str]]:
-    recipe, metrics = run.read_recipe(), found.metrics
+def _facts(run: RunFolder, split: str, analysis: Analysis) -> list[tuple[str, str]]:
+    recipe, metrics = run.read_recipe(), analysis.metrics
     step = f", step {metrics['step']} of the next" if metrics.get("step") else ""
     facts = [
         ("Model", f"{recipe.model.name}, {recipe.aug.size} px, {metrics['checkpoint']} checkpoint (epoch {metrics['epoch']}{step})"),
-        ("Images", f"{len(found.files):,} of split {split}, {len(found.names)} classes"),
+        ("Images", f"{len(analysis.files):,} of split {split}, {len(analysis.names)} classes"),
         ("Intervals", "Wilson's, 95%: which images were drawn, for this one trained model"),
     ]
     if "runs" in metrics:
@@ -84,14 +84,14 @@ def _facts(run: RunFolder, split: str, found: Findings) -> list[tuple[str, str]]
     return facts
 
 
-def _photo(found: Findings, photos: Photos, index: int) -> dict[str, Any]:
+def _photo(analysis: Analysis, examples: ExampleImages, index: int) -> dict[str, Any]:
     return {
-        "link": data_link(photos.jpeg(index), "image/jpeg"),
-        "label": found.names[found.labels[index]],
-        "guess": guess_line(found, index),
-        "is_right": bool(found.guesses[index] == found.labels[index]),
-        "file": found.files[index],
-        "loss": f"{found.losses[index]:.2f}",
+        "link": data_link(examples.jpeg(index), "image/jpeg"),
+        "label": analysis.names[analysis.labels[index]],
+        "guess": guess_line(analysis, index),
+        "is_right": bool(analysis.guesses[index] == analysis.labels[index]),
+        "file": analysis.files[index],
+        "loss": f"{analysis.losses[index]:.2f}",
     }
 
 
@@ -102,24 +102,24 @@ def _shortened(table: Table) -> Table:
     return replace(table, name=f"{table.name}_first", rows=table.rows[:SHOWN_PAIRS], note=note)
 
 
-def accuracy_sentence(found: Findings) -> str:
+def accuracy_sentence(analysis: Analysis) -> str:
     """The headline."""
-    metrics = found.metrics
+    metrics = analysis.metrics
     low, high = metrics["top1_interval"]
     right, total = round(metrics["top1"] * metrics["num_images"]), metrics["num_images"]
     return f"{right:,} of {total:,} images are right: {_percent(metrics['top1'])}, 95% interval {_percent(low)} to {_percent(high)}."
 
 
-def mistakes_sentence(found: Findings) -> str:
+def mistakes_sentence(analysis: Analysis) -> str:
     """How many mistakes there are, and whether few pairs make most of them."""
-    mistakes = sum(pair.images for pair in found.pairs)
+    mistakes = sum(pair.images for pair in analysis.pairs)
     if not mistakes:
         return "There is no mistake."
-    top = found.pairs[:10]
+    top = analysis.pairs[:10]
     share = sum(pair.images for pair in top) / mistakes
-    weakest = min((row for row in found.class_rows if row["support"]), key=lambda row: (row["recall"], -row["support"]))
+    weakest = min((row for row in analysis.class_rows if row["support"]), key=lambda row: (row["recall"], -row["support"]))
     return (
-        f"{mistakes:,} mistakes in {len(found.pairs):,} pairs of classes; the {len(top)} most confused make {_percent(share)} of them. "
+        f"{mistakes:,} mistakes in {len(analysis.pairs):,} pairs of classes; the {len(top)} most confused make {_percent(share)} of them. "
         f"Least often found is class {weakest['class']}: {_percent(weakest['recall'])} of its {weakest['support']} images."
     )
 

@@ -1,4 +1,4 @@
-"""Findings into a folder: JSON, CSV, pictures and the page."""
+"""Findings into a folder: JSON, CSV, images and the page."""
 
 import json
 from pathlib import Path
@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.data.image_set import ImageSet
-from hw1.evaluation.report.analysis import Findings, calibration_json, class_table, pair_table, worst_table
-from hw1.evaluation.report.examples import choose_photos, draw_confusion, draw_pairs, draw_reliability, draw_worst
-from hw1.evaluation.report.page import render_review
+from hw1.evaluation.report.analysis import Analysis, calibration_json, class_table, pair_table, worst_table
+from hw1.evaluation.report.examples import choose_examples, draw_confusion, draw_pairs, draw_reliability, draw_worst
+from hw1.evaluation.report.page import render_evaluation
 from hw1.html.table import to_csv
 from hw1.plots import Figure, render_figure
 from hw1.runs.folder import RunFolder
@@ -18,13 +18,13 @@ from hw1.utils.files import write_atomic
 from hw1.utils.text import to_bytes
 
 
-def write_review(
+def write_evaluation(
     folder: Path,
     run: RunFolder,
     split: str,
     images: ImageSet,
     logits: NDArray[np.float32],
-    found: Findings,
+    analysis: Analysis,
     attention: Figure | None = None,
 ) -> None:
     """Writes all but the predictions, each file whole or not at all and the page last; what an earlier evaluation left is replaced.
@@ -33,19 +33,19 @@ def write_review(
 
     Raises `RunError` where an image cannot be read any more or the folder cannot be written to.
     """
-    photos = choose_photos(found, images)
-    figures = {"confusion": draw_confusion(found), "calibration": draw_reliability(found, logits)}
-    if photos.worst:
-        figures |= {"confused": draw_pairs(found, photos), "worst": draw_worst(found, photos)}
+    examples = choose_examples(analysis, images)
+    figures = {"confusion": draw_confusion(analysis), "calibration": draw_reliability(analysis, logits)}
+    if examples.worst:
+        figures |= {"confused": draw_pairs(analysis, examples), "worst": draw_worst(analysis, examples)}
     if attention:
         figures["attention"] = attention
-    pictures = {name: render_figure(figure, "png") for name, figure in figures.items()}
-    page = render_review(
-        run, split, found, photos, {name: pictures[name] for name in ("confusion", "calibration", "attention") if name in pictures}
+    pngs = {name: render_figure(figure, "png") for name, figure in figures.items()}
+    page = render_evaluation(
+        run, split, analysis, examples, {name: pngs[name] for name in ("confusion", "calibration", "attention") if name in pngs}
     )
-    files = {f"{table.name}.csv": to_bytes(to_csv(table)) for table in (class_table(found), pair_table(found), worst_table(found))}
-    files |= {f"{name}.png": picture for name, picture in pictures.items()}
-    files |= {"metrics.json": _json(found.metrics), "calibration.json": _json(calibration_json(found)), "index.html": page.encode()}
+    files = {f"{table.name}.csv": to_bytes(to_csv(table)) for table in (class_table(analysis), pair_table(analysis), worst_table(analysis))}
+    files |= {f"{name}.png": image for name, image in pngs.items()}
+    files |= {"metrics.json": _json(analysis.metrics), "calibration.json": _json(calibration_json(analysis)), "index.html": page.encode()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         write_atomic(folder / name, content)

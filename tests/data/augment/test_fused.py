@@ -10,26 +10,26 @@ import numpy as np
 import pytest
 import torchvision.transforms.functional as functional
 from helpers.paths import ROOT
-from helpers.transform_images import JITTER, difference, noise, soft_picture
+from helpers.transform_images import JITTER, difference, noise, soft_image
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import MAX_SHRINK, augment_fused, output_to_crop
 from hw1.data.augment.kernels import HUE, shade
-from hw1.data.augment.params import Factors, draw_factors
+from hw1.data.augment.params import AugmentParams, draw_params
 from hw1.data.augment.reference import augment_in_steps
 from hw1.data.decode import read_image
 
 
-def by_definition(picture: np.ndarray, factors: Factors, size: int) -> tuple[np.ndarray, np.ndarray]:
+def by_definition(array: np.ndarray, params: AugmentParams, size: int) -> tuple[np.ndarray, np.ndarray]:
     """The policy in float64, in torchvision's order: float [S, S, 3], and how far inside the crop each pixel lies, in its pixels."""
-    left, top, width, height = factors.box
-    crop = picture[top : top + height, left : left + width].astype(float)
+    left, top, width, height = params.box
+    crop = array[top : top + height, left : left + width].astype(float)
     row, column = np.mgrid[0:size, 0:size] - (size - 1) / 2
-    angle = np.radians(factors.angle)
+    angle = np.radians(params.angle)
     x, y = column * np.cos(angle) - row * np.sin(angle), column * np.sin(angle) + row * np.cos(angle)  # undo a counter-clockwise turn
-    x = (-x if factors.flip else x) * width / size + width / 2
+    x = (-x if params.flip else x) * width / size + width / 2
     y = y * height / size + height / 2
     inside = np.minimum(np.minimum(x, width - x), np.minimum(y, height - y))
     x, y = np.clip(x - 0.5, 0, width - 1), np.clip(y - 0.5, 0, height - 1)
@@ -38,7 +38,7 @@ def by_definition(picture: np.ndarray, factors: Factors, size: int) -> tuple[np.
     fx, fy = (x - x0)[..., None], (y - y0)[..., None]
     image = (1 - fy) * ((1 - fx) * crop[y0, x0] + fx * crop[y0, x1]) + fy * ((1 - fx) * crop[y1, x0] + fx * crop[y1, x1])
     image = np.round(image) * (inside >= 0)[..., None]
-    for name, factor in factors.jitter:
+    for name, factor in params.jitter:
         grey = image @ [0.299, 0.587, 0.114]
         if name == "hue":
             hsv = rgb_to_hsv(image / 255)
@@ -50,10 +50,10 @@ def by_definition(picture: np.ndarray, factors: Factors, size: int) -> tuple[np.
     return image, inside
 
 
-CASES = {  # name: picture, size of the output
-    "growing": (soft_picture(60, 90, 1), 96),
-    "shrinking": (soft_picture(125, 130, 2), 96),
-    "wide": (soft_picture(40, 140, 3), 96),
+CASES = {  # name: image, size of the output
+    "growing": (soft_image(60, 90, 1), 96),
+    "shrinking": (soft_image(125, 130, 2), 96),
+    "wide": (soft_image(40, 140, 3), 96),
     "tiny": (noise(5, 4), 32),
     "one pixel": (noise(1, 1), 32),
     "one column": (noise(40, 1), 32),
@@ -66,42 +66,42 @@ CASES = {  # name: picture, size of the output
 def test_equals_the_definition(case):
     """Within half a level, and where the resampled value was rounded the other way what three factors of 1.4 make of one level; but for
     pixels that lie on the crop's edge."""
-    picture, size = CASES[case]
+    image, size = CASES[case]
     aug = AugConfig(size=size, scale=(0.3, 1.0), rotation=45.0, brightness=0.4, contrast=0.4, saturation=0.4, hue=0.5)
     for index in range(40):
-        factors = draw_factors((1, 0, index), *picture.shape[:2], aug)
-        assert max(factors.box[2:]) <= MAX_SHRINK * size
-        expected, inside = by_definition(picture, factors, size)
-        off = np.abs(augment_fused(picture, factors, size) - expected)[np.abs(inside) > 1e-3]
+        params = draw_params((1, 0, index), *image.shape[:2], aug)
+        assert max(params.box[2:]) <= MAX_SHRINK * size
+        expected, inside = by_definition(image, params, size)
+        off = np.abs(augment_fused(image, params, size) - expected)[np.abs(inside) > 1e-3]
         assert off.max() < (3.3 if cv2.__version__ >= "5" else 12)  # OpenCV 4 knows only 32 places between two pixels
         assert off.mean() < (0.6 if cv2.__version__ >= "5" else 2)
 
 
 @pytest.mark.parametrize("shape", [(60, 90), (200, 230), (400, 300), (50, 170), (700, 160)])
-def test_equals_step_by_step_on_pictures_without_sharp_edges(shape):
-    """Within 1.5 levels on average over 25 draws (0.8 in the mean); one picture's outline, which the steps blend with black, left out."""
+def test_equals_step_by_step_on_images_without_sharp_edges(shape):
+    """Within 1.5 levels on average over 25 draws (0.8 in the mean); one image's outline, which the steps blend with black, left out."""
     errors = []
     for index in range(25):
-        picture = soft_picture(*shape, index)
-        factors = draw_factors((2, 0, index), *shape, AugConfig(size=112))
-        ours, theirs = augment_fused(picture, factors, 112), augment_in_steps(picture, factors, 112)
-        away = np.abs(by_definition(picture, factors, 112)[1]) > 3 * max(max(factors.box[2:]) / 112, 1)
+        image = soft_image(*shape, index)
+        params = draw_params((2, 0, index), *shape, AugConfig(size=112))
+        ours, theirs = augment_fused(image, params, 112), augment_in_steps(image, params, 112)
+        away = np.abs(by_definition(image, params, 112)[1]) > 3 * max(max(params.box[2:]) / 112, 1)
         errors.append(difference(ours, theirs)[away].mean())
     assert np.mean(errors) < 0.8
     assert np.max(errors) < 1.5
 
 
 def test_real_photographs_step_by_step_and_fused():
-    """On photographs the steps' second interpolation blurs: 2 to 3 levels of 255 on average, and no shift in brightness."""
+    """On images the steps' second interpolation blurs: 2 to 3 levels of 255 on average, and no shift in brightness."""
     if "HW1_PHOTOS" not in os.environ:
-        pytest.skip("HW1_PHOTOS names no folder of photographs")
+        pytest.skip("HW1_PHOTOS names no folder of images")
     paths = sorted(Path(os.environ["HW1_PHOTOS"]).glob("train/*/*.jpg"))[::150]
     assert paths
     signed = []
     for index, path in enumerate(paths):
-        picture = read_image(path)
-        factors = draw_factors((3, 0, index), *picture.shape[:2], AugConfig())
-        signed.append(augment_fused(picture, factors, 224).astype(int) - augment_in_steps(picture, factors, 224))
+        image = read_image(path)
+        params = draw_params((3, 0, index), *image.shape[:2], AugConfig())
+        signed.append(augment_fused(image, params, 224).astype(int) - augment_in_steps(image, params, 224))
     assert np.mean([np.abs(each).mean() for each in signed]) < 4
     assert abs(np.mean([each.mean() for each in signed])) < 0.3
 
@@ -109,14 +109,14 @@ def test_real_photographs_step_by_step_and_fused():
 def test_enlarging_leaves_no_dark_frame():
     white = np.full((9, 7, 3), 255, np.uint8)
     for flip in (False, True):
-        assert augment_fused(white, Factors((1, 1, 5, 7), flip, 0.0, ()), 64).min() == 255
+        assert augment_fused(white, AugmentParams((1, 1, 5, 7), flip, 0.0, ()), 64).min() == 255
 
 
 @pytest.mark.parametrize("angle", [-180.0, -45.0, -3.0, 0.2, 15.0, 90.0])
 @pytest.mark.parametrize("shape", [(20, 30), (96, 96), (200, 300)])
 def test_corners_are_black_where_torchvision_has_them_black(angle, shape):
     """But for the outline itself, one pixel wide."""
-    ours = augment_fused(np.full((*shape, 3), 255, np.uint8), Factors((0, 0, shape[1], shape[0]), False, angle, ()), 96)
+    ours = augment_fused(np.full((*shape, 3), 255, np.uint8), AugmentParams((0, 0, shape[1], shape[0]), False, angle, ()), 96)
     theirs = np.asarray(functional.rotate(Image.new("L", (96, 96), 255), angle))
     assert set(np.unique(ours)) <= {0, 255}
     near = cv2.dilate(theirs, np.ones((3, 3))), cv2.erode(theirs, np.ones((3, 3)))
@@ -124,18 +124,18 @@ def test_corners_are_black_where_torchvision_has_them_black(angle, shape):
     assert np.all(ours[near[1] == 255] == 255)
 
 
-def test_a_large_picture_is_antialiased_as_step_by_step():
-    """Beyond MAX_SHRINK the crop is resized by the same filter; unturned, the picture is the same but for the warp's rounding."""
-    picture = noise(500, 700)
-    factors = Factors((10, 20, 600, 470), True, 0.0, ())
-    assert difference(augment_fused(picture, factors, 96), augment_in_steps(picture, factors, 96)).max() <= 1
+def test_a_large_image_is_antialiased_as_step_by_step():
+    """Beyond MAX_SHRINK the crop is resized by the same filter; unturned, the image is the same but for the warp's rounding."""
+    image = noise(500, 700)
+    params = AugmentParams((10, 20, 600, 470), True, 0.0, ())
+    assert difference(augment_fused(image, params, 96), augment_in_steps(image, params, 96)).max() <= 1
 
 
-def test_crop_with_a_view_of_a_larger_picture():
+def test_crop_with_a_view_of_a_larger_image():
     """Rows of a crop are not contiguous in memory; nothing from beside it may come in."""
-    picture = np.full((50, 80, 3), 255, np.uint8)
-    picture[10:30, 20:60] = 0
-    assert augment_fused(picture, Factors((20, 10, 40, 20), False, 15.0, ()), 48).max() == 0
+    image = np.full((50, 80, 3), 255, np.uint8)
+    image[10:30, 20:60] = 0
+    assert augment_fused(image, AugmentParams((20, 10, 40, 20), False, 15.0, ()), 48).max() == 0
 
 
 def test_matrix_maps_corners_of_the_output_to_those_of_the_crop():
@@ -167,16 +167,16 @@ def test_hue_of_every_colour_at_any_turn():
 @pytest.mark.parametrize("first", JITTER)
 def test_values_are_cut_off_after_every_adjustment(first):
     """A blown-out highlight stays at 255 before the next adjustment darkens it, as in torchvision."""
-    picture = np.full((16, 16, 3), 250, np.uint8)
-    picture[:8] = 10
+    image = np.full((16, 16, 3), 250, np.uint8)
+    image[:8] = 10
     others = [name for name in JITTER if name != first and name != "hue"]
     jitter = tuple((name, 1.4 if name == first else 0.7) for name in (first, *others))
-    factors = Factors((0, 0, 16, 16), False, 0.0, jitter)
-    assert np.abs(augment_fused(picture, factors, 16) - by_definition(picture, factors, 16)[0]).max() < 1
+    params = AugmentParams((0, 0, 16, 16), False, 0.0, jitter)
+    assert np.abs(augment_fused(image, params, 16) - by_definition(image, params, 16)[0]).max() < 1
 
 
 def test_works_where_nothing_can_be_kept_between_runs():
-    """No folder for compiled code: compiled anew, the same picture."""
+    """No folder for compiled code: compiled anew, the same image."""
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"
         "from helpers.transform_images import noise\nfrom hw1.config.recipe import AugConfig\n"
@@ -187,5 +187,5 @@ def test_works_where_nothing_can_be_kept_between_runs():
     environment.pop("NUMBA_CACHE_DIR", None)
     result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=ROOT)
     assert result.returncode == 0, result.stderr
-    factors = draw_factors((1, 2, 3), 40, 50, AugConfig(size=32))
-    assert int(result.stdout) == augment_fused(noise(40, 50), factors, 32).astype(int).sum()
+    params = draw_params((1, 2, 3), 40, 50, AugConfig(size=32))
+    assert int(result.stdout) == augment_fused(noise(40, 50), params, 32).astype(int).sum()

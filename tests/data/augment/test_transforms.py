@@ -1,4 +1,4 @@
-"""The augmentation policy's pictures against torchvision's, the validation resize against Pillow's; the same words, the same picture."""
+"""The augmentation policy's images against torchvision's, the validation resize against Pillow's; the same words, the same image."""
 
 import pickle
 import random
@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as functional
-from helpers.transform_images import JITTER, difference, drawn, noise, only, soft_picture
+from helpers.transform_images import JITTER, difference, drawn, noise, only, soft_image
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image, ImageFilter
 from scipy import stats
 
 from hw1.config.recipe import AugConfig
-from hw1.data.augment.params import draw_factors
+from hw1.data.augment.params import draw_params
 from hw1.data.augment.transforms import SeededPipeline, build_eval_transform, build_train_transform
 
 BILINEAR = functional.InterpolationMode.BILINEAR
@@ -26,7 +26,7 @@ def impl(request) -> str:
     return request.param
 
 
-# --- pictures ---
+# --- images ---
 
 
 def in_torchvision(image: Image.Image, transform) -> Image.Image:
@@ -41,13 +41,13 @@ def in_torchvision(image: Image.Image, transform) -> Image.Image:
     return image
 
 
-def test_whole_policy_gives_torchvisions_pictures(impl):
+def test_whole_policy_gives_torchvisions_images(impl):
     """Within 4 levels on average, on strong colours: Pillow cuts off five times what we round. 1 value in 100 is off by up to 40."""
     transform = build_train_transform(AugConfig(size=112, impl=impl))
     for index in range(30):
-        picture = soft_picture(130 + 4 * index, 250 - 3 * index, index)
-        ours = transform(picture, (1, 2, index))
-        error = difference(ours, in_torchvision(Image.fromarray(picture), transform))
+        image = soft_image(130 + 4 * index, 250 - 3 * index, index)
+        ours = transform(image, (1, 2, index))
+        error = difference(ours, in_torchvision(Image.fromarray(image), transform))
         assert ours.dtype == np.uint8
         assert ours.shape == (112, 112, 3)
         assert error.mean() < 4
@@ -57,11 +57,11 @@ def test_whole_policy_gives_torchvisions_pictures(impl):
 @pytest.mark.parametrize("shape", [(300, 400), (97, 181), (60, 500), (500, 60), (50, 70)])
 def test_crop_is_resampled_like_pillow_shrinking_and_growing(shape):
     """Within 2 levels on noise, the hardest case: a resize without antialiasing is off by dozens."""
-    transform, picture = build_train_transform(only(64, scale=(0.5, 0.9), impl="steps")), noise(*shape)
+    transform, image = build_train_transform(only(64, scale=(0.5, 0.9), impl="steps")), noise(*shape)
     for index in range(5):
-        ours = transform(picture, (3, 0, index))
+        ours = transform(image, (3, 0, index))
         left, top, width, height = drawn(transform).box
-        theirs = functional.resized_crop(Image.fromarray(picture), top, left, height, width, [64, 64], BILINEAR)
+        theirs = functional.resized_crop(Image.fromarray(image), top, left, height, width, [64, 64], BILINEAR)
         assert difference(ours, theirs).max() <= 2
 
 
@@ -69,30 +69,30 @@ def test_crop_is_resampled_like_pillow_shrinking_and_growing(shape):
 def test_jitter_step_is_torchvisions_but_for_rounding(name, impl):
     """Pillow cuts off, OpenCV rounds: one level, or two where the grey that it blends with was rounded too."""
     transform = build_train_transform(only(64, **{name: 0.9}, impl=impl))
-    for index, picture in enumerate([noise(64, 64), soft_picture(64, 64, 1), noise(64, 64) // 4 + 190, noise(64, 64) // 4] * 3):
-        ours = transform(picture, (3, 0, index))
+    for index, image in enumerate([noise(64, 64), soft_image(64, 64, 1), noise(64, 64) // 4 + 190, noise(64, 64) // 4] * 3):
+        ours = transform(image, (3, 0, index))
         ((_, factor),) = drawn(transform).jitter
-        assert difference(ours, getattr(functional, f"adjust_{name}")(Image.fromarray(picture), factor)).max() <= 2
+        assert difference(ours, getattr(functional, f"adjust_{name}")(Image.fromarray(image), factor)).max() <= 2
 
 
 def test_hue_step_turns_the_hue_by_a_share_of_the_circle(impl):
     """Against HSV in floating point within 0.6 levels on average; against Pillow's, which rounds more, within 2. Grey stays grey."""
     transform = build_train_transform(only(64, hue=0.5, impl=impl))
-    for index, picture in enumerate([noise(64, 64), soft_picture(64, 64, 1), soft_picture(64, 64, 2)] * 4):
-        ours = transform(picture, (3, 0, index))
+    for index, image in enumerate([noise(64, 64), soft_image(64, 64, 1), soft_image(64, 64, 2)] * 4):
+        ours = transform(image, (3, 0, index))
         ((_, factor),) = drawn(transform).jitter
-        hsv = rgb_to_hsv(picture / 255)
+        hsv = rgb_to_hsv(image / 255)
         hsv[..., 0] = (hsv[..., 0] + factor) % 1.0
         error = difference(ours, np.round(hsv_to_rgb(hsv) * 255))
         assert error.mean() < 0.6
         assert np.quantile(error, 0.99) <= 4
-        assert difference(ours, functional.adjust_hue(Image.fromarray(picture), factor)).mean() < 2
+        assert difference(ours, functional.adjust_hue(Image.fromarray(image), factor)).mean() < 2
     grey = np.repeat(noise(64, 64)[..., :1], 3, axis=2)
     np.testing.assert_array_equal(transform(grey, (3, 0, 99)), grey)
 
 
-def jitter_in_float(picture: np.ndarray, steps) -> np.ndarray:
-    image = picture / 255
+def jitter_in_float(array: np.ndarray, steps) -> np.ndarray:
+    image = array / 255
     for name, factor in steps:
         if name == "hue":
             hsv = rgb_to_hsv(image)
@@ -110,19 +110,19 @@ def test_jitter_applies_what_was_drawn_in_the_order_drawn(impl):
     transform = build_train_transform(only(64, brightness=0.6, contrast=0.6, saturation=0.6, hue=0.2, impl=impl))
     errors = []
     for index in range(24):
-        picture = soft_picture(64, 64, index)
-        ours = transform(picture, (3, 0, index)).astype(float)
+        image = soft_image(64, 64, index)
+        ours = transform(image, (3, 0, index)).astype(float)
         steps = drawn(transform).jitter
-        errors.append([np.abs(ours - jitter_in_float(picture, order)).mean() for order in (steps, steps[::-1])])
+        errors.append([np.abs(ours - jitter_in_float(image, order)).mean() for order in (steps, steps[::-1])])
     assert np.max(errors, axis=0)[0] < 1.2
     assert np.median(errors, axis=0)[1] > 5
 
 
 def test_rotation_turns_torchvisions_way_and_fills_corners_black(impl):
     """Equal to Pillow's bilinear rotation within a level, but for the outline, which the steps blend with the black."""
-    transform, picture = build_train_transform(only(96, rotation=45.0, impl=impl)), soft_picture(96, 96, 5) // 2 + 100
+    transform, image = build_train_transform(only(96, rotation=45.0, impl=impl)), soft_image(96, 96, 5) // 2 + 100
     for index in range(10):
-        ours = transform(picture, (3, 0, index))
+        ours = transform(image, (3, 0, index))
         angle = drawn(transform).angle
         covered = functional.rotate(Image.new("L", (96, 96), 255), angle)
         outside = np.asarray(covered.filter(ImageFilter.MaxFilter(5))) == 0
@@ -130,14 +130,14 @@ def test_rotation_turns_torchvisions_way_and_fills_corners_black(impl):
         inside[[0, 1, -2, -1]] = inside[:, [0, 1, -2, -1]] = False
         assert outside.sum() > 20 or abs(angle) < 8
         assert np.all(ours[outside] == 0)
-        assert difference(ours, functional.rotate(Image.fromarray(picture), angle, BILINEAR))[inside].max() <= 1
+        assert difference(ours, functional.rotate(Image.fromarray(image), angle, BILINEAR))[inside].max() <= 1
 
 
 @pytest.mark.parametrize("shape", [(300, 400), (97, 181), (60, 500), (64, 64), (31, 45), (1, 1), (1, 300)])
 def test_validation_resize_is_pillows(shape):
-    for picture in (noise(*shape), soft_picture(*shape, seed=3)):
-        expected = np.asarray(Image.fromarray(picture).resize((64, 64), Image.Resampling.BILINEAR))
-        np.testing.assert_array_equal(build_eval_transform(AugConfig(size=64))(picture, (1, 0, 0)), expected)
+    for image in (noise(*shape), soft_image(*shape, seed=3)):
+        expected = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BILINEAR))
+        np.testing.assert_array_equal(build_eval_transform(AugConfig(size=64))(image, (1, 0, 0)), expected)
 
 
 def test_resizes_antialias(impl):
@@ -151,53 +151,53 @@ def test_resizes_antialias(impl):
 
 
 def test_without_any_amount_training_is_the_validation_resize():
-    picture = noise(90, 130)
+    image = noise(90, 130)
     ours = build_train_transform(only(48))
     assert len(ours.pipeline.transforms) == 1
-    np.testing.assert_array_equal(ours(picture, (1, 2, 3)), build_eval_transform(AugConfig(size=48))(picture, (9, 9, 9)))
+    np.testing.assert_array_equal(ours(image, (1, 2, 3)), build_eval_transform(AugConfig(size=48))(image, (9, 9, 9)))
 
 
 @pytest.mark.parametrize("name", ["hflip", "rotation", *JITTER])
 def test_nothing_is_drawn_for_a_zero_amount(name):
     for index in range(20):
-        factors = draw_factors((1, 2, index), 50, 60, AugConfig(**{name: 0.0}))
-        assert {"hflip": factors.flip, "rotation": factors.angle}.get(name, name in dict(factors.jitter)) == 0
+        params = draw_params((1, 2, index), 50, 60, AugConfig(**{name: 0.0}))
+        assert {"hflip": params.flip, "rotation": params.angle}.get(name, name in dict(params.jitter)) == 0
 
 
 # --- determinism ---
 
 
-def test_result_is_a_function_of_picture_and_words(impl):
+def test_result_is_a_function_of_image_and_words(impl):
     aug = AugConfig(size=32, impl=impl)
-    transform, picture = build_train_transform(aug), noise(50, 60)
-    before = picture.copy()
-    first = transform(picture, (118, 4, 17))
+    transform, image = build_train_transform(aug), noise(50, 60)
+    before = image.copy()
+    first = transform(image, (118, 4, 17))
     random.seed(1), np.random.seed(1), torch.manual_seed(1)
     states = random.getstate(), np.random.get_state()[1].copy(), torch.get_rng_state()
     for index in range(20):
         transform(noise(30, 30, index), (118, 5, index))
     for other in (transform, build_train_transform(aug), pickle.loads(pickle.dumps(transform))):
-        np.testing.assert_array_equal(other(picture, (118, 4, 17)), first)
-    np.testing.assert_array_equal(picture, before)
+        np.testing.assert_array_equal(other(image, (118, 4, 17)), first)
+    np.testing.assert_array_equal(image, before)
     assert random.getstate() == states[0]
     np.testing.assert_array_equal(np.random.get_state()[1], states[1])
     assert torch.equal(torch.get_rng_state(), states[2])
 
 
 def test_every_word_counts():
-    transform, picture = build_train_transform(AugConfig(size=32)), noise(50, 60)
+    transform, image = build_train_transform(AugConfig(size=32)), noise(50, 60)
     words = [(seed, epoch, index) for seed in (0, 1, 118) for epoch in (0, 1, 2) for index in (0, 1, 2)]
-    assert len({transform(picture, each).tobytes() for each in words}) == len(words)
+    assert len({transform(image, each).tobytes() for each in words}) == len(words)
 
 
 def test_an_added_transform_of_albumentations_draws_from_the_words_too():
     """Both generators that albumentations hands to its transforms follow from the words of the call alone."""
     pipeline = SeededPipeline([A.GaussNoise(std_range=(0.1, 0.1), p=0.5), A.CoarseDropout(p=0.5)])
-    picture = noise(50, 60)
-    first = [pipeline(picture, (118, 0, index)) for index in range(8)]
+    image = noise(50, 60)
+    first = [pipeline(image, (118, 0, index)) for index in range(8)]
     assert len({result.tobytes() for result in first}) > 4
     for index in reversed(range(8)):
-        np.testing.assert_array_equal(pipeline(picture, (118, 0, index)), first[index])
+        np.testing.assert_array_equal(pipeline(image, (118, 0, index)), first[index])
 
 
 @pytest.mark.parametrize("vary", [0, 1, 2])
@@ -207,7 +207,7 @@ def test_neighbouring_words_draw_independently(vary):
     for value in range(2000):
         words = [118, 3, 5]
         words[vary] = value
-        angles.append(draw_factors(words, 16, 16, aug).angle)
+        angles.append(draw_params(words, 16, 16, aug).angle)
     assert stats.kstest(angles, stats.uniform(-15, 30).cdf).pvalue > 0.01
     for lag in (1, 2, 32):
         assert abs(np.corrcoef(angles[:-lag], angles[lag:])[0, 1]) < 4 / np.sqrt(2000)
@@ -215,6 +215,6 @@ def test_neighbouring_words_draw_independently(vary):
 
 def test_draws_stay_what_they_are():
     """A run goes on after an update only if the same words still draw the same numbers; recorded when this was written."""
-    box, flip, angle, jitter = draw_factors((118, 0, 0), 200, 300, AugConfig())
+    box, flip, angle, jitter = draw_params((118, 0, 0), 200, 300, AugConfig())
     assert (box, flip, [name for name, _ in jitter]) == (BOX, FLIP, ORDER)
     assert angle == pytest.approx(ANGLE, abs=1e-9)

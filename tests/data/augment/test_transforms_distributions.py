@@ -29,10 +29,10 @@ def same_distribution(ours, theirs) -> None:
 
 
 def crop_boxes(height: int, width: int, count: int, **aug) -> np.ndarray:
-    """left, top, width, height of our crops, read from the pictures that come out; int [count, 4]. Sides of at most 127."""
-    transform, picture, boxes = build_train_transform(only(128, **aug)), ramps(height, width) * 2, []
+    """left, top, width, height of our crops, read from the images that come out; int [count, 4]. Sides of at most 127."""
+    transform, image, boxes = build_train_transform(only(128, **aug)), ramps(height, width) * 2, []
     for index in range(count):
-        result = transform(picture, (7, 0, index))[8:-8, 8:-8].astype(float) / 2
+        result = transform(image, (7, 0, index))[8:-8, 8:-8].astype(float) / 2
         slope, first = np.polyfit(np.arange(8, 120), np.stack([result[0, :, 0], result[:, 0, 1]], axis=1), 1)
         boxes.append([*(first - slope / 2 + 0.5), *(slope * 128)])  # from the centre of the first pixel to its edge
     assert np.abs(boxes - np.round(boxes)).max() < 0.3
@@ -41,8 +41,8 @@ def crop_boxes(height: int, width: int, count: int, **aug) -> np.ndarray:
 
 def reference_boxes(height: int, width: int, count: int, scale=(0.8, 1.0), ratio=(3 / 4, 4 / 3)) -> np.ndarray:
     torch.manual_seed(0)
-    picture = Image.new("RGB", (width, height))
-    found = [reference.RandomResizedCrop.get_params(picture, list(scale), list(ratio)) for _ in range(count)]
+    image = Image.new("RGB", (width, height))
+    found = [reference.RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(count)]
     return np.array([(left, top, w, h) for top, left, h, w in found])
 
 
@@ -60,7 +60,7 @@ def test_crop_has_torchvisions_area_aspect_and_place(height, width, scale):
 
 @pytest.mark.parametrize(("height", "width"), [(20, 125), (125, 20)])
 def test_crop_falls_back_to_the_centre_as_torchvision_does(height, width):
-    """No crop of 0.8-1.0 of the area with an aspect within 3/4-4/3 fits into so long a picture."""
+    """No crop of 0.8-1.0 of the area with an aspect within 3/4-4/3 fits into so long an image."""
     ours, theirs = crop_boxes(height, width, 3, scale=(0.8, 1.0)), reference_boxes(height, width, 3)
     np.testing.assert_array_equal(ours, theirs)
 
@@ -68,10 +68,10 @@ def test_crop_falls_back_to_the_centre_as_torchvision_does(height, width):
 def test_angle_is_torchvisions():
     """Read from the direction of a diagonal ramp; its slope of 1.3 makes the rounding of small turns average out."""
     rows, columns = np.mgrid[-48:48, -48:48] + 0.5
-    picture = np.repeat(np.round(127 + 1.3 * (rows + columns))[..., None], 3, axis=2).astype(np.uint8)
+    image = np.repeat(np.round(127 + 1.3 * (rows + columns))[..., None], 3, axis=2).astype(np.uint8)
     transform, angles, middle = build_train_transform(only(96, rotation=15.0)), [], (slice(24, 72), slice(24, 72))
     for index in range(2000):
-        value = transform(picture, (7, 0, index))[..., 0].astype(float)
+        value = transform(image, (7, 0, index))[..., 0].astype(float)
         angles.append(np.degrees(np.arctan2((value * rows)[middle].sum(), (value * columns)[middle].sum())) - 45)
     torch.manual_seed(0)
     same_distribution(angles, [reference.RandomRotation.get_params([-15.0, 15.0]) for _ in range(2000)])
@@ -80,10 +80,10 @@ def test_angle_is_torchvisions():
 
 @pytest.mark.parametrize("probability", [0.5, 0.2, 1.0])
 def test_flip_rate(probability):
-    transform, picture = build_train_transform(only(16, hflip=probability)), ramps(16, 16)
-    results = [transform(picture, (7, 0, index)) for index in range(2000)]
-    flipped = sum(np.array_equal(result, picture[:, ::-1]) for result in results)
-    assert flipped + sum(np.array_equal(result, picture) for result in results) == 2000
+    transform, image = build_train_transform(only(16, hflip=probability)), ramps(16, 16)
+    results = [transform(image, (7, 0, index)) for index in range(2000)]
+    flipped = sum(np.array_equal(result, image[:, ::-1]) for result in results)
+    assert flipped + sum(np.array_equal(result, image) for result in results) == 2000
     assert stats.binomtest(flipped, 2000, probability).pvalue > 0.01
 
 
@@ -106,18 +106,18 @@ def test_hue_shift_is_a_share_of_the_circle_either_way(amount):
 
 
 def test_jitter_draws_torchvisions_factors_independently_and_in_any_order():
-    """Brightness, contrast and saturation are read from what was drawn; that they do what torchvision's do is tested on pictures, below."""
-    transform, picture, orders, factors = build_train_transform(AugConfig(size=16)), noise(20, 20), Counter(), []
+    """Brightness, contrast and saturation are read from what was drawn; that they do what torchvision's do is tested on images, below."""
+    transform, image, orders, params = build_train_transform(AugConfig(size=16)), noise(20, 20), Counter(), []
     for index in range(2400):
-        transform(picture, (7, 0, index))
+        transform(image, (7, 0, index))
         steps = drawn(transform).jitter
         orders[tuple(name for name, _ in steps)] += 1
-        factors.append([dict(steps)[name] for name in JITTER])
+        params.append([dict(steps)[name] for name in JITTER])
     assert set(orders) == set(itertools.permutations(JITTER))
     assert stats.chisquare(list(orders.values())).pvalue > 0.01
     torch.manual_seed(0)
     theirs = [reference.ColorJitter.get_params([0.8, 1.2], [0.8, 1.2], [0.8, 1.2], [-0.2, 0.2])[1:] for _ in range(2400)]
     for column in range(4):
-        same_distribution(np.array(factors)[:, column], np.array(theirs)[:, column])
-    correlations = np.corrcoef(np.array(factors).T)[np.triu_indices(4, 1)]
+        same_distribution(np.array(params)[:, column], np.array(theirs)[:, column])
+    correlations = np.corrcoef(np.array(params).T)[np.triu_indices(4, 1)]
     assert np.abs(correlations).max() < 4 / np.sqrt(2400)

@@ -1,4 +1,4 @@
-"""data.cache: disk. What it keeps, the pictures that come out, when it is made anew; and a run that uses it."""
+"""data.cache: disk. What it keeps, the images that come out, when it is made anew; and a run that uses it."""
 
 import json
 import os
@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from helpers.cached_images import names, open_cache
 from helpers.image_files import samples
-from helpers.loader_images import AUG, CPU, SIZE, assert_same, loaders_of, write_pictures
+from helpers.loader_images import AUG, CPU, SIZE, assert_same, loaders_of, write_images
 from helpers.paths import ROOT
 from helpers.train_commands import run
-from helpers.transform_images import difference, soft_picture
+from helpers.transform_images import difference, soft_image
 from PIL import Image
 
 from hw1.config.recipe import AugConfig, DataConfig, Recipe
 from hw1.data.augment.fused import augment_fused
-from hw1.data.augment.params import draw_factors, smallest_side
+from hw1.data.augment.params import draw_params, smallest_side
 from hw1.data.augment.reference import augment_in_steps
 from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.decode import read_image
@@ -31,7 +31,7 @@ WORDS = (118, 3, 7)
 
 @pytest.fixture
 def images(tmp_path) -> ImageSet:
-    return write_pictures(tmp_path / "data")
+    return write_images(tmp_path / "data")
 
 
 @pytest.fixture
@@ -39,21 +39,21 @@ def folder(tmp_path):
     return tmp_path / "cached" / "here"
 
 
-def write(root, pictures: dict[str, bytes]) -> ImageSet:
+def write(root, arrays: dict[str, bytes]) -> ImageSet:
     (root / "0").mkdir(parents=True)
-    for name, data in pictures.items():
+    for name, data in arrays.items():
         (root / "0" / name).write_bytes(data)
-    return ImageSet(root, tuple(f"0/{name}" for name in pictures), np.zeros(len(pictures), np.int64), 0)
+    return ImageSet(root, tuple(f"0/{name}" for name in arrays), np.zeros(len(arrays), np.int64), 0)
 
 
-def encode(picture: np.ndarray, kind: str = ".jpg") -> bytes:
-    return cv2.imencode(kind, picture[..., ::-1])[1].tobytes()
+def encode(image: np.ndarray, kind: str = ".jpg") -> bytes:
+    return cv2.imencode(kind, image[..., ::-1])[1].tobytes()
 
 
 # --- what is kept ---
 
 
-def test_training_keeps_the_decoded_picture_with_its_shorter_side_as_long_as_a_crop_can_need(images, folder):
+def test_training_keeps_the_decoded_image_with_its_shorter_side_as_long_as_a_crop_can_need(images, folder):
     side = smallest_side(AUG)
     cached = open_cache(images, folder)
     assert len(cached) == SIZE
@@ -71,8 +71,8 @@ def test_training_keeps_the_decoded_picture_with_its_shorter_side_as_long_as_a_c
 
 def test_no_crop_of_what_is_kept_is_smaller_than_the_output(folder, tmp_path):
     aug = AugConfig(size=32, scale=(0.3, 1.0), ratio=(0.5, 1.6))
-    cached = open_cache(write(tmp_path / "data", {"a.png": encode(soft_picture(300, 300, 1), ".png")}), folder, aug)
-    boxes = [draw_factors((1, 0, index), *cached.read(0).shape[:2], aug).box for index in range(3000)]
+    cached = open_cache(write(tmp_path / "data", {"a.png": encode(soft_image(300, 300, 1), ".png")}), folder, aug)
+    boxes = [draw_params((1, 0, index), *cached.read(0).shape[:2], aug).box for index in range(3000)]
     assert 32 <= min(min(box[2:]) for box in boxes) < 36
 
 
@@ -84,7 +84,7 @@ def test_every_kind_of_file_is_kept_upright_as_it_is_decoded(folder, tmp_path):
         np.testing.assert_array_equal(cached.read(index), read_image(images.path(index)))
 
 
-def test_steps_keeps_whole_pictures_and_is_the_same_to_the_bit(images, folder):
+def test_steps_keeps_whole_images_and_is_the_same_to_the_bit(images, folder):
     aug = AUG.model_copy(update={"impl": "steps", "scale": (1.0, 1.0)})
     cached, transform = open_cache(images, folder, aug), build_train_transform(aug)
     with warnings.catch_warnings():
@@ -110,7 +110,7 @@ def test_its_size_is_that_of_the_pixels(images, folder):
 
 
 def same_crop(factors, whole: np.ndarray, other: np.ndarray):
-    """The factors drawn for `whole`, for a picture of the same thing in another size."""
+    """The factors drawn for `whole`, for an image of the same thing in another size."""
     y, x = other.shape[0] / whole.shape[0], other.shape[1] / whole.shape[1]
     left, top, width, height = factors.box
     box = round(left * x), round(top * y), round(width * x), round(height * y)
@@ -118,12 +118,12 @@ def same_crop(factors, whole: np.ndarray, other: np.ndarray):
 
 
 def parity(images: ImageSet, folder, aug: AugConfig) -> tuple[float, float]:
-    """Mean difference from the policy carried out step by step on the whole picture: of the cache, and of the files."""
+    """Mean difference from the policy carried out step by step on the whole image: of the cache, and of the files."""
     cached = open_cache(images, folder, aug)
     found = []
     for index in range(len(images)):
         whole = read_image(images.path(index))
-        factors = draw_factors((118, 0, index), *whole.shape[:2], aug)
+        factors = draw_params((118, 0, index), *whole.shape[:2], aug)
         expected = augment_in_steps(whole, factors, aug.size)
         sources = cached.read(index), read_image(images.path(index), smallest_side(aug))
         found.append([difference(augment_fused(each, same_crop(factors, whole, each), aug.size), expected).mean() for each in sources])
@@ -131,11 +131,11 @@ def parity(images: ImageSet, folder, aug: AugConfig) -> tuple[float, float]:
 
 
 @pytest.mark.parametrize(("scale", "tolerance", "more"), [((1.0, 1.0), 3, 0.2), ((0.8, 1.0), 4, 1)])
-def test_augmented_pictures_are_those_from_the_files_within_interpolation(folder, tmp_path, scale, tolerance, more):
-    """Pictures without sharp edges, shrunk to between a half and a tenth. A crop's corners are whole pixels of what is kept: up to half a
+def test_augmented_images_are_those_from_the_files_within_interpolation(folder, tmp_path, scale, tolerance, more):
+    """Images without sharp edges, shrunk to between a half and a tenth. A crop's corners are whole pixels of what is kept: up to half a
     pixel aside."""
-    pictures = {f"{n}.jpg": encode(soft_picture(200 + 31 * n, 300 + 57 * n, n)) for n in range(20)}
-    cache, files = parity(write(tmp_path / "data", pictures), folder, AugConfig(size=64, scale=scale))
+    arrays = {f"{n}.jpg": encode(soft_image(200 + 31 * n, 300 + 57 * n, n)) for n in range(20)}
+    cache, files = parity(write(tmp_path / "data", arrays), folder, AugConfig(size=64, scale=scale))
     assert cache < tolerance
     assert cache < files + more
 
@@ -161,7 +161,7 @@ def test_photographs_are_evaluated_the_same_to_the_bit(photos, folder):
 
 def test_it_is_made_once_and_says_where(images, folder, capsys):
     first = open_cache(images, folder)
-    assert f"{SIZE} decoded pictures" in (said := capsys.readouterr().err)
+    assert f"{SIZE} decoded images" in (said := capsys.readouterr().err)
     assert str(first.path) in said
     before = first.path.stat()
     second = open_cache(images, folder)
@@ -268,7 +268,7 @@ def test_debug_recipe_trains_continues_and_validates_with_it(tmp_path):
     overrides.append("model.name=resnet18_half_cbam")
     first = run("train.py", ROOT / "recipes" / "debug.yaml", *overrides)
     assert first.returncode == 0, first.stderr
-    assert first.stderr.count("data.cache: writing 100 decoded pictures") == 2  # training and validation
+    assert first.stderr.count("data.cache: writing 100 decoded images") == 2  # training and validation
     cached = names(folder)
     second = run("train.py", ROOT / "recipes" / "debug.yaml", *overrides, "train.epochs=2", "data.num_workers=2")
     assert second.returncode == 0, second.stderr

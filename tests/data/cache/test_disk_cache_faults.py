@@ -17,18 +17,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.cached_images import LOCK, names, open_cache
-from helpers.loader_images import AUG, SIZE, loaders_of, write_pictures
+from helpers.loader_images import AUG, SIZE, loaders_of, write_images
 from helpers.paths import ROOT
 
 from hw1.data.cache import disk as diskcache
-from hw1.data.cache.image_file import HEAD, DamagedFile, PictureFile
+from hw1.data.cache.image_file import HEAD, CacheFile, DamagedFile
 from hw1.data.image_folder import ImageSet
 from hw1.errors import RunError, UserError
 
 
 @pytest.fixture
 def images(tmp_path) -> ImageSet:
-    return write_pictures(tmp_path / "data")
+    return write_images(tmp_path / "data")
 
 
 @pytest.fixture
@@ -74,11 +74,11 @@ def test_killed_while_building_leaves_nothing_that_stays(tmp_path, folder):
     [leftover] = names(folder)
     assert leftover.endswith(".tmp")
     (folder / ".of_another_program.tmp").touch()
-    images = write_pictures(tmp_path)
+    images = write_images(tmp_path)
     cached = open_cache(images, folder)
     assert names(folder) == [".of_another_program.tmp", cached.path.name]
     assert [cached.read(index).shape for index in range(SIZE)] == [
-        picture.shape for picture in map(open_cache(images, tmp_path / "fresh").read, range(SIZE))
+        image.shape for image in map(open_cache(images, tmp_path / "fresh").read, range(SIZE))
     ]
 
 
@@ -94,7 +94,7 @@ def test_the_second_of_two_waits_and_uses_what_the_first_has_made(images, tmp_pa
 
 
 def test_many_at_once_all_get_the_whole(images, folder, capsys):
-    found: list[PictureFile] = []
+    found: list[CacheFile] = []
     threads = [threading.Thread(target=lambda: found.append(open_cache(images, folder))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -171,7 +171,7 @@ def test_a_damaged_index_is_found_and_the_cache_made_anew(images, folder, alter,
 
 
 def test_every_byte_of_the_table_is_guarded(images, folder):
-    """A place that is wrong by one byte would give a picture that looks almost right."""
+    """A place that is wrong by one byte would give an image that looks almost right."""
     cached = open_cache(images.subset(range(3)), folder)
     data = cached.path.read_bytes()
     _, count, described, length = HEAD.unpack_from(data)
@@ -180,7 +180,7 @@ def test_every_byte_of_the_table_is_guarded(images, folder):
     for position in (*range(40), *range(start, length)):
         cached.path.write_bytes(flip(position)(data))
         with pytest.raises(DamagedFile):
-            PictureFile(cached.path)
+            CacheFile(cached.path)
 
 
 def test_altered_pixels_are_found_when_they_are_read(images, folder):
@@ -196,7 +196,7 @@ def test_altered_pixels_are_found_when_they_are_read(images, folder):
         except RunError as error:
             bad.append(str(error))
     assert len(bad) == 1
-    assert bad[0].startswith(f"{path}: picture ")
+    assert bad[0].startswith(f"{path}: image ")
     assert "delete the file" in bad[0]
 
 
@@ -270,7 +270,7 @@ def test_a_folder_that_cannot_be_written_to_is_named(images, tmp_path):
 
 
 @pytest.mark.parametrize("training", [True, False])
-@pytest.mark.parametrize("content", [None, b"", b"\xff\xd8\xff\xe0 no picture"])
+@pytest.mark.parametrize("content", [None, b"", b"\xff\xd8\xff\xe0 no image"])
 def test_a_file_that_went_bad_after_the_check_is_named(images, folder, content, training):
     images.path(7).unlink()
     if content is not None:

@@ -13,7 +13,7 @@ from hw1.config.recipe import DataConfig, Recipe, TrainConfig
 from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.decode import read_image
 from hw1.data.image_folder import ImageSet, open_training_data
-from hw1.data.loader.dataset import PictureDataset
+from hw1.data.loader.dataset import ImageDataset
 from hw1.data.loader.loader import Batch, build_eval_loader, build_train_loader
 from hw1.data.loader.sampler import EpochBatches
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  #
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
-def test_batches_hold_the_normalised_pictures_of_their_order(images, make, channels_last):
+def test_batches_hold_the_normalised_images_of_their_order(images, make, channels_last):
     transform = build_train_transform(AUG)
     keys = EpochBatches(SIZE, 5, 118, True)
     keys.seek(3)
@@ -33,8 +33,8 @@ def test_batches_hold_the_normalised_pictures_of_their_order(images, make, chann
     for batch, expected in zip(batches, keys, strict=True):
         assert batch.index.tolist() == [index for _, index in expected]
         assert batch.label.tolist() == [index % 3 for _, index in expected]
-        pictures = np.stack([transform(read_image(images.path(index)), (118, 3, index)) for _, index in expected])
-        theirs = (pictures.astype(np.float32) / np.float32(255) - np.float32(AUG.mean)) / np.float32(AUG.std)
+        arrays = np.stack([transform(read_image(images.path(index)), (118, 3, index)) for _, index in expected])
+        theirs = (arrays.astype(np.float32) / np.float32(255) - np.float32(AUG.mean)) / np.float32(AUG.std)
         np.testing.assert_allclose(batch.image.permute(0, 2, 3, 1).numpy(), theirs, rtol=1e-6, atol=1e-6)
         assert (batch.image.dtype, batch.label.dtype, batch.index.dtype) == (torch.float32, torch.int64, torch.int64)
         assert batch.image.is_contiguous(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
@@ -42,9 +42,9 @@ def test_batches_hold_the_normalised_pictures_of_their_order(images, make, chann
     assert (loader.num_samples, loader.num_batches) == (SIZE, 5)
 
 
-def test_unlabelled_pictures_have_label_minus_one(images, make):
+def test_unlabelled_images_have_label_minus_one(images, make):
     unlabelled = ImageSet(images.root, images.files, None, 0)
-    tensor, label, index = PictureDataset(unlabelled, build_eval_transform(AUG), 118)[(0, 7)]
+    tensor, label, index = ImageDataset(unlabelled, build_eval_transform(AUG), 118)[(0, 7)]
     assert (tensor.dtype, tuple(tensor.shape), label, index) == (torch.uint8, (24, 24, 3), -1, 7)
 
 
@@ -129,7 +129,7 @@ def test_steps_that_an_epoch_lacks_are_refused(make):
 
 def test_dataset_reaches_other_processes_by_pickling_too(images):
     """Where processes are not forked: macOS, and Python from 3.14 on."""
-    dataset = PictureDataset(images, build_train_transform(AUG), 118)
+    dataset = ImageDataset(images, build_train_transform(AUG), 118)
     assert torch.equal(pickle.loads(pickle.dumps(dataset))[(2, 4)][0], dataset[(2, 4)][0])
 
 

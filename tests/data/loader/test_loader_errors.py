@@ -15,7 +15,7 @@ import pytest
 from helpers.loader_images import assert_same, processes
 
 from hw1.data.loader import loader as loaders
-from hw1.data.loader import watchdog as watch
+from hw1.data.loader import watchdog as watchdog
 from hw1.errors import RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
@@ -56,7 +56,7 @@ def test_a_killed_process_is_reported_where_the_next_batch_is_asked_for(make):
 
 
 def test_a_hung_process_is_waited_for_no_longer_than_that(make, monkeypatch):
-    monkeypatch.setattr(watch, "PATIENCE_SECONDS", 2)
+    monkeypatch.setattr(watchdog, "PATIENCE_SECONDS", 2)
     monkeypatch.setattr(loaders, "SECONDS_PER_IMAGE", 0.2)  # times 5
     loader = make(2)
     epoch = loader.epoch(0)
@@ -72,7 +72,7 @@ def test_a_hung_process_is_waited_for_no_longer_than_that(make, monkeypatch):
 
 
 def test_a_hung_process_is_hardly_waited_for_once_the_run_is_to_stop(make, monkeypatch):
-    monkeypatch.setattr(watch, "STOPPING_SECONDS", 2)
+    monkeypatch.setattr(watchdog, "STOPPING_SECONDS", 2)
     loader = make(2)
     epoch = loader.epoch(0)
     next(epoch)
@@ -81,7 +81,7 @@ def test_a_hung_process_is_hardly_waited_for_once_the_run_is_to_stop(make, monke
     began = time.monotonic()
     with pytest.raises(RunError, match="gave nothing"):
         [*epoch, *loader.epoch(1)]
-    assert time.monotonic() - began < 60 < watch.PATIENCE_SECONDS
+    assert time.monotonic() - began < 60 < watchdog.PATIENCE_SECONDS
     assert processes() == []
 
 

@@ -22,14 +22,14 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.transforms import build_eval_transform
 from hw1.data.image_folder import ImageSet
 from hw1.data.loader.loader import Loader
-from hw1.data.loader.shared_buffer import MAX_BYTES, Ring
+from hw1.data.loader.shared_buffer import MAX_BYTES, SharedBuffer
 from hw1.errors import RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
 
 
 class Numbers:
-    """A source whose picture `index` is all of value `index`."""
+    """A source whose image `index` is all of value `index`."""
 
     def read(self, index: int) -> np.ndarray:
         return np.full((24, 24, 3), index, np.uint8)
@@ -72,31 +72,31 @@ class Copy:
 
 
 def test_a_slot_is_given_again_only_after_its_copy():
-    ring = Ring(1, 2, 24)
+    buffer = SharedBuffer(1, 2, 24)
     copies = []
     for turn in range(9):
-        slot = ring.slot(turn)
-        assert [copy.waited for copy in copies] == [earlier <= turn - ring.num_slots for earlier in range(turn)]
+        slot = buffer.slot(turn)
+        assert [copy.waited for copy in copies] == [earlier <= turn - buffer.num_slots for earlier in range(turn)]
         copies.append(Copy())
-        ring.copied(slot, copies[-1])
-    ring.close()
+        buffer.copied(slot, copies[-1])
+    buffer.close()
     assert all(copy.waited for copy in copies)
 
 
 def test_a_batch_is_filled_when_its_slot_is_not_the_one_in_use(make, monkeypatch):
     """Batches given out but not received yet, with the one just received, never exceed the slots."""
     loader, under_way = make(2), []
-    slot_of, received = Ring.slot, 0
+    slot_of, received = SharedBuffer.slot, 0
 
-    def spy(ring, turn):
+    def spy(buffer, turn):
         under_way.append(turn - received + 1)
-        return slot_of(ring, turn)
+        return slot_of(buffer, turn)
 
-    monkeypatch.setattr(Ring, "slot", spy)
+    monkeypatch.setattr(SharedBuffer, "slot", spy)
     for _ in loader.epoch(0):
         received += 1
     assert len(under_way) == 5
-    assert max(under_way) <= loader._ring.num_slots - 1  # the last one may still be on its way to the device
+    assert max(under_way) <= loader._buffer.num_slots - 1  # the last one may still be on its way to the device
 
 
 # --- memory ---
@@ -108,21 +108,21 @@ def test_memory_is_what_the_docstring_says(monkeypatch, num_workers, batch_size,
     monkeypatch.setattr(
         "hw1.data.loader.shared_buffer._shared_memory", lambda num: asked.append(num) or torch.empty(num, dtype=torch.uint8)
     )
-    ring = Ring(num_workers, batch_size, size)
-    expected = ring.num_slots * batch_size * (3 * size**2 + 16)
+    buffer = SharedBuffer(num_workers, batch_size, size)
+    expected = buffer.num_slots * batch_size * (3 * size**2 + 16)
     assert asked == [expected]
     assert expected <= MAX_BYTES == 1024**3
-    assert ring.image.shape == (num_workers * ring.prefetch + 2, batch_size, size, size, 3)
-    assert ring.label.shape == ring.index.shape == ring.image.shape[:2]
-    pointers = sorted((part.data_ptr(), part.data_ptr() + part.nbytes) for part in (ring.image, ring.label, ring.index))
+    assert buffer.image.shape == (num_workers * buffer.prefetch + 2, batch_size, size, size, 3)
+    assert buffer.label.shape == buffer.index.shape == buffer.image.shape[:2]
+    pointers = sorted((part.data_ptr(), part.data_ptr() + part.nbytes) for part in (buffer.image, buffer.label, buffer.index))
     assert all(end <= start for (_, end), (start, _) in itertools.pairwise(pointers))
-    assert (ring.prefetch, num_workers == 15) in ((2, False), (1, True))
+    assert (buffer.prefetch, num_workers == 15) in ((2, False), (1, True))
 
 
 def test_a_small_set_takes_no_more_than_it_fills(make):
     loader = make(1, batch_size=4096)
     list(loader.epoch(0))
-    assert loader._ring.image.shape[1] == 23
+    assert loader._buffer.image.shape[1] == 23
 
 
 def shared_bytes() -> int:
@@ -253,15 +253,15 @@ def test_memory_is_page_locked_once_and_released(monkeypatch, error):
         cudaHostUnregister=lambda pointer: calls.append(("release", pointer)),
     )
     monkeypatch.setattr(torch.cuda, "cudart", lambda: cudart)
-    ring = Ring(1, 2, 24)
-    ring.pin(CPU)
-    ring.close()
-    ring.close()
-    lock = ("lock", ring._memory.data_ptr(), 4 * 2 * (3 * 24**2 + 16))
-    assert calls == ([lock, ("release", ring._memory.data_ptr())] if error == 0 else [lock])
+    buffer = SharedBuffer(1, 2, 24)
+    buffer.pin(CPU)
+    buffer.close()
+    buffer.close()
+    lock = ("lock", buffer._memory.data_ptr(), 4 * 2 * (3 * 24**2 + 16))
+    assert calls == ([lock, ("release", buffer._memory.data_ptr())] if error == 0 else [lock])
 
 
 def test_bits_are_those_of_one_process_with_more_batches_than_slots(make):
     loader = make(2, batch_size=2)
     assert_same(list(loader.epoch(0)), list(make(0, batch_size=2).epoch(0)))
-    assert loader.num_batches > loader._ring.num_slots
+    assert loader.num_batches > loader._buffer.num_slots
