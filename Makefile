@@ -51,7 +51,7 @@ run: $(FOR_TRAINING)
 # One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
 # share is made once, and one process more than cores, as tests also wait.
 test: $(ALL)
-	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long"
 
 torture: $(ALL)

@@ -50,7 +50,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(params=["fp32", "bf16"])
 def precision(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """What `train.amp: auto` takes in this process, each in turn on every machine: the processor has no say."""
-    monkeypatch.setattr("hw1.device._computes_bf16", lambda device: request.param == "bf16")
+    monkeypatch.setattr("hw1.runtime.device._computes_bf16", lambda device: request.param == "bf16")
     return request.param
 
 

@@ -120,7 +120,7 @@ def step_gradients(loop: OurLoop, batch: Batch, repeats: int) -> list[Gradients]
         weights = dict(loop.model.named_parameters())
         found.append({name: (start[name] - weights[name].detach().cpu()) / LR for name in names})
         loop.model.load_state_dict(start)
-        loop.training.guard.keep()
+        loop.training.guard.snapshot()
     return found
 
 

@@ -18,7 +18,6 @@ from benchmarks.training.peers import TimmLoop
 from hw1.data.loader.loader import build_train_loader
 from hw1.runs.folder import RunFolder
 from hw1.training.data_time import DataTimer
-from hw1.training.trainer import train_epoch
 
 NEVER_SAVES = ("checkpoint.every_minutes=10000.0",)
 
@@ -39,19 +38,19 @@ class OurEpochs:
         self.device = device
         self.loop = loop = OurLoop(case, key, device, settings)
         _, data = open_folders(case, files.root)
-        session = loop.session
-        session.data, session.run = data, RunFolder(files.root.parent / "run")
-        session.train_loader = self.loader = build_train_loader(data.train, loop.recipe, device)
+        trainer = loop.trainer
+        trainer.data, trainer.run = data, RunFolder(files.root.parent / "run")
+        trainer.train_loader = self.loader = build_train_loader(data.train, loop.recipe, device)
         self.batches = make_batches(case, device, channels_last=loop.channels_last)
         self.waits: list[float] = []
         """Of every epoch the share in which the device waited for data."""
 
     def epoch(self) -> int:
         self.loop.begin()
-        session, progress = self.loop.session, self.loop.training.progress
-        train_epoch(session)
+        trainer, progress = self.loop.trainer, self.loop.training.progress
+        trainer.train_epoch()
         synchronize(self.device)
-        progress.wait_seconds += session.wait.take()
+        progress.wait_seconds += trainer.data_timer.take()
         self.waits.append(min(progress.wait_seconds / progress.epoch_seconds, 1.0))
         progress.epoch += 1
         self._begin_anew()
@@ -68,12 +67,12 @@ class OurEpochs:
         return num * len(self.batches[0].label)
 
     def _begin_anew(self) -> None:
-        """As `hw1.training.trainer.finish_epoch` leaves a training."""
+        """As the end of an epoch leaves a training."""
         training = self.loop.training
         training.progress.step = 0
         training.progress.epoch_seconds = training.progress.wait_seconds = 0.0
         training.sums.zero_()
-        training.guard.keep()
+        training.guard.snapshot()
 
     def close(self) -> None:
         self.loader.close()

@@ -15,10 +15,13 @@ from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
 from hw1.data.loader.base import Batch
 from hw1.models.freeze import set_train_mode
+from hw1.runs.folder import RunFolder
 from hw1.runtime.device import keep_freed_memory, set_determinism
-from hw1.training.checkpointer import Session
-from hw1.training.train_state import build_training
+from hw1.training.setup import Parts
+from hw1.training.train_state import build_train_state
 from hw1.training.train_step import train_step
+from hw1.training.trainer import Trainer
+from hw1.utils.signals import StopRequest
 
 FREEZING = {"faithful": BASE, "fast": BASE.with_name("fast.yaml")}
 """The two recipes: what the report froze, and more."""
@@ -69,13 +72,14 @@ class OurLoop:
         self.recipe = recipe_of(case, key, overrides)
         self.channels_last = self.recipe.train.channels_last
         labels = np.arange(case.num_classes)
-        self.training = build_training(self.recipe, device, case.classes, labels, "benchmark", ENDLESS, load_weights=True)
+        self.training = build_train_state(self.recipe, device, case.classes, labels, "benchmark", ENDLESS, load_weights=True)
         self.model = self.training.model
         set_train_mode(self.model, self.recipe.freeze)
         torch.manual_seed(self.recipe.seed)
+        loader: Any = SimpleNamespace(stop=None)
         nothing: Any = SimpleNamespace()
-        folder: Any = SimpleNamespace(path=Path("benchmark"))
-        self.session = Session(self.training, folder, nothing, nothing, nothing, lambda: None)
+        parts = Parts(self.training, nothing, loader, loader, nothing, [])
+        self.trainer = Trainer(self.recipe, RunFolder(Path("benchmark")), parts, StopRequest())
 
     def begin(self) -> None:
         use_defaults()
@@ -85,14 +89,14 @@ class OurLoop:
     def step(self, batch: Batch) -> None:
         train_step(self.training, batch, _loader_of(len(batch.label)))
         if self.training.progress.step % self.recipe.log.every_steps == 0:
-            self.session.running_means()
+            self.trainer.running_means()
 
     def why_not_as_asked(self) -> str | None:
         """After some steps: None where they were compiled and recorded as the recipe asks, else what was not."""
         forward: Any = self.training.forward
         if self.recipe.train.compile and forward._compiled is None:  # a training goes on without, and says so on the console
             return "it was not compiled"
-        return "it was not recorded" if self.recipe.train.cuda_graph and self.training.recorded is None else None
+        return "it was not recorded" if self.recipe.train.cuda_graph and self.training.cuda_graphs is None else None
 
     def first_loss(self, batch: Batch) -> float:
         """Of the model as it starts, on this batch, without dropout and Mixup, outside of any compiled code."""

@@ -62,9 +62,11 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
     limit_threads()  # as in training: the same arithmetic
     keep_freed_memory()
     device = pick_device(recipe.train)
-    path = run.best if checkpoint == "best" else run.last
-    if not path.is_file() and not (checkpoint != "best" and run.previous.is_file()):
-        raise UserError(f"{path}: no such checkpoint; the run has not finished an epoch or saved its state yet")
+    files = [run.best] if checkpoint == "best" else run.state_files()
+    if not any(path.is_file() for path in files):
+        missing = run.best if checkpoint == "best" else run.checkpoints
+        raise UserError(f"{missing}: no such checkpoint; the run has not finished an epoch or saved its state yet")
+    path = files[0]
     if checkpoint == "best":
         try:
             weights, meta = load_weights(path)
@@ -72,9 +74,10 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
             raise UserError(f"{error}; --checkpoint last evaluates the last state instead") from None
         classes, facts = meta["classes"], {"epoch": meta["epoch"]}
     else:
-        state, damaged = load_newest(run.last, run.previous)
+        state, damaged = load_newest(files)
+        path = files[len(damaged)]
         for problem in damaged:
-            say(f"{problem}; {run.previous} is used instead")
+            say(f"{problem}; {path.name} is used instead")
         weights, classes = state["model" if checkpoint == "last" else "ema"], state["classes"]
         facts = {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
         if weights is None:

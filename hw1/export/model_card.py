@@ -82,7 +82,7 @@ def _measured(run: RunFolder, facts: dict[str, Any]) -> str:
         if all(metrics.get(key) == value for key, value in facts.items()):
             rows += [(path.parent.name, title, metrics, name) for name, title in MEASURES.items() if name in metrics]
     if not any(split == "val" for split, *_ in rows) and facts["checkpoint"] == "best":
-        epoch = next((row for row in run.read_metrics() if row["epoch"] == facts["epoch"]), {})
+        epoch: dict[str, Any] = next((dict(row) for row in run.read_metrics() if row["epoch"] == facts["epoch"]), {})
         known = {name: epoch[f"val_{name}"] for name in MEASURES if f"val_{name}" in epoch}
         rows = [("val", title, known, name) for name, title in MEASURES.items() if name in known] + rows
     if not rows:

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from hw1.errors import RunError, UserError
 from hw1.models.preprocess import WithPreprocess
-from hw1.models.weights import one_line
 from hw1.predict.classifier import ONNX_MISSING
+from hw1.utils.text import one_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 INPUT = "RGB images, uint8 [batch, {size}, {size}, 3], resized to {size} x {size} (bilinear, antialiased); normalisation is inside"

@@ -14,7 +14,8 @@ from hw1.config.recipe import FreezeConfig, ModelConfig
 from hw1.errors import UserError
 from hw1.models.freeze import check_freeze
 from hw1.models.hub import cached_file, how_to_download, why_unreachable
-from hw1.models.weights import WeightsError, one_line, read_state_dict
+from hw1.models.weights import WeightsError, read_state_dict
+from hw1.utils.text import one_line
 
 CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys that mean something only where there is a CBAM
 

@@ -1,6 +1,5 @@
 """State dicts: reading a file, and what may be missing from one."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from hw1.models.cbam import Cbam
 from hw1.utils.safe_load import check_torch_file
+from hw1.utils.text import one_line, some_of
 
 NUM_NAMED = 4  # keys that a message names before it counts the rest
 
@@ -54,12 +54,14 @@ def add_new_tensors(state_dict: dict[str, Tensor], model: nn.Module, *, features
     filled = {key: own[key] for key in new if key not in state_dict} | state_dict
     problems = []
     if missing := [key for key in own if key not in filled and key not in exempt]:
-        problems.append(f"missing {_some(missing)}")
+        problems.append(f"missing {some_of(missing, NUM_NAMED)}")
     if unexpected := [key for key in filled if key not in own and key not in exempt]:
-        problems.append(f"unexpected {_some(unexpected)}")
+        problems.append(f"unexpected {some_of(unexpected, NUM_NAMED)}")
     shared = [key for key in own if key in filled and key not in exempt]
     if wrong := [key for key in shared if filled[key].shape not in _loadable_shapes(key, own[key].shape, model)]:
-        problems.append(f"wrong shape of {_some(f'{key} {list(filled[key].shape)}, not {list(own[key].shape)}' for key in wrong)}")
+        problems.append(
+            f"wrong shape of {some_of((f'{key} {list(filled[key].shape)}, not {list(own[key].shape)}' for key in wrong), NUM_NAMED)}"
+        )
     if problems:
         raise WeightsError(f"the weights do not fit {cfg['architecture']}: {'; '.join(problems)}")
     return filled
@@ -83,15 +85,3 @@ def _loadable_shapes(key: str, shape: torch.Size, model: nn.Module) -> set[tuple
     if key == f"{cfg['first_conv']}.weight" and model.in_chans != source_channels:
         return {tuple(shape), (shape[0], source_channels, *shape[2:])}
     return {tuple(shape)}
-
-
-def _some(keys: Iterable[str]) -> str:
-    keys = list(keys)
-    rest = len(keys) - NUM_NAMED
-    return ", ".join(keys[:NUM_NAMED]) + (f" and {rest} more" if rest > 0 else "")
-
-
-def one_line(error: BaseException, width: int = 300) -> str:
-    """The error's type and message on one line of at most `width` characters and the type's name."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:width]}{'...' if len(text) > width else ''}".removesuffix(": ")

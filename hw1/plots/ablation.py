@@ -10,14 +10,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
-from hw1.plots.curves import MARKED_EPOCHS, Row, column, finish_axes, scale_accuracy
+from hw1.plots.curves import MARKED_EPOCHS, Epoch, column, finish_axes, scale_accuracy
 from hw1.plots.style import BLUE, ORANGE, house_style, new_figure
 
 GREY = "#6B7075"
 DASHES = (0, (4, 2))
 LABELS = {"val_top1": "top-1 accuracy", "val_loss": "cross-entropy (nats)"}
 
-Rows = Sequence[Row]
+Rows = Sequence[Epoch]
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,11 @@ from hw1.plots.style import BLUE, GREEN, ORANGE, house_style, new_figure
 MARKED_EPOCHS = 25  # up to here each epoch has room for a dot of its own
 DASHED_EPOCHS = 150  # beyond, noise between epochs would swallow the dashes
 
-Row = Mapping[str, Any]
+Epoch = Mapping[str, Any]
+"""The metrics of one epoch, by name."""
 
 
-def plot_curves(rows: Sequence[Row]) -> Figure:
+def plot_curves(rows: Sequence[Epoch]) -> Figure:
     """Loss, accuracy (best epoch marked) and learning rate over epochs, side by side.
 
     `rows` are the run's epoch records in order, each with epoch, train_loss, train_acc, val_loss, val_top1 and lr (losses in nats,
@@ -49,7 +50,7 @@ def plot_curves(rows: Sequence[Row]) -> Figure:
     return figure
 
 
-def best_epoch(rows: Sequence[Row]) -> int | None:
+def best_epoch(rows: Sequence[Epoch]) -> int | None:
     """Position in `rows` of the best epoch, None if no validation accuracy is finite."""
     scores = [(_number(row["val_top1"]), -_number(row["val_loss"]), -i) for i, row in enumerate(rows)]
     scores = [(top1, loss if math.isfinite(loss) else -math.inf, i) for top1, loss, i in scores if math.isfinite(top1)]
@@ -60,7 +61,7 @@ def _number(value: Any) -> float:
     return math.nan if value is None else float(value)
 
 
-def column(rows: Sequence[Row], key: str) -> NDArray[np.float64]:
+def column(rows: Sequence[Epoch], key: str) -> NDArray[np.float64]:
     """One value an epoch, [E]; NaN for what is None, NaN or infinite."""
     values = np.array([_number(row[key]) for row in rows], dtype=np.float64)
     values[~np.isfinite(values)] = np.nan
@@ -80,7 +81,7 @@ def _draw(axes: Axes, x: NDArray[np.float64], y: NDArray[np.float64], color: str
     )
 
 
-def _mark_best(axes: Axes, rows: Sequence[Row]) -> None:
+def _mark_best(axes: Axes, rows: Sequence[Epoch]) -> None:
     best = best_epoch(rows)
     if best is None:
         return

@@ -19,9 +19,9 @@ from hw1.errors import UserError
 from hw1.evaluation.predictor import Checkpoint, Predictor, load_predictor, load_temperature
 from hw1.models.fuse_batchnorm import fuse_batchnorm
 from hw1.models.preprocess import WithPreprocess
-from hw1.models.weights import one_line
 from hw1.runs.folder import RunFolder
 from hw1.runtime.device import Autocast, amp_dtype, autocast_of, pick_device
+from hw1.utils.text import one_line
 
 ONNX_MISSING = "is not installed; pip install -r requirements-onnx.txt"
 BATCH_SIZE = 64  # of a model that comes without a recipe

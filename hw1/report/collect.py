@@ -24,10 +24,10 @@ from hw1.errors import UserError
 from hw1.evaluation.calibration import Calibration, calibrate
 from hw1.evaluation.metrics import nll
 from hw1.plots.curves import best_epoch
+from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
 from hw1.utils.safe_load import check_npz
 
-Row = dict[str, Any]
 ROW_KEYS = ("epoch", "train_loss", "train_acc", "val_loss", "val_top1", "val_top5", "lr", "images_per_second", "seconds")
 
 
@@ -43,7 +43,7 @@ class RunRecord:
     config: str
     """`config.yaml` as it stands in the run folder."""
     env: dict[str, Any]
-    rows: list[Row]
+    rows: list[EpochMetrics]
     files: tuple[str, ...]
     labels: NDArray[np.int64]
     """Class numbers, [N]."""
@@ -56,11 +56,11 @@ class RunRecord:
     """Splits of which `eval/<split>/index.html` shows an evaluation."""
 
     @property
-    def last(self) -> Row:
+    def last(self) -> EpochMetrics:
         return self.rows[-1]
 
     @cached_property
-    def best(self) -> Row:
+    def best(self) -> EpochMetrics:
         """The epoch with the highest validation accuracy, ties by lower loss; the last if none is finite."""
         position = best_epoch(self.rows)
         return self.rows[-1 if position is None else position]
@@ -210,9 +210,10 @@ def _read_run(run: RunFolder, path: str) -> RunRecord:
     )
 
 
-def _checked_rows(rows: Sequence[Row]) -> list[Row]:
+def _checked_rows(rows: Sequence[EpochMetrics]) -> list[EpochMetrics]:
     for number, row in enumerate(rows, start=1):
-        absent = [key for key in ROW_KEYS if not isinstance(row.get(key), int | float) or isinstance(row[key], bool)]
+        values: dict[str, Any] = dict(row)
+        absent = [key for key in ROW_KEYS if not isinstance(values.get(key), int | float) or isinstance(values[key], bool)]
         if absent:
             raise _Unusable("damaged", f"metrics.jsonl: line {number}: no number for {', '.join(absent)}")
         if row["epoch"] != number:

@@ -7,12 +7,13 @@ from typing import Literal
 
 from hw1.ablate.variants import COMBINED, REPORT_PAIRS, VARIANTS, Pair
 from hw1.plots import Difference, Figure, plot_differences, plot_seeds, plot_training_curve, render_figure
-from hw1.report.collect import Collection, Row, RunRecord
+from hw1.report.collect import Collection, RunRecord
 from hw1.report.pairing import other_circumstances, other_material, other_recipes
 from hw1.report.verdict import PairResult
+from hw1.runs.epoch_metrics import EpochMetrics
 
 BAND = "Line: mean over seeds; band: ± 1 standard deviation."
-Rows = list[Row]
+Rows = list[EpochMetrics]
 NAMES = ("differences", *(f"fig{number:02}" for number in range(1, 19)))
 """Every file that `draw_all` can make, without its ending."""
 

@@ -5,7 +5,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -16,54 +16,90 @@ from safetensors import safe_open
 from torch import Tensor
 
 from hw1.errors import UserError
-from hw1.utils.files import keep_as, replacing, sync, write_atomic
+from hw1.runs.folder import digest_file
+from hw1.utils.files import remove_file, replacing, sync, write_atomic
 from hw1.utils.safe_load import check_torch_file
+from hw1.utils.text import first_line
 
-FORMAT = 1
-DIGEST_BYTES = 64  # SHA-256 in hexadecimal
-ENDING = b"\0\0"  # of an archive without a comment: the comment's length
+FORMAT = 2
+FORMATS = (1, FORMAT)
+"""Formats that are read; 1 is version 0.1's, whose files carry their own digest."""
 CHUNK_BYTES = 1 << 20
 
 
-def save_state(path: Path, state: Mapping[str, Any], previous: Path | None = None) -> None:
-    """Saves tensors, numbers, strings, lists and dicts; `torch.load(path, weights_only=True)` reads them back.
+def save_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Save tensors, numbers, strings, lists and dicts; `torch.load(path, weights_only=True)` reads them back.
 
-    torch's zip archive ends with the SHA-256 of all before it, as the archive's comment: `torch.load` compares no checksum of its own.
-    What is on disk is read back and compared before it takes the place of the former file, which becomes `previous`: one of the two is
-    whole at every instant. Needs no memory of the state's size. Raises `RunError` where the file cannot be written.
+    The SHA-256 goes to a file beside it first, in the format of `sha256sum`: `torch.load` compares no checksum of its own. What is on
+    disk is read back and compared before it gets its name. Needs no memory of the state's size.
+
+    Raises:
+        RunError: The file cannot be written.
     """
     with replacing(path) as file:
-        digest = _write_state(file, {"format": FORMAT, **state})
+        hashed = _HashedFile(file)
+        torch.save({"format": FORMAT, **state}, hashed)  # type: ignore[arg-type]  # it asks for no more than write and flush
+        digest = hashed.finish()
         sync(file)
         if _digest_of(file) != digest:
             raise OSError(errno.EIO, "what was written does not read back the same")
-        if previous is not None:
-            keep_as(path, previous)
+        write_atomic(digest_file(path), f"{digest}  {path.name}\n".encode())
 
 
-def _write_state(file: BinaryIO, state: Mapping[str, Any]) -> bytes:
-    """Writes the archive and its comment; returns the digest."""
-    hashed = _HashedFile(file)
-    torch.save(state, hashed)  # type: ignore[arg-type]  # it asks for no more than write and flush
-    hashed.finish()
-    file.seek(-len(ENDING), io.SEEK_END)
-    file.write(DIGEST_BYTES.to_bytes(len(ENDING), "little"))
-    hashed.digest.update(DIGEST_BYTES.to_bytes(len(ENDING), "little"))
-    digest = hashed.digest.hexdigest().encode()
-    file.write(digest)
-    return digest
+def load_state(path: Path) -> dict[str, Any]:
+    """Read what `save_state` wrote, to the CPU.
+
+    Raises:
+        UserError: The file is missing, damaged, of another format, or would run code.
+    """
+    try:
+        with open(path, "rb") as file:
+            _compare_digest(path, file)
+            check_torch_file(path)
+            state = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:  # there is no end to what torch raises
+        raise UserError(f"{path}: damaged, or no checkpoint of this program ({first_line(error)})") from None
+    if not isinstance(state, dict) or state.get("format") not in FORMATS:
+        raise UserError(f"{path}: no checkpoint of this version (format {FORMAT})")
+    return state
+
+
+def load_newest(paths: Iterable[Path]) -> tuple[dict[str, Any], list[str]]:
+    """Read the first state that is whole.
+
+    Args:
+        paths: Files of states, the newest first.
+
+    Returns:
+        The state, and what is wrong with each newer one, a line each.
+
+    Raises:
+        UserError: None of them is whole.
+    """
+    problems: list[str] = []
+    for path in paths:
+        try:
+            return load_state(path), problems
+        except UserError as error:
+            problems += error.problems
+    raise UserError(*problems)
+
+
+def remove_state(path: Path) -> None:
+    """Remove a state and its digest."""
+    remove_file(path)
+    remove_file(digest_file(path))
 
 
 class _HashedFile:
-    """What torch writes an archive to: the digest is that of all but its last bytes, `ENDING`.
+    """A file for torch to write an archive to, which hashes it on the way.
 
-    The disk's error is raised by `finish`: torch would make another of it.
+    The disk's error is raised by `finish`: torch would turn it into another.
     """
 
     def __init__(self, file: BinaryIO) -> None:
-        self.digest = hashlib.sha256()
         self._file = file
-        self._held = b""
+        self._digest = hashlib.sha256()
         self._error: OSError | None = None
 
     def write(self, data: bytes | memoryview) -> int:
@@ -72,69 +108,44 @@ class _HashedFile:
                 self._file.write(data)
             except OSError as error:
                 self._error = error
-        view, keep = memoryview(data), len(ENDING)
-        if len(view) < keep:
-            view = memoryview(self._held + view)
-        else:
-            self.digest.update(self._held)
-        self.digest.update(view[:-keep])
-        self._held = bytes(view[-keep:])
+        self._digest.update(data)
         return len(data)
 
     def flush(self) -> None:
         pass
 
-    def finish(self) -> None:
+    def finish(self) -> str:
+        """Return the SHA-256 of all that was written, in hexadecimal."""
         if self._error is not None:
             raise self._error
-        if self._held != ENDING:
-            raise ValueError("torch's archive does not end as expected")
+        return self._digest.hexdigest()
 
 
-def _digest_of(file: BinaryIO) -> bytes:
-    """SHA-256 of all but the digest at the end, read from the disk where the system can be made to; the file is at its start after."""
+def _digest_of(file: BinaryIO, num_bytes: int | None = None) -> str:
+    """Hash the file, or its first `num_bytes`, read from the disk where the system can be made to; leave it at its start."""
     with suppress(AttributeError, OSError):
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # else it would come from memory
-    left = file.seek(0, io.SEEK_END) - DIGEST_BYTES
+    left = file.seek(0, io.SEEK_END) if num_bytes is None else num_bytes
     file.seek(0)
     digest = hashlib.sha256()
     while left > 0 and (data := file.read(min(left, CHUNK_BYTES))):
         digest.update(data)
         left -= len(data)
     file.seek(0)
-    return digest.hexdigest().encode()
+    return digest.hexdigest()
 
 
-def load_state(path: Path) -> dict[str, Any]:
-    """Reads what `save_state` wrote, to the CPU. `UserError` if the file is damaged, of another format or would run code."""
-    try:
-        with open(path, "rb") as file:
-            digest = _digest_of(file)
-            file.seek(-DIGEST_BYTES, io.SEEK_END)
-            if file.read() != digest:
-                raise ValueError("checksum does not match")
-            file.seek(0)
-            check_torch_file(path)
-            state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # there is no end to what torch raises
-        raise UserError(f"{path}: damaged, or no checkpoint of this program ({_first_line(error)})") from None
-    if not isinstance(state, dict) or state.get("format") != FORMAT:
-        raise UserError(f"{path}: no checkpoint of this version (format {FORMAT})")
-    return state
-
-
-def load_newest(*paths: Path) -> tuple[dict[str, Any], list[str]]:
-    """Reads the first of `paths` that is there and whole; with it, what is wrong with those before it, a line each.
-
-    Raises `UserError` with all of these if none is.
-    """
-    problems: list[str] = []
-    for path in paths:
-        try:
-            return load_state(path), problems
-        except UserError as error:
-            problems += error.problems if path.exists() else [f"{path}: no such file"]
-    raise UserError(*problems)
+def _compare_digest(path: Path, file: BinaryIO) -> None:
+    """Raise `ValueError` where the file is not what was written; leave it at its start."""
+    if digest_file(path).is_file():
+        expected, found = digest_file(path).read_text().partition(" ")[0], _digest_of(file)
+    else:  # version 0.1 kept the digest of all before it in the archive's comment, its last 64 bytes
+        start = file.seek(0, io.SEEK_END) - 64
+        file.seek(max(start, 0))
+        expected = file.read().decode("ascii", "replace")
+        found = _digest_of(file, start)
+    if expected != found:
+        raise ValueError("checksum does not match")
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
@@ -160,7 +171,7 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
             raise ValueError("checksum does not match")
         return tensors, content["meta"]
     except Exception as error:  # there is no end to what damaged bytes raise
-        raise UserError(f"{path}: damaged, or no checkpoint of this program ({_first_line(error)})") from None
+        raise UserError(f"{path}: damaged, or no checkpoint of this program ({first_line(error)})") from None
 
 
 def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
@@ -170,7 +181,3 @@ def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]

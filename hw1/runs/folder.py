@@ -4,20 +4,30 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from hw1.config.load import differences, dump_recipe, load_recipe
 from hw1.config.recipe import Recipe
 from hw1.errors import RunError, UserError
+from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.utils.files import remove_leftovers, write_atomic
 
 Status = Literal["new", "interrupted", "finished"]
-RunVersion = list[tuple[int, int] | None]
+RunVersion = list[tuple[str, int, int]]
+STATE_FILE = re.compile(r"epoch(\d+)-step(\d+)\.pt")
+FORMER_STATE_FILES = ("last.pt", "previous.pt")
+"""Of version 0.1, the newer one first."""
+
+
+def digest_file(state_file: Path) -> Path:
+    """Return the file that holds the SHA-256 of a state."""
+    return state_file.with_suffix(".sha256")
 
 
 @dataclass(frozen=True)
@@ -75,28 +85,33 @@ class RunFolder:
         return self.path / "val_predictions.npz"
 
     @property
-    def last(self) -> Path:
-        return self.path / "checkpoints" / "last.pt"
-
-    @property
-    def previous(self) -> Path:
-        """The state that `last` had before: what there is to continue from should `last` be damaged."""
-        return self.path / "checkpoints" / "previous.pt"
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
-        return self.path / "checkpoints" / "best.safetensors"
+        return self.checkpoints / "best.safetensors"
+
+    def state_file(self, epoch: int, step: int) -> Path:
+        """The whole state after `epoch` epochs and `step` batches of the next."""
+        return self.checkpoints / f"epoch{epoch:04}-step{step:06}.pt"
+
+    def state_files(self) -> list[Path]:
+        """Files of whole states that are there, the newest first, then those of version 0.1."""
+        numbered = [
+            (tuple(map(int, match.groups())), path) for path in self.checkpoints.glob("*.pt") if (match := STATE_FILE.fullmatch(path.name))
+        ]
+        former = [self.checkpoints / name for name in FORMER_STATE_FILES]
+        return [path for _, path in sorted(numbered, reverse=True)] + [path for path in former if path.is_file()]
 
     def version(self) -> RunVersion:
-        """Changes whenever a process starts the run or saves its state: inode and time of change of two files, None where there is none."""
-        found: RunVersion = []
-        for path in (self.config, self.last):
-            try:
+        """Return what changes whenever a process starts the run or saves its state: names, inodes and times of the files behind it."""
+        version: RunVersion = []
+        for path in (self.config, *self.state_files()):
+            with suppress(OSError):
                 status = path.stat()
-                found.append((status.st_ino, status.st_mtime_ns))
-            except OSError:
-                found.append(None)
-        return found
+                version.append((path.name, status.st_ino, status.st_mtime_ns))
+        return version
 
     def eval_dir(self, split: str) -> Path:
         return self.path / "eval" / split
@@ -114,11 +129,11 @@ class RunFolder:
             raise UserError(*(f"command line: {line}: cannot change after training" for line in refused))
         return recipe
 
-    def read_metrics(self) -> list[dict[str, Any]]:
+    def read_metrics(self) -> list[EpochMetrics]:
         """One record per finished epoch, in order. `UserError` for a line that this program did not write."""
         if not self.metrics_jsonl.is_file():
             return []
-        rows = []
+        rows: list[EpochMetrics] = []
         for number, line in enumerate(self.metrics_jsonl.read_bytes().splitlines(), start=1):
             try:
                 row = json.loads(line)
@@ -126,14 +141,15 @@ class RunFolder:
                 row = None
             if not isinstance(row, dict):
                 raise UserError(f"{self.metrics_jsonl}: line {number} is damaged; delete it, or --overwrite starts over")
-            rows.append(row)
+            rows.append(cast(EpochMetrics, row))
         return rows
 
-    def write_metrics(self, rows: Sequence[dict[str, Any]]) -> None:
+    def write_metrics(self, rows: Sequence[EpochMetrics]) -> None:
         """Writes `metrics.jsonl` and `metrics.csv` whole, so that neither ever holds half a row or one twice."""
         write_atomic(self.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in rows).encode())
-        names = list(rows[0]) if rows else []
-        lines = [",".join(names), *(",".join(json.dumps(row[name]) for name in names) for row in rows)]
+        records: list[dict[str, Any]] = [dict(row) for row in rows]
+        names = list(records[0]) if records else []
+        lines = [",".join(names), *(",".join(json.dumps(row[name]) for name in names) for row in records)]
         write_atomic(self.metrics_csv, ("\n".join(lines) + "\n").encode())
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
@@ -202,10 +218,10 @@ def run_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> St
         )
     if run.summary.is_file() and _has_all_epochs(run, recipe):
         return "finished"
-    if run.last.is_file() or run.previous.is_file():
+    if run.state_files():
         return "interrupted"
     if run.best.is_file():
-        raise UserError(f"{run.path}: has a best checkpoint, but no {run.last.name} to continue from; --overwrite starts over")
+        raise UserError(f"{run.path}: has a best checkpoint, but no saved state to continue from; --overwrite starts over")
     return "new"
 
 
@@ -227,14 +243,17 @@ def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
         # A run with fewer epochs than asked for is not finished any more; one that is overwritten must not be continued.
         run.summary.unlink(missing_ok=True)
         if fresh:
-            run.previous.unlink(missing_ok=True)
-            run.last.unlink(missing_ok=True)
+            for path in reversed(run.state_files()):  # the newest last: what is left is always the run that was there
+                path.unlink(missing_ok=True)
             for item in run.path.iterdir():
                 if item not in (run.path / ".lock", run.config):  # without config.yaml it would be no run folder
                     shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
         write_atomic(run.config, dump_recipe(recipe).encode())
-        run.last.parent.mkdir(exist_ok=True)
+        run.checkpoints.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError(f"{error.filename or run.path}: cannot be written: {error.strerror}") from None
     remove_leftovers(run.path)
-    remove_leftovers(run.last.parent)
+    remove_leftovers(run.checkpoints)
+    for digest in run.checkpoints.glob("*.sha256"):  # of a state that did not get its name
+        if not digest.with_suffix(".pt").is_file():
+            digest.unlink(missing_ok=True)

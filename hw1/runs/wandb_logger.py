@@ -2,26 +2,25 @@
 
 import netrc
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from hw1.config.recipe import LogConfig, Recipe
+from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say
-
-Row = dict[str, Any]
 
 
 class WandbRun:
     """A run of the real wandb client; the same id continues it. `epoch` is the x-axis of every curve."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, run_id: str | None, last_epoch: int) -> None:
-        """Starts the client, or continues run `run_id`, which should have the epochs up to `last_epoch` already.
+    def __init__(self, recipe: Recipe, run: RunFolder, run_id: str | None) -> None:
+        """Start the client, or continue run `run_id`.
 
-        Of those logged again it takes what it lacks: wandb holds the last ones in memory, and a process may be killed.
+        Log every epoch again when a run is continued: wandb holds the last ones in memory, and a process may be killed. Online, epochs that
+        the server has are left out; offline they are written again, with the same numbers at the same steps.
 
         `log.wandb: online` becomes `offline`, with one line said, where there is no API key or the server cannot be used.
         """
@@ -39,7 +38,7 @@ class WandbRun:
                 "config": recipe.model_dump(mode="json"),
             },
         )
-        self._last_epoch = min(last_epoch, _last_recorded(run.path, run_id, self._run)) if run_id else 0
+        self._last_epoch = 0 if self._run.offline else max(self._run.step - 1, 0) // 2  # `step` is the next one; see `log`
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
 
@@ -47,7 +46,7 @@ class WandbRun:
     def id(self) -> str:
         return str(self._run.id)
 
-    def log(self, row: Row) -> None:
+    def log(self, row: EpochMetrics) -> None:
         """Sends the row of one epoch, once: it may be there already."""
         if row["epoch"] > self._last_epoch:
             self._run.log(row, step=2 * row["epoch"], commit=True)  # odd steps are for images; wandb drops a step that comes twice
@@ -66,7 +65,7 @@ class WandbRun:
         self._run.finish(exit_code=1)
 
 
-def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Row]], images: Mapping[str, Path]) -> None:
+def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], images: Mapping[str, Path]) -> None:
     """Sends a report as one more run, with the project, entity and group of `config` and by its mode; wandb's files go to `folder`.
 
     `tables` are rows with the same keys, numbers and text; None stays empty.
@@ -103,37 +102,6 @@ def _start_client(config: LogConfig, folder: Path, arguments: Mapping[str, Any])
             reason = str(error).partition("\n")[0].rstrip(".")
         say(f"wandb: {reason}, so this run is recorded offline; `wandb sync {folder}/wandb/offline-*` uploads it later")
     return wandb.init(mode="offline", **arguments)
-
-
-def _last_recorded(folder: Path, run_id: str, client: Any) -> int:
-    """The last epoch that an earlier process of this run has brought to the server or, offline, to the disk."""
-    if not client.offline:
-        return max(client.step - 1, 0) // 2  # as `WandbRun.log` counts steps
-    last = 0
-    for path in folder.glob(f"wandb/offline-run-*-{run_id}/run-{run_id}.wandb"):
-        with suppress(Exception):  # its end may be torn
-            for record in _read_records(path.read_bytes()):
-                found = [item.value_json for item in record.history.item if "epoch" in (item.key, *item.nested_key)]
-                last = max([last, *map(int, found)])
-    return last
-
-
-def _read_records(data: bytes) -> Iterator[Any]:
-    """The records of a `.wandb` file: LevelDB's log format, blocks of 32 KiB with pieces of records, after a header of seven bytes."""
-    from wandb.proto import wandb_internal_pb2
-
-    read = wandb_internal_pb2.Record.FromString  # type: ignore[attr-defined]  # made when it is imported
-    block, position, whole = 32_768, 7, b""
-    while position + 7 <= len(data):
-        if block - position % block < 7:  # filled up
-            position += block - position % block
-            continue
-        length, kind = int.from_bytes(data[position + 4 : position + 6], "little"), data[position + 6]
-        whole += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # a whole record, or the last piece of one
-            yield read(whole)
-            whole = b""
 
 
 def _has_api_key(settings: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Images to logits in a training step: the frozen beginning of the model folded and without autograd, the rest compiled where that pays."""
+"""The forward pass of a training step: a frozen beginning without autograd, the rest compiled where that pays."""
 
 import os
 from collections.abc import Callable
@@ -17,24 +17,50 @@ from hw1.utils.files import cache_folder
 
 LAYERS = ("layer1", "layer2", "layer3", "layer4")
 STAGES = {STEM: ("conv1", "bn1", "act1", "maxpool"), **{layer: (layer,) for layer in LAYERS}}
-DRAWS = (_DropoutNd, DropPath, DropBlock2d)
+RANDOM_MODULES = (_DropoutNd, DropPath, DropBlock2d)
+
+
+class FrozenPrefix(nn.Module):
+    """A ResNet whose frozen beginning runs without autograd and with fused BatchNorm.
+
+    The frozen children give the same features for an image at every step, so a fused copy computes them, within rounding.
+
+    Args:
+        model: The ResNet; it keeps all parameters.
+        names: Its children that are frozen, from the first on (`frozen_children`).
+    """
+
+    def __init__(self, model: nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.model = model
+        self._names = names
+        self._rest = [name for name in LAYERS if name not in names]
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Fuse the frozen children anew. Call after the model's weights were set from outside."""
+        self.prefix = fuse_batchnorm(nn.Sequential(*(self.model.get_submodule(name) for name in self._names)))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute logits [B, C] of images [B, 3, S, S]."""
+        with torch.no_grad():
+            features = self.prefix(images)
+        for name in self._rest:
+            features = self.model.get_submodule(name)(features)
+        return self.model.forward_head(features)  # type: ignore[operator]
 
 
 class TrainForward:
-    """Calls a model in train mode: images [B, 3, S, S] to logits [B, C].
+    """Call the module that is trained: images [B, 3, S, S] to logits [B, C].
 
-    Where the model is a ResNet, and stages from the stem on are frozen with `freeze.bn: eval`, those give the same features at every step
-    for the same image: a copy with folded BatchNorm computes them, within rounding. A CBAM or dropout ends that part.
-
-    `compiled_size`: batches of this many images go through torch.compile, which takes a minute or more at the first of them; the last,
-    smaller batch of an epoch is not worth one more. None: no batch.
+    Args:
+        module: The model, its `FrozenPrefix`, or the DistributedDataParallel around either.
+        compiled_size: Batches of this many images go through torch.compile, which takes a minute or more at the first of them; the
+            last, smaller batch of an epoch is not worth one more. None compiles nothing.
     """
 
-    def __init__(self, model: nn.Module, freeze: FreezeConfig, compiled_size: int | None = None) -> None:
-        self._model = model
-        self._frozen = frozen_beginning(model, freeze)
-        self._rest = [model.get_submodule(name) for name in LAYERS if name not in self._frozen] if self._frozen else []
-        self._prefix: nn.Module | None = None
+    def __init__(self, module: nn.Module, compiled_size: int | None = None) -> None:
+        self.module = module
         self._compiled_size = compiled_size
         self._compiled: Callable[[Tensor], Tensor] | None = None
 
@@ -44,34 +70,15 @@ class TrainForward:
         return self._compiled_size is not None and self._compiled is None
 
     def __call__(self, images: Tensor) -> Tensor:
-        if self._frozen and self._prefix is None:
-            self._prefix = fuse_batchnorm(nn.Sequential(*(self._model.get_submodule(name) for name in self._frozen)))
         if len(images) != self._compiled_size:
-            return self._run(images)
+            return self.module(images)
         if self._compiled is None:
-            return self._run_first(images)
+            return self._compile(images)
         return self._compiled(images)
 
-    def use_ddp(self, exchanging: nn.Module) -> None:
-        """Several processes: calls this wrapper of the model, which exchanges the gradients, and the whole of it."""
-        self._model, self._frozen = exchanging, []
-
-    def invalidate_fused(self) -> None:
-        """To be called after the model's weights were set from outside."""
-        self._prefix = None
-
-    def _run(self, images: Tensor) -> Tensor:
-        if self._prefix is None:
-            return self._model(images)
-        with torch.no_grad():
-            features = self._prefix(images)
-        for stage in self._rest:
-            features = stage(features)
-        return self._model.forward_head(features)  # type: ignore[operator]
-
-    def _run_first(self, images: Tensor) -> Tensor:
-        """Compiles; where that fails, for want of a C compiler for instance, goes on without, and says so."""
-        compiled = torch.compile(self._run, dynamic=False)
+    def _compile(self, images: Tensor) -> Tensor:
+        """Compile; where that fails, for want of a C compiler for instance, go on without and say so."""
+        compiled = torch.compile(self.module, dynamic=False)
         try:
             logits = compiled(images)
         except torch.OutOfMemoryError:
@@ -79,26 +86,30 @@ class TrainForward:
         except Exception as error:  # torch.compile's backends have errors of their own, without a common base
             say(f"train.compile: goes on without, as it failed: {' '.join(str(error).split())[:300]}")
             self._compiled_size = None
-            return self._run(images)
+            return self.module(images)
         self._compiled = compiled
         return logits
 
 
-def frozen_beginning(model: nn.Module, freeze: FreezeConfig) -> list[str]:
-    """Names of the model's children, from the first on, whose output for an image no training step changes and no chance touches."""
+def frozen_children(model: nn.Module, freeze: FreezeConfig) -> list[str]:
+    """List the model's children, from the first on, whose output for an image no training step and no random draw changes.
+
+    Only ResNets with `freeze.bn: eval` have any. A CBAM or dropout ends the list.
+    """
     names: list[str] = []
     if not isinstance(model, ResNet) or freeze.bn != "eval":
         return names
     for stage, children in STAGES.items():
         modules = [model.get_submodule(name) for name in children]
         is_trained = any(parameter.requires_grad for module in modules for parameter in module.parameters())
-        if stage not in freeze.stages or is_trained or any(isinstance(part, DRAWS) for module in modules for part in module.modules()):
+        is_random = any(isinstance(part, RANDOM_MODULES) for module in modules for part in module.modules())
+        if stage not in freeze.stages or is_trained or is_random:
             break
         names += children
     return names
 
 
 def keep_compiled() -> None:
-    """Tells torch.compile to keep what it makes in the user's cache folder, for the next run; the user's own settings win."""
+    """Let torch.compile keep its results in the user's cache folder for the next run; the user's own settings win."""
     for variable, name in (("TORCHINDUCTOR_CACHE_DIR", "inductor"), ("TRITON_CACHE_DIR", "triton")):
         os.environ.setdefault(variable, str(cache_folder() / name))

@@ -1,8 +1,6 @@
-"""Keeps a step whose loss or gradient is not finite from changing anything; no step waits for the device to know."""
+"""Keep a step whose loss or gradient is not finite from changing anything, without waiting for the device to know."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -11,23 +9,18 @@ from torch.optim import Optimizer
 from hw1.runtime import distributed as dist
 
 
-@dataclass
-class Mark:
-    """Where a training stood before an optimizer step."""
-
-    progress: Any
-    rng: dict[str, Any]
-    samples: list[Tensor] = field(default_factory=list)
-    """int64 [B], one a batch of the step: positions in the training set."""
-
-
 class NonFiniteGuard:
-    """Judges every optimizer step on the device: from the first whose loss or gradient is not finite on, none changes anything.
+    """Check every optimizer step on the device: from the first whose loss or gradient is not finite on, none changes anything.
 
-    `bad` makes the optimizer's kernels and the average of the weights do nothing (`step_unless`, `average_unless`). What a forward pass has
-    touched already, the live tensors (`sums`, and `buffers`: BatchNorm's statistics), is put back. `find` waits for the device and tells.
+    `bad` makes the optimizer's kernels and the weight average do nothing (`step_unless`, `average_unless`). What the forward pass has
+    already changed, the epoch's `sums` and the `buffers` (BatchNorm's statistics), is set back to the snapshot of the last good step.
 
-    Several processes judge alike: they come to one state of the live tensors first (`sync_buffers`).
+    With several processes all come to the same decision: they bring sums and buffers to one state first (`sync_buffers`).
+
+    Args:
+        sums: Float [3], the epoch's running sums.
+        buffers: The model's buffers.
+        device: Device of all of them.
     """
 
     def __init__(self, sums: Tensor, buffers: Sequence[Tensor], device: torch.device) -> None:
@@ -37,99 +30,89 @@ class NonFiniteGuard:
         self._num_bad = torch.zeros((), device=device)
         dtypes = dict.fromkeys(tensor.dtype for tensor in buffers)
         self._live = [[sums], *([tensor for tensor in buffers if tensor.dtype == dtype] for dtype in dtypes)]
-        self._kept = [_flat(tensors) for tensors in self._live]
-        self._views = [_like(kept, tensors) for kept, tensors in zip(self._kept, self._live, strict=True)]
-        self._judged: list[Mark] = []
-        self._open: Mark | None = None
+        self._snapshot = [_flatten(tensors) for tensors in self._live]
+        self._views = [_views(flat, tensors) for flat, tensors in zip(self._snapshot, self._live, strict=True)]
 
-    def begin(self, mark: Mark) -> None:
-        """To be called before the first batch of an optimizer step."""
-        self._open = mark
+    # ------------------------------------------------------------------------------------------- within a step
 
-    def see(self, samples: Tensor) -> None:
-        """Notes the samples of a batch of this step, int64 [B]."""
-        assert self._open is not None
-        self._open.samples.append(samples)
+    def scale_loss(self, loss: Tensor, weight: float) -> Tensor:
+        """Multiply the loss by `weight`; give NaN, and with it NaN gradients, where this step or one before it is bad.
 
-    def scale_loss(self, loss: Tensor, share: float) -> Tensor:
-        """The loss, float32 scalar, times `share`; NaN, and with it all gradients, where this step or one before it is bad.
+        `GradScaler` then skips the step. A gradient that only fp16 made infinite is not bad: the scaler handles it.
 
-        `GradScaler` then leaves out the step. A gradient that only fp16 made infinite is not bad: it does so by itself.
+        Args:
+            loss: float32 scalar.
+            weight: Weight of this batch in the optimizer step.
         """
         self._loss_is_bad |= ~torch.isfinite(loss.detach())
-        return loss * torch.where(self._loss_is_bad | (self.bad > 0), torch.nan, share)
+        return loss * torch.where(self._loss_is_bad | (self.bad > 0), torch.nan, weight)
 
     @torch.no_grad()
     def sync_buffers(self, weight: float) -> None:
-        """Several processes: their live tensors become the same, before the step is judged; one process: nothing.
+        """Bring sums and buffers of all processes to the same state before the step is checked; do nothing in a single process.
 
-        What the steps have added to the sums is added up, what they have changed in the buffers is averaged, by the process' `weight`: its
-        share (0-1) of the step's images. Averages of batch statistics are then those over all images, and fixed statistics stay to the bit.
-        A loss that is not finite in one process makes the sum of losses so, in all.
+        Changes of the sums are added up; changes of the buffers are averaged by each process' share of the step's images. Averages of
+        batch statistics are then those over all images, and fixed statistics stay the same to the bit. A loss that is not finite in one
+        process makes the summed loss so in all.
+
+        Args:
+            weight: This process' share (0-1) of the step's images.
         """
         if dist.world_size() == 1:
             return
-        for live, kept in zip(self._live, self._kept, strict=True):
-            if not kept.is_floating_point():
-                continue  # counts of batches, which are the same
-            change = _flat(live).sub_(kept)
+        for live, snapshot in zip(self._live, self._snapshot, strict=True):
+            if not snapshot.is_floating_point():
+                continue  # counts of batches, equal everywhere
+            change = _flatten(live).sub_(snapshot)
             if live is not self._live[0]:
                 change *= weight
             dist.all_reduce_(change)
-            torch._foreach_copy_(live, _like(change.add_(kept), live))
+            torch._foreach_copy_(live, _views(change.add_(snapshot), live))
         self._loss_is_bad |= ~torch.isfinite(self._live[0][0]).all()
 
     @torch.no_grad()
     def check(self, norm: Tensor | None) -> None:
-        """Takes the norm of the whole gradient, None where `GradScaler` looks after it, and puts back what a bad step has touched."""
+        """Decide whether the step is bad, and undo what a bad one has changed in sums and buffers.
+
+        Args:
+            norm: Norm of the whole gradient, scalar; None where `GradScaler` looks after it.
+        """
         is_bad = self._loss_is_bad if norm is None else self._loss_is_bad | ~torch.isfinite(norm)
         torch.maximum(self.bad, is_bad.float(), out=self.bad)
         self._num_bad += self.bad
         self._loss_is_bad.zero_()
-        for live, kept, views in zip(self._live, self._kept, self._views, strict=True):
-            torch.where(self.bad > 0, kept, _flat(live), out=kept)
+        for live, snapshot, views in zip(self._live, self._snapshot, self._views, strict=True):
+            torch.where(self.bad > 0, snapshot, _flatten(live), out=snapshot)
             torch._foreach_copy_(live, views)
 
-    def end(self) -> None:
-        """To be called after each optimizer step."""
-        assert self._open is not None
-        self._judged.append(self._open)
-        self._open = None
+    # ------------------------------------------------------------------------------------------- between steps
 
     @torch.no_grad()
-    def keep(self) -> None:
-        """Takes the live tensors as they are for what is to be put back: after they were set from outside."""
-        for live, kept in zip(self._live, self._kept, strict=True):
-            kept.copy_(_flat(live))
+    def snapshot(self) -> None:
+        """Take sums and buffers as the state to restore. Call after they were set from outside."""
+        for live, snapshot in zip(self._live, self._snapshot, strict=True):
+            snapshot.copy_(_flatten(live))
 
     @torch.no_grad()
-    def find(self) -> tuple[Mark, int] | None:
-        """The first bad step and the number of steps since, itself included; None where all were good. Waits for the device."""
-        num_bad = int(self._num_bad.item())
-        if not num_bad:
-            self._judged.clear()
-            return None
-        self._put_back()  # batches of a further step may have been seen
-        return self._judged[-num_bad], num_bad
-
-    def give_up(self) -> Mark | None:
-        """Undoes what the batches of an optimizer step have touched that is not judged yet, and returns its mark; None if there is none."""
-        mark, self._open = self._open, None
-        if mark is not None:
-            self._loss_is_bad.zero_()
-            self._put_back()
-        return mark
-
-    @torch.no_grad()
-    def _put_back(self) -> None:
+    def restore(self) -> None:
+        """Undo what batches have changed in sums and buffers since the last checked step."""
+        self._loss_is_bad.zero_()
         for live, views in zip(self._live, self._views, strict=True):
             torch._foreach_copy_(live, views)
 
+    def num_bad_steps(self) -> int:
+        """Return the optimizer steps since the first bad one, itself included; 0 where all were good. Waits for the device."""
+        return int(self._num_bad.item())
+
 
 def step_unless(bad: Tensor, optimizer: Optimizer) -> None:
-    """The optimizer's step, which changes nothing where `bad`, a float32 scalar on its device, is 1.
+    """Take the optimizer's step, which changes nothing where `bad` is 1.
 
-    torch's fused kernels look at it by themselves, as they do for `GradScaler`; others make the caller wait for the device.
+    torch's fused kernels read the flag themselves, as they do for `GradScaler`; other optimizers make the caller wait for the device.
+
+    Args:
+        bad: float32 scalar on the optimizer's device, 0 or 1.
+        optimizer: The optimizer.
     """
     if optimizer.defaults.get("fused"):
         optimizer.grad_scale, optimizer.found_inf = None, bad  # type: ignore[attr-defined]
@@ -141,17 +124,17 @@ def step_unless(bad: Tensor, optimizer: Optimizer) -> None:
 
 @torch.no_grad()
 def average_unless(bad: Tensor, average: nn.Module, model: nn.Module, decay: float | Tensor) -> None:
-    """average = decay * average + (1 - decay) * model, of all its floating-point state; unchanged where `bad`, a float32 scalar, is 1."""
+    """Set average = decay * average + (1 - decay) * model for all floating-point state, unless `bad`, a float32 scalar, is 1."""
     weight = torch.where(bad > 0, 0.0, 1.0 - decay)
-    for own, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
-        own.lerp_(new, weight) if own.is_floating_point() else own.copy_(new)
+    for old, new in zip(average.state_dict().values(), model.state_dict().values(), strict=True):
+        old.lerp_(new, weight) if old.is_floating_point() else old.copy_(new)
 
 
-def _flat(tensors: Sequence[Tensor]) -> Tensor:
+def _flatten(tensors: Sequence[Tensor]) -> Tensor:
     return torch.cat([tensor.reshape(-1) for tensor in tensors])
 
 
-def _like(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """Views of `flat` in the shapes of the tensors."""
+def _views(flat: Tensor, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """Return views of `flat` in the shapes of the tensors."""
     parts = flat.split([tensor.numel() for tensor in tensors])
     return [part.view(tensor.shape) for part, tensor in zip(parts, tensors, strict=True)]

@@ -1,4 +1,4 @@
-"""Everything that one training holds between two steps, and how it becomes a checkpoint and back."""
+"""What a run holds between two optimizer steps, and how it becomes a checkpoint and back."""
 
 import dataclasses
 from contextlib import AbstractContextManager, nullcontext
@@ -14,21 +14,21 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hw1.config.recipe import Recipe, base_lr
-from hw1.data.image_folder import ClassMap
+from hw1.data.image_set import ClassMap
 from hw1.models.conv_matmul import use_conv_matmul
 from hw1.models.factory import build_model
 from hw1.models.freeze import freeze_stages
 from hw1.runtime import distributed as dist
-from hw1.runtime.device import Autocast, amp_dtype, autocast_of, get_rng_state, set_rng_state, use_compile, use_cuda_graphs
+from hw1.runtime.device import Autocast, amp_dtype, autocast_of, seed_generators, use_compile, use_cuda_graphs
 from hw1.training.cuda_graphs import CudaGraphSteps
-from hw1.training.forward import TrainForward, keep_compiled
+from hw1.training.forward import FrozenPrefix, TrainForward, frozen_children, keep_compiled
 from hw1.training.losses import balanced_weights, build_train_loss
 from hw1.training.lr_schedule import Schedule, build_schedule
 from hw1.training.mixup import SeededMixup, build_mixup
-from hw1.training.nonfinite import Mark, NonFiniteGuard
+from hw1.training.nonfinite import NonFiniteGuard
 from hw1.training.optim import build_optimizer
 
-DROPOUT_STREAM = 4  # last seed word here; augmentation has 1, order 2 (hw1.data), Mixup 3 (hw1.training.losses)
+DROPOUT_STREAM = 4  # last seed word here; augmentation has 1, order 2 (hw1.data), Mixup 3
 
 
 @dataclass
@@ -50,13 +50,20 @@ class Progress:
     best_epoch: int = 0
     best_top1: float = -1.0
     best_loss: float = float("inf")
+    stale_epochs: int = 0
+    """Epochs since the validation accuracy last rose; `train.early_stop` counts these."""
+
+    @property
+    def is_best(self) -> bool:
+        """Whether the weights at hand are those of the best epoch."""
+        return self.step == 0 and 0 < self.epoch == self.best_epoch
 
 
 @dataclass
-class Training:
+class TrainState:
     """Model, optimizer and all other state of one run.
 
-    Several processes have the same of all after each optimizer step, but for the random state and the times in `progress`.
+    With several processes all of it is the same in each after every optimizer step, but for the times in `progress`.
     """
 
     recipe: Recipe
@@ -72,17 +79,17 @@ class Training:
     mixup: SeededMixup | None
     loss: nn.Module
     ema: ModelEmaV3 | None
+    steps_per_epoch: int
     sums: Tensor
     """[3] on the device: loss, correct predictions and images, summed over the epoch under way."""
-    is_recorded: bool = False
-    """Whether whole steps are recorded as CUDA graphs."""
-    recorded: CudaGraphSteps | None = None
-    """The recordings, from the first step on."""
+    use_cuda_graphs: bool = False
+    cuda_graphs: CudaGraphSteps | None = None
+    """The recorded steps, from the first step on."""
     progress: Progress = field(default_factory=Progress)
     wandb_id: str | None = None
-    _exchanging: DistributedDataParallel | None = None
-    is_whole: bool = True
-    """Not while the optimizer is at work, when it holds parts of two states."""
+    is_consistent: bool = True
+    """False while the optimizer works, when weights and moments are partly those of the next step."""
+    _ddp: DistributedDataParallel | None = None
 
     def __post_init__(self) -> None:
         self.guard = NonFiniteGuard(self.sums, list(self.model.buffers()), self.device)
@@ -92,92 +99,94 @@ class Training:
         """The model that is validated and kept as the best: the average of the weights where there is one."""
         return self.ema.module if self.ema else self.model
 
-    def join(self) -> None:
-        """Several processes: from here on, `forward`'s gradients are averaged over all of them. To be called by all, once the state is set.
+    def wrap_ddp(self) -> None:
+        """Average gradients over all processes from here on. Call in every process, once the state is set.
 
-        The sum of three gradients or more depends, in its last bits, on how DistributedDataParallel packs them, which it changes after its
-        first pass. One that changes nothing comes first, so that a step gives the same bits in a run that was continued.
+        The last bits of a sum of three gradients or more depend on DistributedDataParallel's buckets, which it rearranges after its first
+        pass. A first pass that changes nothing makes a step give the same bits in a continued run.
         """
         if dist.world_size() == 1:
             return
         devices = [self.device] if self.device.type == "cuda" else None
-        self._exchanging = DistributedDataParallel(self.model, device_ids=devices)
-        self._exchanging.broadcast_buffers = False  # `NonFiniteGuard.sync_buffers` does better: rank 0's would come from its share alone
+        self._ddp = DistributedDataParallel(self.forward.module, device_ids=devices)
+        self._ddp.broadcast_buffers = False  # `NonFiniteGuard.sync_buffers` averages over all shares; rank 0's come from its own alone
         self.model.eval()  # no dropout is drawn, no statistics are kept
         size = self.recipe.aug.size
-        self._exchanging(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()
+        self._ddp(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
-        self.forward.use_ddp(self._exchanging)
+        self.forward.module = self._ddp
 
-    def exchange(self, *, now: bool) -> AbstractContextManager[Any]:
-        """Around forward and backward of a batch: several processes exchange gradients `now`, or leave that to a later batch."""
-        return nullcontext() if now or self._exchanging is None else self._exchanging.no_sync()
+    def sync_gradients(self, *, now: bool) -> AbstractContextManager[Any]:
+        """Return a context for a forward and backward pass whose gradients several processes exchange `now`, or with a later batch."""
+        return nullcontext() if now or self._ddp is None else self._ddp.no_sync()
 
-    def seed_dropout(self, updates: int = 0) -> None:
-        """Draws from (seed, rank) from here on, or from (seed, rank, updates) where there is no state to go on with."""
-        seed, rank = self.recipe.seed, dist.rank()
-        words = np.random.SeedSequence((seed, rank, updates, DROPOUT_STREAM)).generate_state(1, np.uint64)
-        torch.manual_seed(seed if rank == updates == 0 else int(words[0]))
+    def seed_dropout(self) -> None:
+        """Make dropout of the next batch a function of (seed, rank, epoch, step), as order, augmentation and Mixup are."""
+        words = (self.recipe.seed, dist.rank(), self.progress.epoch, self.progress.step, DROPOUT_STREAM)
+        seed_generators(int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0]), self.device)
+
+    def start_epoch(self, *, improved: bool) -> None:
+        """Count the finished epoch and clear what was summed over it."""
+        progress = self.progress
+        progress.epoch, progress.step = progress.epoch + 1, 0
+        progress.epoch_seconds = progress.wait_seconds = 0.0
+        if improved:
+            progress.best_epoch = progress.epoch
+        self.sums.zero_()
+        self.guard.snapshot()
+
+    def roll_back(self, num_steps: int) -> None:
+        """Go to the end of the last good optimizer step, after the guard let `num_steps` steps change nothing on the device.
+
+        Undoes what batches of an unfinished step have changed, and sets counters and learning rate. Of an fp16 scaler the scale is set
+        back too, not how many steps ago it changed.
+        """
+        self.guard.restore()
+        progress, accum = self.progress, self.recipe.train.grad_accum
+        progress.updates -= num_steps
+        windows = progress.updates - progress.epoch * -(-self.steps_per_epoch // accum)
+        progress.step = min(windows * accum, self.steps_per_epoch)
+        if progress.updates:
+            self.schedule.before_step(progress.updates - 1)
+        if self.scaler.is_enabled():
+            state = self.scaler.state_dict()
+            self.scaler.load_state_dict({**state, "scale": state["scale"] / state["backoff_factor"] ** num_steps})
 
     def state_dict(self) -> dict[str, Any]:
-        """All of it; the tensors are those at work, which the next step changes."""
+        """Return the whole state; its tensors are those in use, which the next step changes."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "scaler": self.scaler.state_dict(),
             "ema": self.ema.module.state_dict() if self.ema else None,
-            "rng": get_rng_state(),
-            "other_rngs": [],  # of ranks 1, 2, ...: `Session` asks them
             "sums": self.sums.cpu(),
             "progress": dataclasses.asdict(self.progress),
+            "num_processes": dist.world_size(),
             "classes": list(self.classes.names),
             "fingerprint": self.fingerprint,
             "wandb_id": self.wandb_id,
         }
 
     def copy_state(self) -> dict[str, Any]:
-        """`state_dict` as a copy in host memory, which takes its size there once."""
+        """Return a copy of `state_dict` in host memory, which takes its size there once."""
         return _to_host(self.state_dict())
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take a saved state, also one of version 0.1, whose `rng` entries are not needed any more."""
         self.model.load_state_dict(state["model"])
-        self.forward.invalidate_fused()
+        if isinstance(self.forward.module, FrozenPrefix):
+            self.forward.module.refresh()
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.scaler.load_state_dict(state["scaler"])
         if self.ema:
             self.ema.module.load_state_dict(state["ema"])
         self.sums.copy_(state["sums"])
-        self.progress = Progress(**state["progress"])
-        if num_processes(state) == dist.world_size():
-            set_rng_state([state["rng"], *state.get("other_rngs", ())][dist.rank()])
-        else:
-            self.seed_dropout(self.progress.updates)
+        progress = state["progress"]
+        self.progress = Progress(**{"stale_epochs": progress["epoch"] - progress["best_epoch"], **progress})
         self.wandb_id = state["wandb_id"]
-        self.guard.keep()
-
-    def mark(self) -> Mark:
-        """This moment, for `roll_back`; call only between optimizer steps."""
-        return Mark(dataclasses.replace(self.progress), get_rng_state())
-
-    def roll_back(self, mark: Mark, num_steps: int) -> None:
-        """Makes the state that of `mark` after the guard let `num_steps` steps change nothing on the device: counters, random state, rate.
-
-        Of an fp16 scaler the scale is set back too, not how many steps ago it changed.
-        """
-        vars(self.progress).update(vars(mark.progress))
-        set_rng_state(mark.rng)
-        if self.progress.updates:
-            self.schedule.before_step(self.progress.updates - 1)
-        if self.scaler.is_enabled():
-            state = self.scaler.state_dict()
-            self.scaler.load_state_dict({**state, "scale": state["scale"] / state["backoff_factor"] ** num_steps})
-
-
-def num_processes(state: dict[str, Any]) -> int:
-    """How many processes a saved state is of."""
-    return 1 + len(state.get("other_rngs", ()))
+        self.guard.snapshot()
 
 
 def _to_host(value: Any) -> Any:
@@ -190,7 +199,7 @@ def _to_host(value: Any) -> Any:
     return value
 
 
-def build_training(
+def build_train_state(
     recipe: Recipe,
     device: torch.device,
     classes: ClassMap,
@@ -199,44 +208,66 @@ def build_training(
     steps_per_epoch: int,
     *,
     load_weights: bool,
-) -> Training:
-    """Builds everything from the recipe; `labels`: of the training images; `load_weights=False` where a checkpoint will fill it in.
+) -> TrainState:
+    """Build everything that the recipe names.
 
-    Raises `UserError` for what cannot be.
+    Args:
+        recipe: The recipe.
+        device: Where to train.
+        classes: The classes of the data.
+        labels: int64 [N], labels of the training images.
+        fingerprint: Digest of the data.
+        steps_per_epoch: Batches in an epoch.
+        load_weights: Load the start weights; False where a checkpoint will fill in the state.
+
+    Raises:
+        UserError: The recipe asks for what cannot be built.
     """
     torch.manual_seed(recipe.seed)
-    model = build_model(recipe.model, classes.num_classes, load_weights=load_weights, image_size=recipe.aug.size)
-    freeze_stages(model, recipe.freeze)
-    if recipe.train.sync_bn and dist.world_size() > 1:
-        model = convert_sync_batchnorm(model)
-    memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-    model = model.to(device).to(memory_format=memory_format)
+    model = _build_on(device, recipe, classes.num_classes, load_weights=load_weights)
     dtype = amp_dtype(recipe.train, device)
-    use_conv_matmul(model)
     optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
     updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
+    num_updates = recipe.train.epochs * updates_per_epoch
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
     weights = balanced_weights(labels, classes.num_classes) if recipe.loss.class_weights == "balanced" else None
     decay = recipe.train.ema_decay
-    num_updates = recipe.train.epochs * updates_per_epoch
-    is_compiled = use_compile(recipe.train, device, num_updates)
-    if is_compiled:
-        keep_compiled()
-    own_share = recipe.data.batch_size // dist.world_size() + (dist.rank() < recipe.data.batch_size % dist.world_size())
-    return Training(
+    return TrainState(
         recipe=recipe,
         device=device,
         classes=classes,
         fingerprint=fingerprint,
         model=model,
-        forward=TrainForward(model, recipe.freeze, own_share if is_compiled else None),
+        forward=_build_forward(model, recipe, device, num_updates),
         optimizer=optimizer,
         schedule=build_schedule(optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=updates_per_epoch),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
         autocast=autocast_of(device, dtype),
         mixup=mixup,
         loss=build_train_loss(mixup is not None, recipe.loss, weights).to(device),
-        is_recorded=use_cuda_graphs(recipe.train, device, dtype, num_updates),
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
+        steps_per_epoch=steps_per_epoch,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
+        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, num_updates),
     )
+
+
+def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_weights: bool) -> nn.Module:
+    model = build_model(recipe.model, num_classes, load_weights=load_weights, image_size=recipe.aug.size)
+    freeze_stages(model, recipe.freeze)
+    if recipe.train.sync_bn and dist.world_size() > 1:
+        model = convert_sync_batchnorm(model)
+    memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
+    model = model.to(device).to(memory_format=memory_format)
+    use_conv_matmul(model)
+    return model
+
+
+def _build_forward(model: nn.Module, recipe: Recipe, device: torch.device, num_updates: int) -> TrainForward:
+    names = frozen_children(model, recipe.freeze)
+    module = FrozenPrefix(model, names) if names else model
+    if not use_compile(recipe.train, device, num_updates):
+        return TrainForward(module)
+    keep_compiled()
+    num, size = dist.world_size(), recipe.data.batch_size
+    return TrainForward(module, size // num + (dist.rank() < size % num))

@@ -1,250 +1,313 @@
-"""The training loop: fit -> train_epoch -> hw1.training.train_step.train_step."""
+"""The training loop: `Trainer.train` shows all of it."""
 
 import time
+import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
-
-import torch
-from tqdm import tqdm
+from contextlib import ExitStack, contextmanager, suppress
+from typing import Any
 
 from hw1.config.recipe import Recipe
-from hw1.data.decode import check_images
-from hw1.data.image_folder import TrainingData, open_training_data
-from hw1.data.leak_check import describe_faults
-from hw1.data.loader.base import BatchLoader
-from hw1.data.loader.loader import build_eval_loader, build_train_loader
-from hw1.data.synthetic import draw_shapes
-from hw1.errors import RunError, UserError
+from hw1.errors import Interrupted, RunError
 from hw1.evaluation.evaluate import evaluate
+from hw1.evaluation.metrics import summarize
 from hw1.evaluation.predictions import Predictions
-from hw1.models.factory import check_model
 from hw1.models.freeze import set_train_mode
-from hw1.plots import plot_samples, save_figure
-from hw1.runs.environment import describe_environment
+from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder, RunVersion, Status, start_folder
-from hw1.runs.wandb_logger import Row, WandbRun
 from hw1.runtime import distributed as dist
-from hw1.runtime.cpu import limit_threads
-from hw1.runtime.device import (
-    amp_dtype,
-    describe_device,
-    device_name,
-    is_out_of_memory,
-    keep_freed_memory,
-    pick_device,
-    precision_name,
-    set_determinism,
-)
-from hw1.training.checkpointer import Session, continue_training, read_checkpoint
-from hw1.training.record import finish_epoch, finish_run
-from hw1.training.train_state import Training, build_training
+from hw1.runtime.device import is_out_of_memory
+from hw1.training.data_time import DataTimer, advice
+from hw1.training.reporter import Reporter
+from hw1.training.setup import Parts, build_parts, describe_run, locked_run, prepare_process, write_environment
+from hw1.training.stop_and_save import StopAndSave
 from hw1.training.train_step import train_step
-from hw1.utils.console import say
+from hw1.utils.console import ProgressBar, say
 from hw1.utils.signals import StopRequest
+from hw1.utils.text import some_of
+
+NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> Row:
-    """Trains the recipe in the run folder, from the start or from where it was interrupted; returns the summary.
+def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> dict[str, Any]:
+    """Train the recipe in the run folder, from the start or from where it was interrupted.
 
-    `status` is that of the folder when its stamp was `version`. Several processes (`hw1.runtime.distributed`) call it together; only rank 0
-    reads and writes the folder.
+    Several processes (`hw1.runtime.distributed`) call it together; only rank 0 reads and writes the folder.
 
-    Raises `UserError` before anything is written to the folder, `RunError` if training fails, and after SIGINT or SIGTERM, with the state
-    saved, `Interrupted`.
+    Args:
+        recipe: The recipe.
+        run: Its run folder.
+        status: What the folder held when its version was `version`.
+        version: See `RunFolder.version`.
+
+    Returns:
+        The run's summary.
+
+    Raises:
+        UserError: The user's mistake; nothing was written to the folder.
+        RunError: Training failed.
+        Interrupted: A signal asked it to stop; the state is saved.
     """
-    set_determinism(recipe.train.deterministic)
-    limit_threads()
-    keep_freed_memory()
+    prepare_process(recipe.train)
     stop = StopRequest(quiet=not dist.is_main())
     try:
-        session = _open_session(recipe, run, status, stop)
-        with ExitStack() as own:
-            dist.run_on_rank0(lambda: own.enter_context(_owned(run, version)))
-            own.enter_context(stop.listening())
-            own.callback(session.close)
-            dist.run_on_rank0(lambda: _start(session, fresh=status == "new"))
-            if status == "new":
-                session.training.seed_dropout()  # its draws must not depend on what was drawn to build the model
-            return _train(session)
+        trainer = Trainer(recipe, run, build_parts(recipe, run, status), stop)
+        with ExitStack() as stack:
+            dist.run_on_rank0(lambda: stack.enter_context(locked_run(run, version)))
+            stack.enter_context(stop.listening())
+            stack.callback(trainer.close)
+            dist.run_on_rank0(lambda: trainer.start(is_new=status == "new"))
+            return trainer.train()
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         half = max(1, recipe.data.batch_size // 2)
-        advice = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
-        raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {advice}") from None
+        less = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
+        raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {less}") from None
 
 
-@contextmanager
-def _owned(run: RunFolder, version: RunVersion) -> Iterator[None]:
-    """The run folder, made and locked; `version`: its stamp when it was looked at."""
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
-    with run.lock():
-        if run.version() != version:
-            raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
-        yield
+class Trainer:
+    """One run in training. Every process has one and calls the same methods; only rank 0's speaks and writes."""
 
+    def __init__(self, recipe: Recipe, run: RunFolder, parts: Parts, stop: StopRequest) -> None:
+        self.recipe, self.run = recipe, run
+        self.state, self.data, self.train_loader, self.val_loader, self.checkpointer, self._damaged = parts
+        self.train_loader.stop = self.val_loader.stop = stop
+        self.stop_and_save = StopAndSave(stop, recipe.checkpoint)
+        self.data_timer = DataTimer(self.state.device)
+        self.metrics: list[EpochMetrics] = []
+        self.reporter = Reporter(run, recipe, self.metrics)
+        self._failure: str | None = None
 
-def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
-    """Opens and checks the data; earlier `problems` with the recipe are reported together with those of the data."""
-    try:
-        if recipe.data.generate and recipe.data.root and not problems:
-            draw_shapes(Path(recipe.data.root).expanduser(), recipe.data.generate)
-        data = open_training_data(recipe.data, recipe.seed, recipe.model.num_classes)
-    except UserError as error:
-        raise UserError(*problems, *error.problems) from None
-    if problems:
-        raise UserError(*problems)
-    train, val = check_images([data.train, data.val], recipe.data.bad_images, max_bad=recipe.data.max_bad)
-    return TrainingData(train, val, data.classes)
+    # ------------------------------------------------------------------------------------------------- the loop
 
+    def train(self) -> dict[str, Any]:
+        """Train to the last epoch; return the summary."""
+        progress = self.state.progress
+        while progress.epoch < self.recipe.train.epochs and not self.stops_early:
+            self.train_epoch()
+            started = time.perf_counter()
+            predictions = self.validate_epoch()
+            self.end_epoch(predictions, time.perf_counter() - started)
+        self.save()
+        return dist.run_on_rank0(self.end_run)
 
-def _open_session(recipe: Recipe, run: RunFolder, status: Status, stop: StopRequest) -> Session:
-    device = dist.all_or_raise(lambda: _pick_device(recipe))
-    problems = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
-    data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
-    precision = precision_name(amp_dtype(recipe.train, device))
-    dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
-    if dist.is_main():
-        say(describe_device(device))
-    if dist.is_main() and (faults := describe_faults(data)):
-        say(faults)
+    def train_epoch(self) -> None:
+        """Train the rest of the epoch under way."""
+        state, progress, loader = self.state, self.state.progress, self.train_loader
+        if progress.step == loader.num_batches:  # was interrupted while validating
+            return
+        set_train_mode(state.model, self.recipe.freeze)
+        started = time.perf_counter() - progress.epoch_seconds
+        with self._saving_after_errors(), self._progress_bar() as bar:
+            for batch in self.data_timer.over(loader.epoch(progress.epoch, progress.step)):
+                if state.forward.is_about_to_compile:
+                    bar.set_postfix_str("compiling the step: once, kept for the next run")
+                is_update = train_step(state, batch, loader)
+                progress.epoch_seconds = time.perf_counter() - started
+                progress.wait_seconds += self.data_timer.take()
+                bar.update()
+                if progress.step % self.recipe.log.every_steps == 0:
+                    bar.set_postfix_str(self._describe_step())
+                if is_update:
+                    self.stop_and_save.sync()
+                    self.stop_if_asked()
+                    self.save_if_due()
+            self.raise_if_nonfinite()
 
-    def build() -> tuple[BatchLoader, Training]:
-        loader = build_train_loader(data.train, recipe, device)
-        assert data.train.labels is not None
-        steps, labels = loader.num_batches, data.train.labels
-        return loader, build_training(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=status == "new")
+    def validate_epoch(self) -> Predictions:
+        """Evaluate the model, or the average of its weights, on the validation split."""
+        state, stop = self.state, self.stop_and_save.sync
+        try:
+            with self._saving_after_errors():
+                return evaluate(state.evaluated, self.val_loader, autocast=state.autocast, should_stop=stop, desc="validation")
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            half = max(1, self.recipe.data.eval_batch_size // 2)
+            less = f"data.eval_batch_size={half} continues it"
+            raise RunError(f"{self.run.path}: out of memory on the device in validation; {less}") from None
 
-    train_loader, training = dist.all_or_raise(build)
-    damaged: list[str] = []
-    if status != "new":
-        state, damaged = dist.run_on_rank0(lambda: read_checkpoint(run))
-        dist.all_or_raise(lambda: continue_training(training, state, run, data))
-    val_loader = dist.all_or_raise(lambda: build_eval_loader(data.val, recipe, device))
-    train_loader.stop = val_loader.stop = stop
-    training.join()
-    return Session(training, run, data, train_loader, val_loader, stop, damaged=damaged)
+    def end_epoch(self, predictions: Predictions, val_seconds: float) -> None:
+        """Record the epoch, save, and only then tell of it: metrics without a state are dropped on resume, the other way they are lost."""
+        state, progress = self.state, self.state.progress
+        row = self._epoch_metrics(predictions, val_seconds)
+        self.metrics.append(row)
+        if dist.is_main():
+            self.run.write_metrics(self.metrics)
+            predictions.save(self.run.val_predictions, files=self.data.val.files, class_names=state.classes.names)
+        state.schedule.after_epoch(row["val_loss"])
+        improved = (row["val_top1"], -row["val_loss"]) > (progress.best_top1, -progress.best_loss)
+        progress.stale_epochs = 0 if row["val_top1"] > progress.best_top1 else progress.stale_epochs + 1
+        if improved:
+            progress.best_top1, progress.best_loss = row["val_top1"], row["val_loss"]
+        progress.seconds += row["seconds"]
+        state.start_epoch(improved=improved)
+        if improved or row["seconds"] >= self.recipe.checkpoint.every_minutes * 60 / 5:
+            self.save()
+        if dist.is_main():
+            self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device))
 
+    def _epoch_metrics(self, predictions: Predictions, val_seconds: float) -> EpochMetrics:
+        """Measure the epoch under way; the same numbers in all processes."""
+        train_loss, train_acc = self.running_means()
+        progress = self.state.progress
+        progress.wait_seconds += self.data_timer.take()
+        seconds = max(progress.epoch_seconds, 1e-9)
 
-def _pick_device(recipe: Recipe) -> torch.device:
-    """The device; with it, what is wrong with its precision, and what several processes cannot do."""
-    device = pick_device(recipe.train)
-    amp_dtype(recipe.train, device)
-    num = dist.world_size()
-    if num > recipe.data.batch_size:
-        raise UserError(f"data.batch_size: {num} processes cannot share {recipe.data.batch_size} images; start fewer, or raise it")
-    if num > 1 and recipe.train.sync_bn and device.type != "cuda":
-        raise UserError(f"train.sync_bn: torch has it for GPUs only, not for {num} processes on the {device.type}; set it to false")
-    return device
+        def measure() -> EpochMetrics:
+            val = summarize(predictions.logits, predictions.labels)
+            return {
+                "epoch": progress.epoch + 1,
+                "train_loss": train_loss,
+                "train_acc": train_acc,
+                "val_loss": val["loss"],
+                "val_top1": val["top1"],
+                "val_top5": val["top5"],
+                "lr": self.state.schedule.lr,
+                "images_per_second": self.train_loader.num_samples / seconds,
+                "data_wait": min(progress.wait_seconds / seconds, 1.0),
+                "seconds": progress.epoch_seconds + val_seconds,
+            }
 
+        return dist.run_on_rank0(measure)
 
-def _start(session: Session, *, fresh: bool) -> None:
-    """The first writes to the run folder: recipe, environment, samples, and the metrics up to the checkpoint."""
-    run, training, data = session.run, session.training, session.data
-    recipe, progress = training.recipe, training.progress
-    start_folder(run, recipe, fresh=fresh)
-    rows = run.read_metrics()
-    session.rows = [row for row in rows if row["epoch"] <= progress.epoch]
-    if len(session.rows) < len(rows):
-        run.write_metrics(session.rows)
-    if recipe.log.wandb != "off":
-        session.wandb = WandbRun(recipe, run, training.wandb_id, progress.epoch)
-        training.wandb_id = session.wandb.id
-        for row in session.rows:  # what it lacks
-            session.wandb.log(row)
-    trained = sum(p.numel() for p in training.model.parameters() if p.requires_grad)
-    parameters = sum(p.numel() for p in training.model.parameters())
-    if fresh:
-        facts = {
-            "num_train": len(data.train),
-            "num_val": len(data.val),
-            "num_classes": data.classes.num_classes,
-            "fingerprint": data.fingerprint,
-            "num_parameters": parameters,
-            "num_trained_parameters": trained,
-            "precision": precision_name(amp_dtype(recipe.train, training.device)),
-            "num_processes": dist.world_size(),
-            "wandb_id": training.wandb_id,
+    def _progress_bar(self) -> ProgressBar:
+        progress, total = self.state.progress, self.train_loader.num_batches
+        title = f"epoch {progress.epoch + 1}/{self.recipe.train.epochs}"
+        return ProgressBar(total=total, initial=progress.step, desc=title, unit="batch", leave=False)
+
+    def _describe_step(self) -> str:
+        loss, _ = self.running_means()
+        progress = self.state.progress
+        rate = progress.step * self.recipe.data.batch_size / progress.epoch_seconds
+        return f"loss {loss:.4f}, lr {self.state.schedule.lr:.1e}, {rate:.0f} img/s"
+
+    # --------------------------------------------------------------------------------------- beginning and end
+
+    def start(self, *, is_new: bool) -> None:
+        """Write what comes first: recipe, environment, samples, and the metrics up to the checkpoint."""
+        run, state, data, progress = self.run, self.state, self.data, self.state.progress
+        start_folder(run, self.recipe, fresh=is_new)
+        rows = run.read_metrics()
+        self.metrics += [row for row in rows if row["epoch"] <= progress.epoch]
+        if len(self.metrics) < len(rows):
+            run.write_metrics(self.metrics)
+        state.wandb_id = self.reporter.start(state.wandb_id)
+        if is_new:
+            write_environment(run, state, data)
+            self.reporter.show_samples(self.train_loader, data.classes.names)
+        else:
+            self.checkpointer.repair(state, self._damaged)
+        say(describe_run(run, state, data))
+        if not is_new:
+            say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")
+
+    def end_run(self) -> dict[str, Any]:
+        """Wait for the last checkpoint, then write the summary, which makes the run a finished one; return it."""
+        progress, last = self.state.progress, self.metrics[-1]
+        self.checkpointer.wait()
+        summary = {
+            "epochs": progress.epoch,
+            "stopped_early": self.stops_early,
+            "best_epoch": progress.best_epoch,
+            "best_top1": progress.best_top1,
+            "best_loss": progress.best_loss,
+            "last_top1": last["val_top1"],
+            "last_loss": last["val_loss"],
+            "seconds": progress.seconds,
+            "saving_seconds": self.checkpointer.seconds,
         }
-        run.write_json(run.env, {**describe_environment(device_name(training.device)), **facts})
-        images, labels = session.train_loader.preview(24)
-        save_figure(plot_samples(images, [data.classes.names[label] for label in labels]), run.samples)
-    else:
-        session.repair()
-    say(
-        f"{run.path}: {recipe.model.name}, {trained / 1e6:.1f} of {parameters / 1e6:.1f} M parameters trained, on "
-        f"{_hardware(training.device)}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
-    )
-    if not fresh:
-        say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")
+        self.reporter.end_run(summary)
+        self.run.write_json(self.run.summary, summary)
+        return summary
 
+    def close(self) -> None:
+        """Wait for the checkpoint that is being written; end loader processes and the wandb client."""
+        self.checkpointer.close()
+        self.train_loader.close()
+        self.val_loader.close()
+        self.reporter.close()
 
-def _hardware(device: torch.device) -> str:
-    num = dist.world_size()
-    return device_name(device) if num == 1 else f"{num} processes, each with {device_name(device)}"
+    @property
+    def stops_early(self) -> bool:
+        """Whether `train.early_stop` ends the run here."""
+        limit = self.recipe.train.early_stop
+        return limit is not None and self.state.progress.stale_epochs >= limit
 
+    # ---------------------------------------------------------------------------- saving, stopping, broken steps
 
-def _train(session: Session) -> Row:
-    training = session.training
-    progress, config = training.progress, training.recipe.train
-    stopped_early = False
-    while progress.epoch < config.epochs and not stopped_early:
-        train_epoch(session)
-        started = time.perf_counter()
-        predictions = validate_epoch(session)
-        finish_epoch(session, predictions, time.perf_counter() - started)
-        stopped_early = config.early_stop is not None and progress.epoch - progress.best_epoch >= config.early_stop
-    session.save()
-    return dist.run_on_rank0(lambda: finish_run(session, stopped_early=stopped_early))
+    def save(self) -> None:
+        """Save the state. Call only between optimizer steps."""
+        self.raise_if_nonfinite()
+        self.checkpointer.save(self.state)
+        self.stop_and_save.saved()
 
+    def save_if_due(self) -> None:
+        """Save by the recipe's clock and step count; raise the `RunError` that the last checkpoint met."""
+        self.checkpointer.check()
+        if self.stop_and_save.is_save_due(self.state.progress.updates):
+            self.save()
 
-def train_epoch(session: Session) -> None:
-    """Trains the rest of the epoch under way; saves when it is due; after a signal saves and raises `Interrupted`."""
-    training, loader = session.training, session.train_loader
-    progress, recipe = training.progress, training.recipe
-    if progress.step == loader.num_batches:  # was interrupted while validating
-        return
-    set_train_mode(training.model, recipe.freeze)
-    started = time.perf_counter() - progress.epoch_seconds
-    bar = tqdm(
-        total=loader.num_batches, initial=progress.step, desc=f"epoch {progress.epoch + 1}/{recipe.train.epochs}",
-        unit="batch", leave=False, disable=None, dynamic_ncols=True,
-    )  # fmt: skip
-    try:
-        for batch in session.wait.over(loader.epoch(progress.epoch, progress.step)):
-            if training.forward.is_about_to_compile:
-                bar.set_postfix_str("compiling the step: once, kept for the next run")
-            is_update = train_step(training, batch, loader)
-            progress.epoch_seconds = time.perf_counter() - started
-            progress.wait_seconds += session.wait.take()
-            bar.update()
-            if progress.step % recipe.log.every_steps == 0:
-                loss, _ = session.running_means()
-                rate = progress.step * recipe.data.batch_size / progress.epoch_seconds
-                bar.set_postfix_str(f"loss {loss:.4f}, lr {training.schedule.lr:.1e}, {rate:.0f} img/s")
-            if is_update:
-                session.meet()
-                session.stop_if_asked()
-                session.save_if_due()
-        session.look()
-    except Exception as error:
-        session.save_after(error)
-        raise
-    finally:
-        bar.close()
+    def stop_if_asked(self) -> None:
+        """After a signal save, wait until that is on disk, and raise `Interrupted`. Call only between optimizer steps."""
+        signum, progress = self.stop_and_save.signum, self.state.progress
+        if signum is not None:
+            self.save()
+            dist.run_on_rank0(self.checkpointer.wait)
+            message = (
+                f"{self.run.path}: interrupted, saved at epoch {progress.epoch + 1}, step {progress.step}; the same command continues it"
+            )
+            raise Interrupted(signum, message if dist.is_main() else "")
 
+    def raise_if_nonfinite(self) -> None:
+        """Raise `RunError` if a loss or gradient was not finite, with the state before that step saved. Waits for the device."""
+        if self._failure is None and (num_bad := self.state.guard.num_bad_steps()):
+            self.state.roll_back(num_bad)
+            progress = self.state.progress
+            window = range(progress.step, min(progress.step + self.recipe.train.grad_accum, self.train_loader.num_batches))
+            files = (self.data.train.files[index] for index in self.train_loader.indices(progress.epoch, window))
+            self._failure = (
+                f"{self.run.path}: the loss or the gradient is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}; saved "
+                f"as it was before. Try a lower optim.lr, optim.clip_grad=1.0 or train.amp=off, with run.name=NAME\n"
+                f"{self.run.path}: the images of this step: {some_of(files, NUM_NAMED)}"
+            )
+            self.checkpointer.save(self.state)
+            dist.run_on_rank0(self.checkpointer.wait)
+        if self._failure is not None:
+            raise RunError(self._failure if dist.is_main() else "")
 
-def validate_epoch(session: Session) -> Predictions:
-    training = session.training
-    try:
-        return evaluate(training.evaluated, session.val_loader, autocast=training.autocast, should_stop=session.meet, desc="validation")
-    except Exception as error:
-        session.save_after(error)
-        if not is_out_of_memory(error):
+    def running_means(self) -> tuple[float, float]:
+        """Return mean loss and accuracy of the epoch so far, over all processes. Waits for the device."""
+        self.raise_if_nonfinite()
+        loss, correct, count = self.state.sums.tolist()
+        return loss / max(count, 1), correct / max(count, 1)
+
+    @contextmanager
+    def _saving_after_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._save_after(error)
             raise
-        half = max(1, training.recipe.data.eval_batch_size // 2)
-        raise RunError(f"{session.run.path}: out of memory on the device in validation; data.eval_batch_size={half} continues it") from None
+
+    def _save_after(self, error: Exception) -> None:
+        """Save the state before the optimizer step under way, after an error that is no fault of this program.
+
+        Needs no memory of the state's size. If the run was asked to stop, raises `Interrupted`. What saving meets besides is not raised:
+        then the last checkpoint is what there is, as it is after an error within the optimizer's own work, or among several processes, of
+        which the others know nothing of this error.
+        """
+        if dist.world_size() > 1:
+            if isinstance(error, Interrupted):
+                self.stop_if_asked()
+            return
+        if not isinstance(error, Interrupted | RunError) and not is_out_of_memory(error):
+            return
+        traceback.clear_frames(error.__traceback__)  # memory that the step holds
+        with suppress(Exception):
+            if self.state.is_consistent:
+                self.raise_if_nonfinite()
+                self.state.roll_back(0)
+                self.checkpointer.save_in_place(self.state)
+        self.stop_and_save.sync()
+        self.stop_if_asked()

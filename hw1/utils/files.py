@@ -63,15 +63,6 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     sync_folder(path.parent)
 
 
-def replace_file(source: Path, target: Path) -> None:
-    """Gives a file the place of another, at once and lastingly. Raises `RunError`."""
-    try:
-        os.replace(source, target)
-    except OSError as error:
-        raise RunError(f"{target}: cannot be written: {error.strerror}") from None
-    sync_folder(target.parent)
-
-
 def sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
@@ -87,23 +78,16 @@ def sync_folder(path: Path) -> None:
             os.close(folder)
 
 
-def keep_as(path: Path, previous: Path) -> None:
-    """Gives the file at `path`, if there is one, the name `previous` too, in place of what was there.
+def remove_file(path: Path) -> None:
+    """Remove a file that may be gone already.
 
-    One of the two names it at every instant; both, but for file systems without hard links. Raises `OSError`.
+    Raises:
+        RunError: It is there and cannot be removed.
     """
-    link = previous.with_name(f".{previous.name}.{secrets.token_hex(4)}.tmp")
     try:
-        try:
-            os.link(path, link)
-        except FileNotFoundError:
-            return
-        except OSError:  # no hard links here, as on FAT
-            os.replace(path, previous)
-            return
-        os.replace(link, previous)
-    finally:
-        link.unlink(missing_ok=True)  # renaming does nothing where both names are the same file already
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise RunError(f"{path}: cannot be removed: {error.strerror}") from None
 
 
 def remove_leftovers(folder: Path) -> None:

@@ -1,17 +1,37 @@
-"""Names of files and folders, which need not be UTF-8: Python has their other bytes as lone surrogates."""
+"""Text for people: names of files, which need not be UTF-8, and errors in one line. Python has other bytes as lone surrogates."""
+
+from collections.abc import Iterable
 
 
 def to_bytes(text: str) -> bytes:
-    """As a file holds it: the names keep their bytes."""
+    """Encode as a file holds it: names keep their bytes."""
     return text.encode(errors="surrogateescape")
 
 
 def showable(text: str) -> str:
-    """As an image or a page shows it: a question mark for what no font has."""
+    """Return the text as an image or a page can show it, with a question mark for what no font has."""
     return text.encode(errors="replace").decode()
 
 
 def printable(path: object) -> str:
-    """The path for a one-line message: quoted and escaped if it holds a newline or another character that does not print."""
+    """Return the path for a one-line message: quoted and escaped if it holds a character that does not print."""
     text = str(path)
     return text if text.isprintable() else repr(text)
+
+
+def first_line(error: BaseException, width: int = 120) -> str:
+    """Return the first line of an error's message, cut to `width` characters; its type where it has none."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:width]
+
+
+def one_line(error: BaseException, width: int = 300) -> str:
+    """Return an error's type and message on one line, the message cut to `width` characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:width]}{'...' if len(text) > width else ''}".removesuffix(": ")
+
+
+def some_of(names: Iterable[str], num: int = 5) -> str:
+    """Name the first `num`, and count the rest."""
+    names = list(names)
+    more = len(names) - num
+    return ", ".join(names[:num]) + (f" and {more} more" if more > 0 else "")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from helpers.paths import ROOT
 from helpers.plan_runs import Ablation, is_alive, recipes, runs_of, started, wait_until
-from helpers.train_commands import TIMES, assert_equal, rows_without_times, run, write_recipe
+from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
 
 from hw1.ablate.ray_cluster.connection import connected
 from hw1.ablate.ray_cluster.nodes import Site, check_nodes, list_nodes
@@ -216,5 +216,5 @@ def test_killed_worker_and_killed_node_leave_the_bits_of_runs_that_nothing_happe
     for path in metrics:
         run_folder, other = path.parent, tmp_path / "alone" / "tiny" / path.parent.name
         assert rows_without_times(run_folder) == rows_without_times(other)
-        states = [torch.load(folder / "checkpoints" / "last.pt", weights_only=True) for folder in (run_folder, other)]
+        states = [torch.load(newest_state(folder), weights_only=True) for folder in (run_folder, other)]
         assert_equal(*states, but=TIMES)

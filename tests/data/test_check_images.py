@@ -98,7 +98,7 @@ def test_damaged_memory_is_ignored(tmp_path: Path, decoded: list[str], damage: b
 def test_memory_of_another_decoder_is_ignored(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     images = image_set(tmp_path, a_jpg=JPEG)
     find_bad_images(images)
-    monkeypatch.setattr(decode, "CHECKED_BY", "2")
+    monkeypatch.setattr(decode, "VERIFIED_BY", "2")
     find_bad_images(images)
     assert len(decoded) == 2
 

@@ -100,7 +100,7 @@ def test_training_warns_in_one_line_and_goes_on(tmp_path, monkeypatch):
 
     root = clean_root(tmp_path / "data")
     shutil.copy(root / "train/b/3.jpg", root / "val/a/x.jpg")
-    monkeypatch.setattr("hw1.training.trainer.build_train_loader", went_on)
+    monkeypatch.setattr("hw1.training.setup.build_train_loader", went_on)
     result = run("train.py", write_recipe(tmp_path, root))
     assert result.stderr.splitlines()[-2:] == [
         f"warning: 1 of 9 validation images are in training too (val/a/x.jpg is train/b/3.jpg); python -m hw1.audit {root} shows all",

@@ -14,7 +14,7 @@ import torch
 from faults.processes import start
 from helpers.loader_images import AUG, CPU, assert_same
 from helpers.public_sets import encoded, jpeg, opened, write_folder, write_food101, write_parquet, write_shards
-from helpers.train_commands import TIMES, assert_equal, rows_without_times, run, write_recipe
+from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
 
 from hw1.config.recipe import DataConfig, Recipe, TrainConfig
 from hw1.data import decode
@@ -192,7 +192,7 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
         "checkpoint.every_steps=1",
     )
     folder = tmp_path / kind / "seed5"
-    last = folder / "checkpoints/last.pt"
+    last = newest_state(folder)
     process = start(tmp_path / "out.txt", "train", *arguments)
     process.wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] >= 5)
     process.kill()
@@ -200,7 +200,7 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
     result = run("train.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert "continues in epoch" in result.stderr
-    assert_equal(torch.load(last, weights_only=True), torch.load(finished[kind] / "checkpoints/last.pt", weights_only=True), but=TIMES)
+    assert_equal(torch.load(last, weights_only=True), torch.load(newest_state(finished[kind]), weights_only=True), but=TIMES)
     assert rows_without_times(folder) == rows_without_times(finished[kind])
 
 
@@ -314,7 +314,7 @@ def test_classes_keep_the_names_of_the_set(recipe, tmp_path):
     result = run("train.py", recipe, *overrides, "train.epochs=1")
     assert result.returncode == 0, result.stderr
     folder = tmp_path / "tiny/seed5"
-    assert torch.load(folder / "checkpoints/last.pt", weights_only=True)["classes"] == ["apple_pie", "baklava"]
+    assert torch.load(newest_state(folder), weights_only=True)["classes"] == ["apple_pie", "baklava"]
     result = run("validate.py", folder, "--split", "test")
     assert result.returncode == 0, result.stderr
     assert "on 2 images" in result.stdout

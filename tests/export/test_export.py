@@ -175,7 +175,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, tmp_path, monkeypatch):
         ([tmp_path], "no run folder"),
         ([fresh.path], "is no export of a model"),
         ([run.path, "aug.size=32"], "aug.size: 40 -> 32: cannot change after training"),
-        ([run.path, "--checkpoint", "last"], "last.pt: no such checkpoint"),
+        ([run.path, "--checkpoint", "last"], "checkpoints: no such checkpoint"),
         ([run.path, "data.root=nowhere", "--int8"], "--int8: takes ranges from training images"),
     ]
     for arguments, message in cases:

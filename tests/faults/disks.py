@@ -8,7 +8,7 @@ from pathlib import Path
 
 from helpers.small_disks import MIB, checkpoints, on_a_disk, once_saved, read_only
 
-from faults.processes import Bench, expect_no_leftovers, expect_same_run, last_in
+from faults.processes import Bench, expect_no_leftovers, expect_same_run, last_in, states_in
 from faults.tally import Tally, expect
 from hw1.runs.checkpoint import load_state, load_weights
 
@@ -49,7 +49,7 @@ def _disks(tally: Tally, folder: Path, n: int, *, is_full: bool) -> None:
         with tally.attempt(f"number {i}, {'from the start' if at_once else 'under the run'}"):
             disk, out = folder / "disk", folder / f"out{i}"
             disk.mkdir(exist_ok=True)
-            whole, room, then = len(before["last.pt"]), 100 * MIB, ":"
+            whole, room, then = max(map(len, before.values())), 100 * MIB, ":"
             if is_full:
                 room = random.Random(f"disk {i}").randrange(whole - MIB // 4) if at_once else 3 * whole
                 then = ":" if at_once else once_saved(disk, f"head -c 1G /dev/zero > {disk}/filler")
@@ -64,7 +64,7 @@ def _disks(tally: Tally, folder: Path, n: int, *, is_full: bool) -> None:
             if at_once:
                 expect(kept == before, f"checkpoints changed: {sorted(kept)}")
             else:
-                updates = [load_state(last_in(out).with_name(name))["progress"]["updates"] for name in ("previous.pt", "last.pt")]
+                updates = [load_state(path)["progress"]["updates"] for path in reversed(states_in(out))]
                 expect(updates[0] >= UPDATES and updates[1] > updates[0], f"updates {updates}")
                 load_weights(last_in(out).with_name("best.safetensors"))
             bench.finish(out, "train.epochs=2")

@@ -133,7 +133,7 @@ def images(tally: Tally, folder: Path, n: int) -> None:
 def checkpoints(tally: Tally, folder: Path, n: int) -> None:
     """Any change at all is noticed, by the reader of states and by that of weights."""
     folder.mkdir(parents=True, exist_ok=True)
-    last, best = folder / "last.pt", folder / "best.safetensors"
+    last, best = folder / "epoch0001-step000000.pt", folder / "best.safetensors"
     save_state(last, {"step": 3, "model": {"w": torch.arange(600.0)}})
     save_weights(best, {"w": torch.arange(600.0)}, {"classes": ["a"]})
     wholes = last.read_bytes(), best.read_bytes()
@@ -194,9 +194,9 @@ def resume(tally: Tally, folder: Path, n: int) -> None:
         for batch in batches[:stop]:
             train_step(first, batch, loader_of(*SIZES))
         with tempfile.TemporaryDirectory() as place:
-            save_state(Path(place) / "last.pt", first.copy_state())
+            save_state(Path(place) / "state.pt", first.copy_state())
             torch.manual_seed(seed + 1)
-            second.load_state_dict(load_state(Path(place) / "last.pt"))
+            second.load_state_dict(load_state(Path(place) / "state.pt"))
         for batch in batches[stop:]:
             train_step(second, batch, loader_of(*SIZES))
         assert_equal(second.copy_state(), expected, but=TIMES)

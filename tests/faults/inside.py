@@ -10,7 +10,7 @@ from helpers.paths import ROOT
 from faults.tally import Tally, expect
 
 MODULES = (
-    "utils/test_files", "runs/test_checkpoint_previous", "training/test_save_background", "training/test_save_after_error",
+    "utils/test_files", "training/test_numbered_states", "training/test_save_background", "training/test_save_after_error",
     "training/test_nonfinite", "data/loader/test_sampler", "data/loader/test_shared_buffer", "utils/test_safe_load",
 )  # fmt: skip
 

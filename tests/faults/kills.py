@@ -11,7 +11,7 @@ from pathlib import Path
 from helpers.wandb_files import records, values
 
 from faults.hooks import DYING
-from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, updates_in
+from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, states_in, updates_in
 from faults.tally import Lost, Tally, expect
 from hw1.runs.checkpoint import load_newest
 
@@ -104,7 +104,7 @@ def wandb_goes_on(tally: Tally, folder: Path, n: int) -> None:
             parts = sorted(run_in(runs).glob("wandb/offline-run-*"))
             ids = {part.name.rpartition("-")[2] for part in parts}
             expect(len(parts) == 2 and len(ids) == 1, f"parts {[part.name for part in parts]}")
-            expect(ids == {load_newest(last_in(runs))[0]["wandb_id"]}, "another id in the checkpoint")
+            expect(ids == {load_newest(states_in(runs))[0]["wandb_id"]}, "another id in the checkpoint")
             expect_same_curves(parts, run_in(runs))
 
 
@@ -135,7 +135,7 @@ def soak(tally: Tally, folder: Path, n: int) -> None:
             lasting = [path for path in files if path.suffix != ".tmp"]  # the kill may leave what was being written, until the next start
             expect(len(files) - len(lasting) <= 2, "temporary files pile up")
             disk.append(sum(path.stat().st_blocks * 512 for path in lasting))
-            expect(load_newest(last_in(runs), last_in(runs).with_name("previous.pt"))[0]["progress"]["updates"] >= former + 3, "lost steps")
+            expect(load_newest(states_in(runs))[0]["progress"]["updates"] >= former + 3, "lost steps")
     with tally.attempt("memory and disk use are flat"):
         third = max(1, n // 3)
         for name, values, most in (("memory", memory, 1.05), ("disk", disk, 1.05)):

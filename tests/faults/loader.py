@@ -9,7 +9,7 @@ from pathlib import Path
 from helpers.train_commands import command
 
 from faults.disks import can_mount
-from faults.processes import Bench, expect_clear, expect_gone, last_in, updates_in
+from faults.processes import Bench, expect_clear, expect_gone, states_in, updates_in
 from faults.tally import Tally, expect
 from hw1.runs.checkpoint import load_newest
 
@@ -39,7 +39,7 @@ def _struck(tally: Tally, folder: Path, n: int, signum: int, patience: int, mess
             process.wait(90)
             expect_clear(process, 3, message, "lower data.num_workers")
             expect_gone(children)
-            state, damaged = load_newest(last_in(runs))
+            state, damaged = load_newest(states_in(runs))
             expect(not damaged, f"damaged: {damaged}")
             bench.finish(runs, f"train.epochs={state['progress']['epoch'] + 1}")
 

@@ -16,6 +16,7 @@ from faults.processes import (
     expect_same_run,
     last_in,
     run_in,
+    states_in,
     updates_in,
     wait_for,
 )
@@ -152,11 +153,11 @@ def second_signal(tally: Tally, folder: Path, n: int) -> None:
             process.wait(SECONDS)
             expect_clear(process, 128 + second, "stopping after this step")
             expect(_is_writing(runs), "the first signal's checkpoint was done before the second signal")
-            state, damaged = load_newest(last_in(runs), last_in(runs).with_name("previous.pt"))
+            state, damaged = load_newest(states_in(runs))
             expect(not damaged and state["progress"]["updates"] >= 2, f"damaged: {damaged}")
             bench.finish(runs, f"train.epochs={state['progress']['epoch'] + 1}")
             expect_no_leftovers(runs)
 
 
 def _is_writing(runs: Path) -> bool:
-    return any((run_in(runs) / "checkpoints").glob(".last.pt.*.tmp"))
+    return any((run_in(runs) / "checkpoints").glob(".epoch*.tmp"))

@@ -13,6 +13,7 @@ from faults.processes import Bench, assert_equal_states, expect_clear, last_in, 
 from faults.tally import Tally, expect
 from hw1.errors import UserError
 from hw1.runs.checkpoint import load_newest, load_state, load_weights, save_state, save_weights
+from hw1.runs.folder import RunFolder
 
 
 def damaged(data: bytes, rng: random.Random, kind: str) -> bytes:
@@ -23,19 +24,20 @@ def damaged(data: bytes, rng: random.Random, kind: str) -> bytes:
 
 
 def torn_states(tally: Tally, folder: Path, n: int) -> None:
-    """`n` cuts and `n` flipped bits of `last.pt`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    last, previous = folder / "last.pt", folder / "previous.pt"
+    """`n` cuts and `n` flipped bits of the newest state."""
+    run = RunFolder(folder)
+    run.checkpoints.mkdir(parents=True, exist_ok=True)
     for step in (1, 2):
-        save_state(last, {"step": step, "model": {"w": torch.randn(64, 64)}, "classes": ["a", "b"]}, previous)
-    whole = last.read_bytes()
+        save_state(run.state_file(0, step), {"step": step, "model": {"w": torch.randn(64, 64)}, "classes": ["a", "b"]})
+    newest = run.state_files()[0]
+    whole = newest.read_bytes()
     for kind in ("cut", "bit"):
         for i in range(n):
             with tally.attempt(f"{kind} {i}"):
-                last.write_bytes(damaged(whole, random.Random(f"{kind} {i}"), kind))
-                expect_refused(load_state, last)
-                state, problems = load_newest(last, previous)
-                expect(state["step"] == 1 and problems and problems[0].startswith(str(last)), f"step {state['step']}, {problems}")
+                newest.write_bytes(damaged(whole, random.Random(f"{kind} {i}"), kind))
+                expect_refused(load_state, newest)
+                state, problems = load_newest(run.state_files())
+                expect(state["step"] == 1 and problems and problems[0].startswith(str(newest)), f"step {state['step']}, {problems}")
 
 
 def torn_weights(tally: Tally, folder: Path, n: int) -> None:
@@ -52,7 +54,7 @@ def torn_weights(tally: Tally, folder: Path, n: int) -> None:
 
 
 def torn_runs(tally: Tally, folder: Path, n: int) -> None:
-    """`n` whole runs that go on from a damaged `last.pt`, to the bit as if it had been whole."""
+    """`n` whole runs that go on from a damaged state, to the bit as if it had been whole."""
     bench = Bench(folder)
     for i in range(n):
         kind = ("cut", "bit")[i % 2]

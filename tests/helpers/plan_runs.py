@@ -49,10 +49,10 @@ with StopRequest().listening() as stop:
         if name in ("slow", "lingers") and status == "new":
             time.sleep(3 if name == "lingers" else 0)
             run.write_metrics([{"epoch": 1, "seconds": 60.0}])
-            run.last.write_text("state")
+            run.state_file(1, 0).write_text("state")
             note(saved=stop())
             sys.exit(128 + stop())
-        run.last.write_text("state")
+        run.state_file(1, 0).write_text("state")
         run.write_metrics([{"epoch": epoch, "seconds": 60.0} for epoch in (1, 2)])
         run.write_json(run.summary, {"epochs": 2, "stopped_early": False})
 """
@@ -89,7 +89,7 @@ def started() -> list[dict[str, Any]]:
 def leave_behind(name: str, seed: int) -> None:
     """A run folder as after the first of two epochs, of 90 s."""
     recipe = load_recipe(f"{name}.yaml", [f"seed={seed}"])
-    last = Path(f"runs/{name}/seed{seed}/checkpoints/last.pt")
+    last = Path(f"runs/{name}/seed{seed}/checkpoints/epoch0001-step000000.pt")
     last.parent.mkdir(parents=True)
     last.touch()
     (last.parents[1] / "config.yaml").write_text(dump_recipe(recipe))

@@ -1,4 +1,4 @@
-"""Run folders as the engine leaves them, for the tests of runs."""
+"""Run folders as the trainer leaves them, for the tests of runs."""
 
 from pathlib import Path
 
@@ -15,11 +15,11 @@ def changed(*overrides: str) -> Recipe:
 
 
 def started(recipe: Recipe, *, last: bool = False, epochs: int | None = None, stopped_early: bool = False) -> RunFolder:
-    """A run folder as the engine leaves it: at the start, interrupted after a checkpoint, or finished."""
+    """A run folder as the trainer leaves it: at the start, interrupted after a checkpoint, or finished."""
     run = RunFolder.of(recipe)
     start_folder(run, recipe, fresh=True)
     if last or epochs:
-        run.last.write_bytes(b"state")
+        run.state_file(1, 0).write_bytes(b"state")
     if epochs:
         run.best.write_bytes(b"weights")
         run.write_json(run.summary, {"epochs": epochs, "stopped_early": stopped_early})

@@ -24,8 +24,9 @@ def on_a_disk(
 
 def once_saved(disk: Path, act: str) -> str:
     """Bash that does `act` beside the run as soon as its process has saved a state of its own."""
-    last = disk / "runs" / "tiny" / "seed5" / "checkpoints" / "last.pt"
-    return f"{{ sleep 0.1; touch {disk}/now; (until [ {last} -nt {disk}/now ]; do sleep 0.02; done; {act}) & }}"
+    folder = disk / "runs" / "tiny" / "seed5" / "checkpoints"
+    newer = f'[ -n "$(find {folder} -name "epoch*.pt" -newer {disk}/now)" ]'
+    return f"{{ sleep 0.1; touch {disk}/now; (until {newer}; do sleep 0.02; done; {act}) & }}"
 
 
 def read_only(folder: Path) -> str:

@@ -14,6 +14,7 @@ import train
 import validate
 from helpers.paths import ROOT
 from hw1.errors import run_command
+from hw1.runs.folder import RunFolder
 
 # Everything that must survive an interruption at once: Mixup, EMA, plateau, accumulation over an odd number of batches.
 TINY = """
@@ -52,6 +53,11 @@ def run(script: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         code = run_command(main, argv)
     torch.use_deterministic_algorithms(False)
     return subprocess.CompletedProcess(argv, code, stdout.getvalue(), stderr.getvalue())
+
+
+def newest_state(folder: Path) -> Path:
+    """The newest state in a run folder."""
+    return RunFolder(folder).state_files()[0]
 
 
 def rows_without_times(folder: Path) -> list[dict[str, float]]:

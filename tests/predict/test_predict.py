@@ -199,7 +199,7 @@ def write_copy(source: Path, target: Path) -> Path:
         (["a.jpg", "--out", "no/p.csv"], "--out no/p.csv: the folder that it would be in does not exist"),
         (["a.jpg", "--draw", "no/d"], "--draw no/d: the folder that it would be in does not exist"),
         (["a.jpg", "--draw", "a.jpg"], "--draw a.jpg: is no folder"),
-        (["a.jpg", "--checkpoint", "ema"], "last.pt: no such checkpoint"),
+        (["a.jpg", "--checkpoint", "ema"], "checkpoints: no such checkpoint"),
     ],
 )
 def test_mistakes_are_one_line_and_leave_nothing(run, folder, data, arguments, message):

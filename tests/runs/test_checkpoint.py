@@ -5,6 +5,7 @@ import hashlib
 import json
 import pickle
 import random
+import subprocess
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,7 @@ def test_a_state_comes_back_whole(tmp_path):
     state = full_state()
     save_state(tmp_path / "last.pt", state)
     again = load_state(tmp_path / "last.pt")
-    assert again.pop("format") == 1
+    assert again.pop("format") == 2
     assert_same(again, state)
     some_model().load_state_dict(again["model"])
 
@@ -129,6 +130,24 @@ def test_a_single_changed_bit_is_refused(tmp_path):
     assert unnoticed > 40
 
 
+def test_the_digest_is_one_that_sha256sum_checks(tmp_path):
+    save_state(tmp_path / "state.pt", full_state())
+    done = subprocess.run(["sha256sum", "--check", "state.sha256"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "state.pt: OK\n")
+
+
+def test_a_state_of_version_0_1_is_read(tmp_path):
+    """It ends with its own digest, as the archive's comment."""
+    path = tmp_path / "last.pt"
+    torch.save({"format": 1, **full_state()}, path)
+    data = path.read_bytes()[:-2] + (64).to_bytes(2, "little")
+    whole = data + hashlib.sha256(data).hexdigest().encode()
+    path.write_bytes(whole)
+    assert_same(load_state(path)["model"], dict(some_model().state_dict()))
+    path.write_bytes(whole[:1000] + bytes([whole[1000] ^ 1]) + whole[1001:])
+    assert "checksum" in mistake(load_state, path)
+
+
 # ------------------------------------------------------------------------------------------------- foreign and hostile
 
 
@@ -144,10 +163,7 @@ class Canary:
 
 def with_digest(path: Path) -> None:
     """What an attacker would do too: a checksum says nothing of who wrote the file."""
-    data = path.read_bytes()
-    assert data[-2:] == b"\0\0"
-    data = data[:-2] + (64).to_bytes(2, "little")
-    path.write_bytes(data + hashlib.sha256(data).hexdigest().encode())
+    path.with_suffix(".sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n")
 
 
 def test_a_file_that_would_run_code_is_refused_unread(tmp_path):
@@ -168,11 +184,11 @@ def test_a_file_that_would_run_code_is_refused_unread(tmp_path):
 
 def test_a_file_of_another_program_is_refused(tmp_path):
     path = tmp_path / "last.pt"
-    for content in ({"state_dict": {}}, {"format": 2}, [1, 2], torch.zeros(3)):
+    for content in ({"state_dict": {}}, {"format": 3}, [1, 2], torch.zeros(3)):
         torch.save(content, path)
         mistake(load_state, path)
         with_digest(path)
-        assert "no checkpoint of this version (format 1)" in mistake(load_state, path)
+        assert "no checkpoint of this version (format 2)" in mistake(load_state, path)
     safetensors.torch.save_file({"w": torch.zeros(2)}, path)
     assert "not written by hw1" in mistake(load_weights, path)
     mistake(load_state, path)

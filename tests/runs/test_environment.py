@@ -24,9 +24,9 @@ def git(folder: Path, *arguments: str) -> str:
 
 
 def copy_code(folder: Path) -> None:
-    (folder / "hw1").mkdir(parents=True)
-    for name in ("__init__.py", "environment.py"):
-        shutil.copy(ROOT / "hw1" / name, folder / "hw1")
+    (folder / "hw1" / "runs").mkdir(parents=True)
+    for name in ("__init__.py", "runs/__init__.py", "runs/environment.py"):
+        shutil.copy(ROOT / "hw1" / name, folder / "hw1" / name)
 
 
 def describe(folder: Path, **environment: str) -> dict[str, Any]:

@@ -33,7 +33,7 @@ def test_start_states_the_recipe(recipe):
     assert sorted(tree(run.path)) == ["config.yaml"]
     assert run.read_recipe() == recipe
     assert load_recipe(run.config) == recipe
-    assert run.last.parent.is_dir()
+    assert run.checkpoints.is_dir()
 
 
 def test_a_fresh_start_empties_the_folder_but_not_what_it_links_to(recipe, tmp_path):
@@ -54,11 +54,15 @@ def test_a_fresh_start_empties_the_folder_but_not_what_it_links_to(recipe, tmp_p
 
 def test_continuing_keeps_everything_but_the_end_and_leftovers(recipe):
     run = started(recipe, epochs=3)
-    for name in (".config.yaml.0123abcd.tmp", "checkpoints/.last.pt.0123abcd.tmp"):
+    for name in (
+        ".config.yaml.0123abcd.tmp",
+        "checkpoints/.epoch0002-step000000.pt.0123abcd.tmp",
+        "checkpoints/epoch0002-step000000.sha256",
+    ):
         (run.path / name).write_bytes(b"half a file of a killed process")
     longer = changed("train.epochs=9")
     start_folder(run, longer, fresh=False)
-    assert sorted(tree(run.path)) == ["checkpoints/best.safetensors", "checkpoints/last.pt", "config.yaml"]
+    assert sorted(tree(run.path)) == ["checkpoints/best.safetensors", "checkpoints/epoch0001-step000000.pt", "config.yaml"]
     assert run.read_recipe() == longer
     assert run_status(run, longer) == "interrupted"
 
@@ -80,9 +84,9 @@ def test_an_overwriting_that_was_killed_leaves_a_run_that_can_be_started(recipe,
             else:
                 break
         if run.read_recipe() == other:
-            assert not run.last.exists()
+            assert not run.state_files()
             assert run_status(run, other) == "new"
-        elif run.last.exists():
+        elif run.state_files():
             assert run.best.exists()  # what can be continued is still whole
             assert (run.path / "env.json").exists()
         assert run_status(run, other, overwrite=True) == "new"
@@ -179,7 +183,7 @@ def test_a_run_that_is_held_is_refused_without_a_trace(recipe):
 def test_the_stamp_tells_whether_another_process_was_at_work(recipe):
     run = RunFolder.of(recipe)
     stamps = [run.version()]
-    for act in (lambda: started(recipe), lambda: started(recipe, last=True), lambda: write_atomic(run.last, b"state")):
+    for act in (lambda: started(recipe), lambda: started(recipe, last=True), lambda: write_atomic(run.state_file(1, 0), b"state")):
         act()
         stamps.append(run.version())
         assert run.version() == stamps[-1]

@@ -129,7 +129,7 @@ def test_a_damaged_config_or_summary_is_named(recipe):
 
 def test_results_without_a_state_are_not_silently_overwritten(recipe):
     run = started(recipe, epochs=2)
-    run.last.unlink()
-    assert mistake(run, recipe) == ["runs/a/seed118: has a best checkpoint, but no last.pt to continue from; --overwrite starts over"]
+    run.state_files()[0].unlink()
+    assert mistake(run, recipe) == ["runs/a/seed118: has a best checkpoint, but no saved state to continue from; --overwrite starts over"]
     run.write_json(run.summary, {"epochs": 3, "stopped_early": False})
     assert run_status(run, recipe) == "finished"  # a finished run does not need it

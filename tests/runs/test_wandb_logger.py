@@ -19,9 +19,9 @@ from helpers.wandb_files import recorded, records, values
 from PIL import Image
 
 from hw1.config.load import load_recipe
+from hw1.runs.epoch_metrics import format_epoch
 from hw1.runs.folder import RunFolder
-from hw1.runs.wandb_logger import Row, WandbRun
-from hw1.training.metrics_row import format_row
+from hw1.runs.wandb_logger import WandbRun
 from hw1.utils.console import say
 
 KEY = "0123456789" * 4
@@ -65,7 +65,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[bytes]]:
     thread.join()
 
 
-def row(epoch: int) -> Row:
+def row(epoch: int) -> Any:
     return {"epoch": epoch, "train_loss": 1 / epoch, "val_top1": epoch / 10, "lr": 1e-4}
 
 
@@ -76,17 +76,17 @@ def folder(*overrides: str) -> tuple[Any, RunFolder]:
     return recipe, run
 
 
-def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd):
+def test_a_continued_run_is_one_run_with_every_epoch(home, server, capfd):
     recipe, run = folder("log.wandb=offline", "log.group=g", "log.project=p")
     array = run.path / "curves.png"
     Image.fromarray(np.full((6, 8, 3), 200, np.uint8)).save(array)
 
-    client = WandbRun(recipe, run, None, 0)
+    client = WandbRun(recipe, run, None)
     run_id = client.id
     for epoch in (1, 2, 3):
         client.log(row(epoch))
     client.stop()
-    client = WandbRun(recipe, run, run_id, 3)
+    client = WandbRun(recipe, run, run_id)
     assert client.id == run_id
     for epoch in (3, 4, 5):
         client.log(row(epoch))
@@ -94,9 +94,14 @@ def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd
 
     first, second = recorded(run)
     epochs = [[entry for entry in part.history if "val_top1" in entry] for part in (first, second)]
-    assert [[{name: entry[name] for name in row(1)} for entry in part] for part in epochs] == [[row(1), row(2), row(3)], [row(4), row(5)]]
-    steps = [entry["_step"] for part in (first, second) for entry in part.history]
-    assert sorted(set(steps)) == steps  # wandb drops a step that is not after the last
+    assert [[{name: entry[name] for name in row(1)} for entry in part] for part in epochs] == [
+        [row(1), row(2), row(3)],
+        [row(3), row(4), row(5)],
+    ]
+    for part in (first, second):
+        steps = [entry["_step"] for entry in part.history]
+        assert sorted(set(steps)) == steps  # wandb drops a step that is not after the last
+    assert [part.history[at]["_step"] for part, at in ((first, 2), (second, 0))] == [6, 6]  # an epoch has the same step again
 
     for part in (first, second):
         assert part.run.run_id == run_id
@@ -122,10 +127,10 @@ def test_a_continued_run_is_one_run_and_no_epoch_comes_twice(home, server, capfd
     assert capfd.readouterr() == ("", "")
 
 
-def test_epochs_that_a_killed_process_did_not_write_are_filled_in(home):
-    """wandb writes blocks of 32 KiB; the end of its file may be torn besides."""
+def test_epochs_that_a_killed_process_did_not_write_are_there_in_the_next(home):
+    """wandb writes blocks of 32 KiB; the end of its file may be torn besides. The next process sends every epoch again."""
     recipe, run = folder("log.wandb=offline")
-    client = WandbRun(recipe, run, None, 0)
+    client = WandbRun(recipe, run, None)
     for epoch in range(1, 101):
         client.log(row(epoch))
     client.stop()
@@ -135,15 +140,14 @@ def test_epochs_that_a_killed_process_did_not_write_are_filled_in(home):
     path.write_bytes(data[: len(data) * 2 // 3])
     left = [entry["epoch"] for entry in history(path)]
     assert 10 < len(left) < 90
-    assert left == list(range(1, len(left) + 1))
-    client = WandbRun(recipe, run, client.id, 99)
+    client = WandbRun(recipe, run, client.id)
     for epoch in range(1, 102):
         client.log(row(epoch))
     client.finish({}, {})
     wandb.teardown()
     (other,) = set(run.path.glob("wandb/offline-run-*/*.wandb")) - {path}
-    assert [entry["epoch"] for entry in history(other)] == list(range(len(left) + 1, 102))
-    assert {name: history(other)[0][name] for name in row(1)} == row(len(left) + 1)
+    assert [entry["epoch"] for entry in history(other)] == list(range(1, 102))
+    assert {name: history(other)[50][name] for name in row(1)} == row(51)
 
 
 def history(path: Path) -> list[dict[str, Any]]:
@@ -165,7 +169,7 @@ def test_online_without_a_good_key_is_recorded_offline_and_says_so_once(home, se
     if key:
         monkeypatch.setenv("WANDB_API_KEY", key)
     recipe, run = folder("log.wandb=online")
-    client = WandbRun(recipe, run, None, 0)
+    client = WandbRun(recipe, run, None)
     client.log(row(1))
     client.finish({}, {})
     said = [line for line in capsys.readouterr().err.splitlines() if "offline" in line]
@@ -210,7 +214,7 @@ def test_online_is_tried_where_there_is_a_key(home, monkeypatch, capsys, environ
     monkeypatch.setattr(wandb, "init", init)
     recipe, run = folder("log.wandb=online")
     with pytest.raises(Started) as started:
-        WandbRun(recipe, run, "abc", 3)
+        WandbRun(recipe, run, "abc")
     assert started.value.args == (mode, "allow" if mode == "online" else None)
     assert ("no API key found" in capsys.readouterr().err) == (mode == "offline")
 
@@ -223,7 +227,7 @@ def test_wandb_is_not_imported_unless_it_is_on():
 def test_an_epoch_is_one_line():
     numbers = {"train_loss": 1.23456, "train_acc": 0.5, "val_loss": 0.75, "val_top1": 0.9042, "val_top5": 1.0}
     speed = {"lr": 1e-4, "images_per_second": 1234.56, "data_wait": 0.034, "seconds": 61.4}
-    assert format_row({"epoch": 7, **numbers, **speed}, 50) == (
+    assert format_epoch({"epoch": 7, **numbers, **speed}, 50) == (
         "epoch  7/50  train loss 1.2346 acc 0.5000  val loss 0.7500 top1 0.9042 top5 1.0000  lr 1.00e-04  1235 img/s  wait 3%  61 s"
     )
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from hw1.config.recipe import DataConfig, OptimConfig, Recipe, TrainConfig, base_lr
-from hw1.data.loader import worker as workers
 from hw1.data.loader.loader import build_eval_loader, build_train_loader
 from hw1.data.loader.sampler import EpochBatches
 from hw1.errors import UserError
 from hw1.models.freeze import set_train_mode
+from hw1.runtime import cpu as workers
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import pick_device
 
@@ -22,7 +22,7 @@ TORCHRUN = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE
 
 
 def be(monkeypatch: pytest.MonkeyPatch, rank: int, world_size: int, local_rank: int = 0, local_world_size: int = 1) -> None:
-    monkeypatch.setattr(dist, "_place", dist.ProcessInfo(rank, world_size, local_rank, local_world_size))
+    monkeypatch.setattr(dist, "_process", dist.ProcessInfo(rank, world_size, local_rank, local_world_size))
 
 
 # ------------------------------------------------------------------------------------------------------------- who it is

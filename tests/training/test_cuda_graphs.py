@@ -9,7 +9,7 @@ from helpers.tiny_training import loader_of, make, make_batches
 
 from hw1.training import train_step as step_module
 from hw1.training.cuda_graphs import EAGER_STEPS, CudaGraphSteps
-from hw1.training.train_state import Training
+from hw1.training.train_state import TrainState
 from hw1.training.train_step import add_gradients, train_step, update
 
 SIZES = (8, 8, 8, 8, 5) * 2
@@ -22,7 +22,7 @@ SECTIONS = {
 }
 
 
-def recorded(training: Training, made: list[int]) -> Training:
+def recorded(training: TrainState, made: list[int]) -> TrainState:
     """With recordings that do what they were given again: nothing while they are made, as with a real graph."""
 
     def record(function: Callable[[], None]) -> Callable[[], None]:
@@ -33,7 +33,7 @@ def recorded(training: Training, made: list[int]) -> Training:
         add_gradients(training, images, labels, lam, 1.0)
         update(training, decay)
 
-    training.is_recorded, training.recorded = True, CudaGraphSteps(step, training.optimizer, training.device, record)
+    training.use_cuda_graphs, training.cuda_graphs = True, CudaGraphSteps(step, training.optimizer, training.device, record)
     return training
 
 
@@ -67,19 +67,16 @@ def test_a_loss_that_is_not_finite_is_found_at_its_step() -> None:
         if number == 5:
             weights = copy.deepcopy(training.model.state_dict())
         train_step(training, batch, loader_of(*[8] * 8))
-    found = training.guard.find()
-    assert found is not None
-    mark, num_steps = found
-    assert (mark.progress.step, num_steps) == (5, 3)
+    assert training.guard.num_bad_steps() == 3
     assert all(torch.equal(weights[key], value) for key, value in training.model.state_dict().items())
 
 
 def test_steps_are_recorded_only_where_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(step_module, "CudaRecorder", lambda: pytest.fail("no recording was asked for"))
+    monkeypatch.setattr(step_module, "CudaGraphRecorder", lambda: pytest.fail("no recording was asked for"))
     training = make()
     for batch in make_batches(8, 8, 8, 8, 8):
         train_step(training, batch, loader_of(*[8] * 5))
-    assert training.recorded is None
+    assert training.cuda_graphs is None
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -89,12 +86,32 @@ def test_cuda_graphs_train_as_plain_steps() -> None:
     device = torch.device("cuda")
     sections = {**SECTIONS, "train": {**SECTIONS["train"], "amp": "off", "channels_last": True}}
     plain, ours = (make_on(device, **copy.deepcopy(sections)) for _ in range(2))
-    ours.is_recorded = True
+    ours.use_cuda_graphs = True
     batches = [batch._replace(image=batch.image.to(device), label=batch.label.to(device)) for batch in make_batches(*SIZES)] * 2
     for training in (plain, ours):
         for batch in batches:
             train_step(training, batch, loader_of(*SIZES, *SIZES))
-    assert len(ours.recorded._recordings) == 2
+    assert len(ours.cuda_graphs._recordings) == 2
     torch.testing.assert_close(ours.sums, plain.sums, rtol=1e-2, atol=1e-2)
     for key, value in plain.model.state_dict().items():
         torch.testing.assert_close(ours.model.state_dict()[key], value, rtol=2e-2, atol=2e-2, msg=key)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_recorded_graph_draws_anew_after_its_generator_was_seeded() -> None:
+    """Dropout of a step is a function of the step: the same seed gives the same mask in a replay, another seed another."""
+    from hw1.runtime.device import seed_generators
+
+    device = torch.device("cuda")
+    ones, out = torch.ones(1024, device=device), torch.zeros(1024, device=device)
+    torch.nn.functional.dropout(ones, 0.5)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        out.copy_(torch.nn.functional.dropout(ones, 0.5))
+    masks = []
+    for seed in (1, 2, 1):
+        seed_generators(seed, device)
+        graph.replay()
+        masks.append(out.clone())
+    assert torch.equal(masks[0], masks[2])
+    assert not torch.equal(masks[0], masks[1])

@@ -3,16 +3,18 @@
 import time
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from hw1.config.recipe import DataConfig, Recipe
-from hw1.data.loader import worker as workers
 from hw1.errors import RunError
+from hw1.runs.folder import RunFolder
+from hw1.runtime import cpu as workers
 from hw1.training import data_time as wait
-from hw1.training.checkpointer import Session
 from hw1.training.data_time import DataTimer, advice
+from hw1.training.reporter import Reporter
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 
@@ -153,11 +155,11 @@ def test_advice_names_what_is_not_done_yet(monkeypatch, device, config, expected
 
 
 def test_advice_is_given_once_a_run_and_only_where_it_is_worth_it(tmp_path, capsys):
-    training = SimpleNamespace(recipe=Recipe(), device=CPU)
-    session = Session(training, SimpleNamespace(path=tmp_path), *[SimpleNamespace()] * 3, lambda: None)  # type: ignore[arg-type]
+    rows: list[Any] = []
+    reporter = Reporter(RunFolder(tmp_path), Recipe(), rows)
     said = []
     for row in ({"epoch": 1}, {"data_wait": 0.02}, {"data_wait": 0.234}, {"data_wait": 0.5}, {"data_wait": 0.01}, {"data_wait": 0.5}):
-        session.rows.append(row)
-        session.advise()
+        rows.append(row)
+        reporter._advise(lambda: advice(Recipe().data, CPU))
         said.append(capsys.readouterr().err)
     assert said == ["", "", f"{tmp_path}: 23% of the epoch went by in waiting for images; data.cache=disk would shorten that\n", "", "", ""]

@@ -12,8 +12,8 @@ import hw1.models  # noqa: F401
 from hw1.config.recipe import FreezeConfig
 from hw1.models.freeze import freeze_stages, set_train_mode
 from hw1.training import forward
-from hw1.training.forward import TrainForward, frozen_beginning
-from hw1.training.trainer import train_step
+from hw1.training.forward import FrozenPrefix, frozen_children
+from hw1.training.train_step import train_step
 
 FROZEN = FreezeConfig(stages=("stem", "layer1", "layer2"), bn="eval")
 STEM = ["conv1", "bn1", "act1", "maxpool"]
@@ -44,13 +44,13 @@ def small(**options: object) -> nn.Module:
 def test_what_no_step_changes_and_no_chance_touches(freeze: FreezeConfig, options: dict[str, object], expected: list[str]) -> None:
     model = small(**options)
     freeze_stages(model, freeze)
-    assert frozen_beginning(model, freeze) == expected
+    assert frozen_children(model, freeze) == expected
 
 
 def test_other_models_have_no_such_beginning() -> None:
     model = timm.create_model("mobilenetv3_small_050", num_classes=5)
     freeze_stages(model, FreezeConfig(stages=("stem",), bn="eval"))
-    assert frozen_beginning(model, FreezeConfig(stages=("stem",), bn="eval")) == []
+    assert frozen_children(model, FreezeConfig(stages=("stem",), bn="eval")) == []
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -61,7 +61,7 @@ def test_gradients_of_every_parameter_are_those_of_the_plain_model(dtype: torch.
     images = torch.randn(4, 3, 32, 32, dtype=dtype)
     for each in (model, plain):
         set_train_mode(each, FROZEN)
-    logits = TrainForward(model, FROZEN)(images)
+    logits = FrozenPrefix(model, frozen_children(model, FROZEN))(images)
     expected = plain(images)
     tolerance = 1e-9 if dtype is torch.float64 else 1e-3
     torch.testing.assert_close(logits, expected, rtol=tolerance, atol=tolerance)

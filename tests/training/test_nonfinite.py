@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_training import loader_of, make, make_batches, session_of, steps
+from helpers.tiny_training import loader_of, make, make_batches, newest, steps, trainer_of
 
 from hw1.errors import RunError
 from hw1.runs.checkpoint import load_state
 from hw1.training.checkpointer import is_finite
-from hw1.training.train_state import Training
-from hw1.training.trainer import train_step
+from hw1.training.train_state import TrainState
+from hw1.training.train_step import train_step
 
 SIZES = [8] * 8
 
@@ -31,12 +31,12 @@ def same(a: Any, b: Any, path: str = "state") -> None:
         assert a == b, path
 
 
-def poison_image(training: Training, batch: Any) -> None:
+def poison_image(training: TrainState, batch: Any) -> None:
     """Loss, gradient and BatchNorm's statistics are NaN."""
     batch.image[2, 0, 5, 5] = float("nan")
 
 
-def poison_gradient(training: Training, batch: Any) -> None:
+def poison_gradient(training: TrainState, batch: Any) -> None:
     """The loss is fine; one number of one gradient is infinite."""
 
     def hook(gradient: torch.Tensor) -> torch.Tensor:
@@ -48,7 +48,7 @@ def poison_gradient(training: Training, batch: Any) -> None:
     handle = training.model.get_parameter("layer4.0.conv1.weight").register_hook(hook)
 
 
-def run_steps(training: Training, until: int, poison: tuple[int, Any] | None = None, after: Any = None) -> None:
+def run_steps(training: TrainState, until: int, poison: tuple[int, Any] | None = None, after: Any = None) -> None:
     for step, batch in enumerate(make_batches(*SIZES)[:until]):
         if poison and step == poison[0]:
             poison[1](training, batch)
@@ -77,14 +77,14 @@ def test_all_is_as_before_the_bad_step(tmp_path: Path, sections: dict[str, Any],
     run_steps(hurt, 6, (3, poison))
     same({name: p.detach() for name, p in hurt.model.named_parameters()}, {n: p.detach() for n, p in clean.model.named_parameters()})
     same(dict(hurt.model.named_buffers()), dict(clean.model.named_buffers()))
-    session = session_of(hurt, tmp_path)
+    trainer = trainer_of(hurt, tmp_path)
     with pytest.raises(RunError, match="not finite in epoch 1, step 4") as caught:
-        session.running_means()
-    assert "images of this step: 0.jpg, 1.jpg, 2.jpg" in str(caught.value)
-    saved = load_state(tmp_path / "last.pt")
+        trainer.running_means()
+    assert "images of this step: 24.jpg, 25.jpg, 26.jpg" in str(caught.value)
+    saved = load_state(newest(tmp_path))
     del saved["format"]
     same(saved, expected)
-    for act in (session.look, session.save):  # it stays so
+    for act in (trainer.raise_if_nonfinite, trainer.save):  # it stays so
         with pytest.raises(RunError, match="not finite in epoch 1, step 4"):
             act()
 
@@ -100,9 +100,9 @@ def test_all_batches_of_a_step_go_with_the_bad_one(tmp_path: Path, bad: int) -> 
     torch.manual_seed(1)
     run_steps(hurt, 5, (bad, poison_image))
     with pytest.raises(RunError, match="not finite in epoch 1, step 3") as caught:
-        session_of(hurt, tmp_path).look()
+        trainer_of(hurt, tmp_path).raise_if_nonfinite()
     assert str(caught.value).count(".jpg") == 16
-    saved = load_state(tmp_path / "last.pt")
+    saved = load_state(newest(tmp_path))
     del saved["format"]
     same(saved, expected)
 
@@ -116,8 +116,8 @@ def test_a_bad_first_step_leaves_a_state_to_start_from(tmp_path: Path, name: str
     torch.manual_seed(1)
     run_steps(hurt, 2, (0, poison_image))
     with pytest.raises(RunError, match="step 1"):
-        session_of(hurt, tmp_path).look()
-    again.load_state_dict(load_state(tmp_path / "last.pt"))
+        trainer_of(hurt, tmp_path).raise_if_nonfinite()
+    again.load_state_dict(load_state(newest(tmp_path)))
     for training in (clean, again):
         torch.manual_seed(1)
         run_steps(training, 3)
@@ -126,9 +126,9 @@ def test_a_bad_first_step_leaves_a_state_to_start_from(tmp_path: Path, name: str
 
 def test_good_steps_in_between_are_forgotten(tmp_path: Path) -> None:
     training = make()
-    session = session_of(training, tmp_path)
+    trainer = trainer_of(training, tmp_path)
     with pytest.raises(RunError, match="step 6"):
-        run_steps(training, 8, (5, poison_image), after=lambda step: session.look() if step % 2 else None)
+        run_steps(training, 8, (5, poison_image), after=lambda step: trainer.raise_if_nonfinite() if step % 2 else None)
     assert training.progress.step == 5
 
 
@@ -137,19 +137,19 @@ def test_an_fp16_scalers_own_skips_are_no_alarm(tmp_path: Path) -> None:
     training = make(optim={"lr": 1e-3, "clip_grad": 1.0})
     training.scaler = torch.amp.GradScaler("cpu", init_scale=2.0**12)
     before = {name: parameter.detach().clone() for name, parameter in training.model.named_parameters()}
-    session = session_of(training, tmp_path)
+    trainer = trainer_of(training, tmp_path)
     run_steps(training, 1, (0, poison_gradient))
-    session.look()
+    trainer.raise_if_nonfinite()
     same({name: parameter.detach() for name, parameter in training.model.named_parameters()}, before)
     assert training.scaler.get_scale() == 2.0**11
     run_steps(training, 1)
-    session.look()
+    trainer.raise_if_nonfinite()
     assert not torch.equal(training.model.get_parameter("fc.weight"), before["fc.weight"])
     assert training.scaler.get_scale() == 2.0**11
     before = {name: parameter.detach().clone() for name, parameter in training.model.named_parameters()}
     run_steps(training, 3, (0, poison_image))
     with pytest.raises(RunError, match="not finite"):
-        session.look()
+        trainer.raise_if_nonfinite()
     same({name: parameter.detach() for name, parameter in training.model.named_parameters()}, before)
     assert training.scaler.get_scale() == 2.0**11
 
@@ -171,18 +171,18 @@ def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
 def test_a_weight_that_is_not_finite_is_never_saved_over_a_good_state(tmp_path: Path, value: str) -> None:
     training = make()
-    session = session_of(training, tmp_path)
+    trainer = trainer_of(training, tmp_path)
     steps(training, 8)
-    session.save()
-    session.writer.wait()
-    good = (tmp_path / "last.pt").read_bytes()
+    trainer.save()
+    trainer.checkpointer.wait()
+    good = newest(tmp_path).read_bytes()
     with torch.no_grad():
         training.model.get_parameter("fc.weight")[1, 2] = float(value)
     training.progress.step += 1
-    session.save()
+    trainer.save()
     with pytest.raises(RunError, match=r"not saved, as fc\.weight is not finite"):
-        session.writer.wait()
-    assert (tmp_path / "last.pt").read_bytes() == good
+        trainer.checkpointer.wait()
+    assert newest(tmp_path).read_bytes() == good
 
 
 def test_looking_for_such_a_weight_takes_no_memory_of_its_size() -> None:

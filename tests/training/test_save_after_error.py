@@ -5,18 +5,17 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.tiny_training import loader_of, make, make_batches, session_of
+from helpers.tiny_training import loader_of, make, make_batches, newest, trainer_of
 from helpers.train_commands import TIMES, assert_equal
 
-from hw1.data.image_folder import ImageSet
 from hw1.errors import Interrupted, RunError
 from hw1.runs.checkpoint import load_state
+from hw1.runs.folder import RunFolder
 from hw1.runtime.device import is_out_of_memory
 from hw1.training import train_step as step
 from hw1.training import trainer as engine
-from hw1.training.checkpointer import Session
-from hw1.training.train_state import Training
-from hw1.training.trainer import train_epoch, validate_epoch
+from hw1.training.train_state import TrainState
+from hw1.training.trainer import Trainer
 
 SIZES = (6, 6, 6, 6)
 SECTIONS: dict[str, Any] = {
@@ -30,6 +29,7 @@ class Loader:
     """Gives batches of `SIZES`, from any step on, and an error in place of batch `bad`."""
 
     num_batches = len(SIZES)
+    stop: Any = None
 
     def __init__(self, bad: int | None = None, error: Exception | None = None) -> None:
         self.bad, self.error = bad, error
@@ -47,12 +47,9 @@ class Loader:
             yield batch
 
 
-def started(folder: Path, loader: Loader, signum: int | None = None) -> Session:
+def started(folder: Path, loader: Loader, signum: int | None = None) -> Trainer:
     torch.manual_seed(1)
-    session = session_of(make(**SECTIONS), folder, lambda: signum)
-    session.train_loader = session.val_loader = loader  # type: ignore[assignment]
-    session.data.train = ImageSet(folder, tuple(f"{n}.jpg" for n in range(100)), None, 0)
-    return session
+    return trainer_of(make(**SECTIONS), folder, lambda: signum, loader)
 
 
 def clean(updates: int) -> dict[str, Any]:
@@ -65,7 +62,7 @@ def clean(updates: int) -> dict[str, Any]:
 
 
 def expect_saved(folder: Path, updates: int) -> None:
-    saved = load_state(folder / "last.pt")
+    saved = load_state(newest(folder))
     del saved["format"]
     assert_equal(saved, clean(updates), but=TIMES)
 
@@ -73,15 +70,15 @@ def expect_saved(folder: Path, updates: int) -> None:
 @pytest.mark.parametrize("error", [RunError("7.jpg: truncated"), NO_MEMORY], ids=["file", "memory"])
 @pytest.mark.parametrize("bad", range(4))
 def test_where_a_batch_is_missing_the_steps_before_are_saved(tmp_path: Path, bad: int, error: Exception) -> None:
-    session = started(tmp_path, Loader(bad, error))
+    trainer = started(tmp_path, Loader(bad, error))
     with pytest.raises(type(error)):
-        train_epoch(session)
+        trainer.train_epoch()
     expect_saved(tmp_path, bad // 2)
 
 
 @pytest.mark.parametrize("bad", range(4))
 def test_memory_that_lacks_within_a_step_undoes_its_batches(tmp_path: Path, bad: int) -> None:
-    session = started(tmp_path, Loader())
+    trainer = started(tmp_path, Loader())
     calls = 0
 
     def fails(*_: object) -> None:  # after BatchNorm has seen the batch
@@ -90,39 +87,39 @@ def test_memory_that_lacks_within_a_step_undoes_its_batches(tmp_path: Path, bad:
         if calls == bad + 1:
             raise NO_MEMORY
 
-    session.training.model.register_forward_hook(fails)
+    trainer.state.model.register_forward_hook(fails)
     with pytest.raises(torch.OutOfMemoryError):
-        train_epoch(session)
+        trainer.train_epoch()
     expect_saved(tmp_path, bad // 2)
 
 
 def test_within_the_optimizers_work_nothing_is_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A part of the weights may be new, the others old."""
-    session = started(tmp_path, Loader())
+    trainer = started(tmp_path, Loader())
 
     def fails(*_: object) -> None:
         raise NO_MEMORY
 
     monkeypatch.setattr(step, "average_unless", fails)
     with pytest.raises(torch.OutOfMemoryError):
-        train_epoch(session)
-    assert not list(tmp_path.iterdir())
+        trainer.train_epoch()
+    assert not RunFolder(tmp_path).state_files()
 
 
 def test_a_fault_of_the_program_saves_nothing(tmp_path: Path) -> None:
-    session = started(tmp_path, Loader(2, ZeroDivisionError()))
+    trainer = started(tmp_path, Loader(2, ZeroDivisionError()))
     with pytest.raises(ZeroDivisionError):
-        train_epoch(session)
-    assert not list(tmp_path.iterdir())
+        trainer.train_epoch()
+    assert not RunFolder(tmp_path).state_files()
 
 
 @pytest.mark.parametrize("bad", range(4))
 def test_asked_to_stop_a_run_stops_although_its_loader_dies(tmp_path: Path, bad: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    session = started(tmp_path, Loader(bad, RunError("died")))
+    trainer = started(tmp_path, Loader(bad, RunError("died")))
     asked = False
-    session.stop = lambda: 15 if asked else None
+    trainer.stop_and_save._stop = lambda: 15 if asked else None
 
-    def die(training: Training, batch: Any, loader: Any) -> bool:
+    def die(training: TrainState, batch: Any, loader: Any) -> bool:
         nonlocal asked
         asked = training.progress.step == bad - 1
         return step.train_step(training, batch, loader)
@@ -130,19 +127,19 @@ def test_asked_to_stop_a_run_stops_although_its_loader_dies(tmp_path: Path, bad:
     monkeypatch.setattr(engine, "train_step", die)
     asked = bad == 0
     with pytest.raises(Interrupted) as caught:
-        train_epoch(session)
+        trainer.train_epoch()
     assert caught.value.exit_code == 143
     expect_saved(tmp_path, bad // 2)
 
 
 @pytest.mark.parametrize("error", [RunError("7.jpg: truncated"), NO_MEMORY], ids=["file", "memory"])
 def test_an_error_in_validation_costs_no_epoch(tmp_path: Path, error: Exception) -> None:
-    session = started(tmp_path, Loader())
-    train_epoch(session)
-    session.val_loader = Loader(1, error)  # type: ignore[assignment]
+    trainer = started(tmp_path, Loader())
+    trainer.train_epoch()
+    trainer.val_loader = Loader(1, error)  # type: ignore[assignment]
     message = r"out of memory on the device in validation; data\.eval_batch_size=32 continues it" if error is NO_MEMORY else "truncated"
     with pytest.raises(RunError, match=message):
-        validate_epoch(session)
+        trainer.validate_epoch()
     expect_saved(tmp_path, 2)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.tiny_training import loader_of, make, make_batches, session_of, steps
+from helpers.tiny_training import loader_of, make, make_batches, newest, steps, stopped, trainer_of
 
 from hw1.errors import Interrupted, RunError
 from hw1.runs.checkpoint import load_state, load_weights
-from hw1.training import checkpointer as session_module
+from hw1.runs.folder import RunFolder
+from hw1.training import checkpointer
 from hw1.training.checkpointer import write_checkpoints
-from hw1.training.trainer import train_step
+from hw1.training.train_step import train_step
 from hw1.utils.background import Background
 
 
@@ -23,7 +24,7 @@ class Slow:
         self.may_write = threading.Event()
         self.written = 0
         self.error = error
-        monkeypatch.setattr(session_module, "write_checkpoints", self)
+        monkeypatch.setattr(checkpointer, "write_checkpoints", self)
 
     def __call__(self, *arguments: object) -> None:
         assert self.may_write.wait(60)
@@ -34,19 +35,19 @@ class Slow:
 
 
 def test_what_is_written_is_the_state_at_the_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Training goes on meanwhile, and changes every tensor of it."""
+    """TrainState goes on meanwhile, and changes every tensor of it."""
     training = make(train={"ema_decay": 0.9})
     steps(training, 8)
-    slow, session = Slow(monkeypatch), session_of(training, tmp_path)
+    slow, trainer = Slow(monkeypatch), trainer_of(training, tmp_path)
     training.progress.epoch, training.progress.step, training.progress.best_epoch = 1, 0, 1
     expected = {name: value.clone() for name, value in training.model.state_dict().items()}
     moment = next(iter(training.optimizer.state.values()))["exp_avg"].clone()
     average = {name: value.clone() for name, value in training.evaluated.state_dict().items()}
-    session.save()
+    trainer.save()
     train_step(training, make_batches(8)[0], loader_of(8, 8))
     slow.may_write.set()
-    session.writer.wait()
-    state, (best, meta) = load_state(tmp_path / "last.pt"), load_weights(tmp_path / "best.safetensors")
+    trainer.checkpointer.wait()
+    state, (best, meta) = load_state(newest(tmp_path)), load_weights(tmp_path / "checkpoints/best.safetensors")
     assert (state["progress"]["updates"], meta["epoch"]) == (1, 1)
     assert not torch.equal(state["model"]["conv1.0.weight"], training.model.get_parameter("conv1.0.weight"))
     assert all(torch.equal(state["model"][name], value) for name, value in expected.items())
@@ -72,19 +73,19 @@ def test_a_copy_shares_no_memory_and_keeps_the_order_of_memory() -> None:
 
 def test_the_next_save_waits_for_the_last_and_none_is_done_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make()
-    slow, session = Slow(monkeypatch), session_of(training, tmp_path)
+    slow, trainer = Slow(monkeypatch), trainer_of(training, tmp_path)
     train_step(training, make_batches(8)[0], loader_of(8, 8))
-    session.save()
-    session.save()  # the same state: nothing to do, nothing to wait for
+    trainer.save()
+    trainer.save()  # the same state: nothing to do, nothing to wait for
     train_step(training, make_batches(8)[0], loader_of(8, 8))
     threading.Timer(0.3, slow.may_write.set).start()
-    session.save()
+    trainer.save()
     assert slow.written == 1
-    session.writer.wait()
+    trainer.checkpointer.wait()
     assert slow.written == 2
-    assert load_state(tmp_path / "last.pt")["progress"]["updates"] == 2
-    assert load_state(tmp_path / "previous.pt")["progress"]["updates"] == 1
-    assert session.saving_seconds > 0.2
+    assert load_state(newest(tmp_path))["progress"]["updates"] == 2
+    assert load_state(RunFolder(tmp_path).state_files()[1])["progress"]["updates"] == 1
+    assert trainer.checkpointer.seconds > 0.2
 
 
 def test_an_interruption_waits_until_the_state_is_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -93,21 +94,21 @@ def test_an_interruption_waits_until_the_state_is_on_disk(tmp_path: Path, monkey
     steps(training, 8)
     threading.Timer(0.3, slow.may_write.set).start()
     with pytest.raises(Interrupted):
-        session_of(training, tmp_path, lambda: 15).stop_if_asked()
-    assert load_state(tmp_path / "last.pt")["progress"]["updates"] == 1
+        stopped(trainer_of(training, tmp_path, lambda: 15))
+    assert load_state(newest(tmp_path))["progress"]["updates"] == 1
 
 
 def test_an_error_is_seen_at_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = make()
     slow = Slow(monkeypatch, RunError("disk full"))
-    session = session_of(training, tmp_path)
+    trainer = trainer_of(training, tmp_path)
     steps(training, 8)
-    session.save()
-    session.save_if_due()  # the writer has not met it yet
+    trainer.save()
+    trainer.save_if_due()  # the writer has not met it yet
     slow.may_write.set()
     time.sleep(0.3)
     with pytest.raises(RunError, match="disk full"):
-        session.save_if_due()
+        trainer.save_if_due()
 
 
 def test_a_task_raises_once_and_where_it_is_asked_for() -> None:

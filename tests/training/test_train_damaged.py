@@ -9,6 +9,7 @@ from helpers.train_commands import rows_without_times, run, write_recipe
 
 from hw1.data.synthetic import draw_shapes
 from hw1.runs.checkpoint import load_state, load_weights
+from hw1.runs.folder import RunFolder
 
 
 @pytest.fixture(scope="module")
@@ -23,11 +24,15 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(recipe: Path, tmp_path: Path) -> Path:
-    """A copy of the finished run of two epochs: last.pt is the second's end, previous.pt the first's."""
+    """A copy of the finished run of two epochs: one state is the second's end, the one before the first's."""
     shutil.copytree(recipe.parent / "runs", tmp_path / "runs")
     folder = tmp_path / "runs" / "tiny" / "seed5"
-    assert load_state(folder / "checkpoints" / "previous.pt")["progress"]["epoch"] == 1
+    assert load_state(states(folder)[1])["progress"]["epoch"] == 1
     return folder
+
+
+def states(folder: Path) -> list[Path]:
+    return RunFolder(folder).state_files()
 
 
 def damage(path: Path, offset: int = 5000) -> None:
@@ -43,13 +48,13 @@ def resume(recipe: Path, folder: Path, *overrides: str):
 def test_a_damaged_state_is_named_and_the_previous_continued(recipe: Path, folder: Path) -> None:
     """Epoch 2 is done again, and comes out the same; it is in the metrics once."""
     (folder / "summary.json").unlink()
-    last = folder / "checkpoints" / "last.pt"
+    last, previous = states(folder)
     good, rows = load_state(last), rows_without_times(folder)
     damage(last)
     result = resume(recipe, folder)
     assert result.returncode == 0, result.stderr
     assert f"{last}: damaged" in result.stderr
-    assert f"{folder / 'checkpoints' / 'previous.pt'} is used instead" in result.stderr
+    assert f"{previous.name} is used instead" in result.stderr
     assert "continues in epoch 2 at step 0" in result.stderr
     assert rows_without_times(folder) == rows
     again = load_state(last)
@@ -58,28 +63,27 @@ def test_a_damaged_state_is_named_and_the_previous_continued(recipe: Path, folde
 
 
 def test_a_damaged_state_is_never_the_previous_of_the_next(recipe: Path, folder: Path) -> None:
-    damage(folder / "checkpoints" / "last.pt")
+    damage(states(folder)[0])
     result = resume(recipe, folder, "train.epochs=3", "checkpoint.every_steps=1")
     assert result.returncode == 0, result.stderr
-    for name in ("last.pt", "previous.pt"):
-        load_state(folder / "checkpoints" / name)
+    for path in states(folder):
+        load_state(path)
     assert [row["epoch"] for row in rows_without_times(folder)] == [1, 2, 3]
 
 
 def test_both_damaged_is_refused_and_both_are_named(recipe: Path, folder: Path) -> None:
-    for name in ("last.pt", "previous.pt"):
-        damage(folder / "checkpoints" / name)
+    for path in states(folder):
+        damage(path)
     before = sorted((path, path.read_bytes()) for path in folder.rglob("*") if path.is_file() and path.name != ".lock")
     result = resume(recipe, folder, "train.epochs=3")
     assert result.returncode == 2
-    assert f"{folder / 'checkpoints' / 'last.pt'}: damaged" in result.stderr
-    assert f"{folder / 'checkpoints' / 'previous.pt'}: damaged" in result.stderr
+    assert all(f"{path}: damaged" in result.stderr for path in states(folder))
     assert "--overwrite" in result.stderr
     assert sorted((path, path.read_bytes()) for path in folder.rglob("*") if path.is_file() and path.name != ".lock") == before
 
 
 def test_damaged_best_weights_are_named_and_a_way_out_shown(recipe: Path, folder: Path) -> None:
-    best, last = folder / "checkpoints" / "best.safetensors", folder / "checkpoints" / "last.pt"
+    best = folder / "checkpoints" / "best.safetensors"
     good = best.read_bytes()
     damage(best)
     result = run("validate.py", folder)
@@ -89,8 +93,9 @@ def test_damaged_best_weights_are_named_and_a_way_out_shown(recipe: Path, folder
     assert run("validate.py", folder, "--checkpoint", "last").returncode == 0
     result = resume(recipe, folder, "train.epochs=3")
     assert result.returncode == 0, result.stderr
-    if load_state(folder / "checkpoints" / "previous.pt")["progress"]["best_epoch"] == 2:  # was owed, and is made from the state
+    if load_state(states(folder)[1])["progress"]["best_epoch"] == 2:  # was owed, and is made from the state
         assert best.read_bytes() == good or load_weights(best)[1]["epoch"] == 3
+    last = states(folder)[0]
     damage(last)
     result = run("validate.py", folder, "--checkpoint", "last")
     assert result.returncode == 0

@@ -10,7 +10,7 @@ import pytest
 import torch
 from faults.processes import expect_clear, start
 from helpers.paths import ROOT
-from helpers.train_commands import rows_without_times, run, write_recipe
+from helpers.train_commands import newest_state, rows_without_times, run, write_recipe
 
 from hw1.data.synthetic import draw_shapes
 from hw1.runs.checkpoint import load_state
@@ -33,7 +33,7 @@ def test_signal_saves_and_the_run_continues(recipe: Path, tmp_path: Path, signum
     process.send(signum)
     process.wait(60)
     expect_clear(process, code, "the same command continues it")
-    progress = torch.load(folder / "checkpoints" / "last.pt", weights_only=True)["progress"]
+    progress = torch.load(newest_state(folder), weights_only=True)["progress"]
     assert progress["epoch"] >= 1
     result = run("train.py", recipe, f"run.dir={tmp_path}", f"train.epochs={progress['epoch'] + 1}")
     assert result.returncode == 0, result.stderr
@@ -60,16 +60,16 @@ def test_a_run_that_another_process_has_worked_on_meanwhile_is_left_alone(
 ) -> None:
     """Between the look at the folder and the lock another process may begin, save and be killed: what was read before is old."""
     arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=1")
-    last, opens = tmp_path / "tiny" / "seed5" / "checkpoints" / "last.pt", engine._open_session
+    last, opens = tmp_path / "tiny" / "seed5" / "checkpoints" / "epoch0001-step000000.pt", engine.build_parts
 
     def late(*args: object) -> object:
-        session = opens(*args)  # type: ignore[arg-type]
+        parts = opens(*args)  # type: ignore[arg-type]
         last.parent.mkdir(parents=True)
         (tmp_path / "tiny" / "seed5" / "config.yaml").write_text("theirs")
         last.write_bytes(b"theirs")
-        return session
+        return parts
 
-    monkeypatch.setattr(engine, "_open_session", late)
+    monkeypatch.setattr(engine, "build_parts", late)
     result = run("train.py", *arguments)
     assert result.returncode == 2
     assert "another process has worked on this run meanwhile; the same command continues it" in result.stderr
@@ -125,5 +125,5 @@ def test_out_of_memory_is_one_line_of_advice_and_a_checkpoint_stays(recipe: Path
     advice = "out of memory on the device; the same updates in less memory: data.batch_size=15 train.grad_accum=4 run.name=NAME"
     assert result.stderr.splitlines()[-1] == f"{tmp_path / 'tiny' / 'seed5'}: {advice}"
     checkpoints = tmp_path / "tiny" / "seed5" / "checkpoints"
-    assert load_state(checkpoints / "last.pt")["progress"]["updates"] == 2
-    assert sorted(path.name for path in checkpoints.iterdir()) == ["last.pt", "previous.pt"]
+    assert load_state(newest_state(checkpoints.parent))["progress"]["updates"] == 2
+    assert len(list(checkpoints.glob("epoch*.pt"))) == len(list(checkpoints.glob("epoch*.sha256"))) == len(list(checkpoints.iterdir())) // 2

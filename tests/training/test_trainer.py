@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.tiny_training import loader_of, make, make_batches, session_of, steps
+from helpers.tiny_training import loader_of, make, make_batches, newest, steps, stopped, trainer_of
 
 from hw1.errors import Interrupted
 from hw1.models.freeze import set_train_mode
-from hw1.training.trainer import train_step
+from hw1.training.train_step import train_step
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "sgd"])
@@ -91,10 +91,10 @@ def test_state_survives_a_round_trip() -> None:
 def test_a_signal_saves_first(tmp_path: Path) -> None:
     training = make()
     steps(training, 8)
-    with pytest.raises(Interrupted) as stopped:
-        session_of(training, tmp_path, lambda: 15).stop_if_asked()
-    assert stopped.value.exit_code == 143
-    assert torch.load(tmp_path / "last.pt", weights_only=True)["progress"]["step"] == 1
+    with pytest.raises(Interrupted) as caught:
+        stopped(trainer_of(training, tmp_path, lambda: 15))
+    assert caught.value.exit_code == 143
+    assert torch.load(newest(tmp_path), weights_only=True)["progress"]["step"] == 1
 
 
 def test_class_weights_are_those_of_the_training_images() -> None:

@@ -55,6 +55,10 @@ class BatchLoader(ABC):
         """Those of them that this process gets; may be 0."""
         return self._batches.share_of(step)
 
+    def indices(self, epoch: int, steps: range) -> list[int]:
+        """Return the positions in the ImageSet of all samples in these batches of `epoch`, those of all processes."""
+        return [index for keys in self._batches.keys(epoch, steps) for _, index in keys]
+
     @abstractmethod
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """The batches of `epoch` (>= 0) from batch `start` on. It ends an epoch that was left half-way."""

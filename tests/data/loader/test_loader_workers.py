@@ -7,7 +7,7 @@ import pytest
 import torch
 from helpers.loader_images import CPU
 
-from hw1.data.loader import worker as workers
+from hw1.runtime import cpu as workers
 from hw1.runtime.cpu import default_num_workers, limit_threads, usable_cores
 
 

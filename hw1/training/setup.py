@@ -1,0 +1,213 @@
+"""From a recipe to everything that the training loop needs: process, device, data, loaders, state."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from hw1.config.recipe import Recipe, TrainConfig
+from hw1.data.decode import check_images
+from hw1.data.image_folder import open_training_data
+from hw1.data.image_set import TrainingData
+from hw1.data.leak_check import describe_faults
+from hw1.data.loader.base import BatchLoader
+from hw1.data.loader.loader import build_eval_loader, build_train_loader
+from hw1.data.synthetic import draw_shapes
+from hw1.errors import UserError
+from hw1.models.factory import check_model
+from hw1.runs.environment import describe_environment
+from hw1.runs.folder import RunFolder, RunVersion, Status
+from hw1.runtime import distributed as dist
+from hw1.runtime.cpu import limit_threads
+from hw1.runtime.device import (
+    amp_dtype,
+    describe_device,
+    device_name,
+    keep_freed_memory,
+    pick_device,
+    precision_name,
+    set_determinism,
+)
+from hw1.training.checkpointer import Checkpointer
+from hw1.training.train_state import TrainState, build_train_state
+from hw1.utils.console import say
+from hw1.utils.text import some_of
+
+
+class Parts(NamedTuple):
+    """What a run is made of, before anything of it is written."""
+
+    state: TrainState
+    data: TrainingData
+    train_loader: BatchLoader
+    val_loader: BatchLoader
+    checkpointer: Checkpointer
+    damaged: list[str]
+    """What is wrong with checkpoints newer than the one that the run is continued from, a line each."""
+
+
+def prepare_process(config: TrainConfig) -> None:
+    """Set what holds for the whole process: determinism, threads, memory."""
+    set_determinism(config.deterministic)
+    limit_threads()
+    keep_freed_memory()
+
+
+def build_parts(recipe: Recipe, run: RunFolder, status: Status) -> Parts:
+    """Open the data and build the state, from the recipe or from the newest checkpoint; write nothing.
+
+    Args:
+        recipe: The recipe.
+        run: Its run folder.
+        status: What the folder holds.
+
+    Raises:
+        UserError: The recipe, the data or the checkpoints do not fit together.
+    """
+    is_new = status == "new"
+    device = dist.all_or_raise(lambda: _pick_device(recipe))
+    problems = check_model(recipe.model, recipe.freeze, load_weights=is_new, image_size=recipe.aug.size)
+    data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
+    precision = precision_name(amp_dtype(recipe.train, device))
+    dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
+    if dist.is_main():
+        say(describe_device(device))
+        if faults := describe_faults(data):
+            say(faults)
+
+    def build() -> tuple[BatchLoader, TrainState]:
+        loader = build_train_loader(data.train, recipe, device)
+        assert data.train.labels is not None
+        labels, steps = data.train.labels, loader.num_batches
+        return loader, build_train_state(recipe, device, data.classes, labels, data.fingerprint, steps, load_weights=is_new)
+
+    train_loader, state = dist.all_or_raise(build)
+    checkpointer = Checkpointer(run)
+    damaged: list[str] = []
+    if not is_new:
+        saved, damaged = dist.run_on_rank0(checkpointer.load)
+        dist.all_or_raise(lambda: continue_from(saved, state, run, data))
+    val_loader = dist.all_or_raise(lambda: build_eval_loader(data.val, recipe, device))
+    state.wrap_ddp()
+    return Parts(state, data, train_loader, val_loader, checkpointer, damaged)
+
+
+def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
+    """Open and check the data.
+
+    Args:
+        recipe: The recipe.
+        problems: Earlier problems with the recipe, reported together with those of the data.
+
+    Raises:
+        UserError: There are problems.
+    """
+    try:
+        if recipe.data.generate and recipe.data.root and not problems:
+            draw_shapes(Path(recipe.data.root).expanduser(), recipe.data.generate)
+        data = open_training_data(recipe.data, recipe.seed, recipe.model.num_classes)
+    except UserError as error:
+        raise UserError(*problems, *error.problems) from None
+    if problems:
+        raise UserError(*problems)
+    train, val = check_images([data.train, data.val], recipe.data.bad_images, max_bad=recipe.data.max_bad)
+    return TrainingData(train, val, data.classes)
+
+
+def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data: TrainingData) -> None:
+    """Fill in a saved state. Another number of processes goes on at the same step, with the same images in every batch.
+
+    Raises:
+        UserError: The data are not those of the run; says the difference.
+    """
+    root = state.recipe.data.root or state.recipe.data.dataset
+    former, current = tuple(saved["classes"]), data.classes.names
+    if former != current:
+        gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))
+        parts = [f"{len(former)} then, {len(current)} now", f"gone {_quoted(gone)}" if gone else "", f"new {_quoted(new)}" if new else ""]
+        difference = "; ".join(filter(None, parts))
+        raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); run.name=NAME starts another run")
+    if saved["fingerprint"] != data.fingerprint:
+        counts = f"{len(data.train)} + {len(data.val)} now"
+        with suppress(OSError, ValueError, KeyError):
+            env = json.loads(run.env.read_bytes())
+            counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
+        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}); run.name=NAME starts another run")
+    state.load_state_dict(saved)
+    num = saved["num_processes"] if "num_processes" in saved else 1 + len(saved.get("other_rngs", ()))
+    if num != dist.world_size():
+        what = "the same batches, but other draws of dropout and other shares for BatchNorm"
+        say(f"{run.path}: trained by {num} processes so far, by {dist.world_size()} from here on: {what}")
+
+
+@contextmanager
+def locked_run(run: RunFolder, version: RunVersion) -> Iterator[None]:
+    """Make and lock the run folder.
+
+    Args:
+        run: The run folder.
+        version: Its version when its status was read.
+
+    Raises:
+        UserError: It cannot be made or locked, or another process has worked on it since.
+    """
+    try:
+        run.path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
+    with run.lock():
+        if run.version() != version:
+            raise UserError(f"{run.path}: another process has worked on this run meanwhile; the same command continues it")
+        yield
+
+
+def write_environment(run: RunFolder, state: TrainState, data: TrainingData) -> None:
+    """Write `env.json`: what the run is made with."""
+    total, trained = count_parameters(state.model)
+    facts = {
+        "num_train": len(data.train),
+        "num_val": len(data.val),
+        "num_classes": data.classes.num_classes,
+        "fingerprint": data.fingerprint,
+        "num_parameters": total,
+        "num_trained_parameters": trained,
+        "precision": precision_name(amp_dtype(state.recipe.train, state.device)),
+        "num_processes": dist.world_size(),
+        "wandb_id": state.wandb_id,
+    }
+    run.write_json(run.env, {**describe_environment(device_name(state.device)), **facts})
+
+
+def describe_run(run: RunFolder, state: TrainState, data: TrainingData) -> str:
+    """Describe in one line what is trained, where, and on what."""
+    total, trained = count_parameters(state.model)
+    num, device = dist.world_size(), device_name(state.device)
+    hardware = device if num == 1 else f"{num} processes, each with {device}"
+    return (
+        f"{run.path}: {state.recipe.model.name}, {trained / 1e6:.1f} of {total / 1e6:.1f} M parameters trained, on "
+        f"{hardware}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
+    )
+
+
+def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
+    """Count all parameters, and those that are trained."""
+    return sum(p.numel() for p in model.parameters()), sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _pick_device(recipe: Recipe) -> torch.device:
+    """Pick the device; raise `UserError` for a precision it lacks, and for what several processes cannot do."""
+    device = pick_device(recipe.train)
+    amp_dtype(recipe.train, device)
+    num = dist.world_size()
+    if num > recipe.data.batch_size:
+        raise UserError(f"data.batch_size: {num} processes cannot share {recipe.data.batch_size} images; start fewer, or raise it")
+    if num > 1 and recipe.train.sync_bn and device.type != "cuda":
+        raise UserError(f"train.sync_bn: torch has it for GPUs only, not for {num} processes on the {device.type}; set it to false")
+    return device
+
+
+def _quoted(names: list[str]) -> str:
+    return some_of(map(repr, names))
