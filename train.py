@@ -11,10 +11,12 @@ from collections.abc import Sequence
 from hw1.config.load import dump_recipe, load_recipe, with_sources
 from hw1.config.recipe import Recipe
 from hw1.errors import UserError, run_command
-from hw1.runs.folder import RunFolder, RunVersion, Status, run_status
+from hw1.runs.folder import RunFolder, RunVersion, Status
+from hw1.runs.status import run_status, why_finished
 from hw1.runtime import distributed as dist
+from hw1.utils.console import show
 
-EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 130/143 interrupted (SIGINT/SIGTERM)"
+EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 128 + n stopped by signal n, saved"
 
 
 def parse(argv: Sequence[str]) -> argparse.Namespace:
@@ -22,7 +24,11 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("recipe", metavar="RECIPE.yaml")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe; values are YAML")
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe as it would be used, and stop")
-    parser.add_argument("--overwrite", action="store_true", help="delete the run of this name and seed and start over")
+    parser.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="start over a finished run of this name and seed, or one of another recipe or data; an unfinished one is continued",
+    )
     return parser.parse_intermixed_args(argv)
 
 
@@ -33,7 +39,7 @@ def main(argv: Sequence[str]) -> None:
         if args.print_config:
             print(dump_recipe(recipe), end="")
         elif status == "finished":
-            print(f"{run.path}: finished already; train.epochs=N trains longer, --overwrite starts over, run.name=NAME starts another run")
+            show(f"{run.path}: {why_finished(run, recipe)}, --overwrite starts over, run.name=NAME starts another run")
         else:
             carry_out(args, recipe, run, status, version)
 
@@ -53,13 +59,12 @@ def carry_out(args: argparse.Namespace, recipe: Recipe, run: RunFolder, status: 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once the recipe is known to be right
 
     try:
-        summary = fit(recipe, run, status, version)
+        summary = fit(recipe, run, status, version, overwrite=args.overwrite and not dist.is_restart())
     except UserError as error:
         raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
-    print(
-        f"{run.path}: best val top-1 {summary['best_top1']:.4f} in epoch {summary['best_epoch']}; see curves.png, metrics.csv, checkpoints/"
-    )
-    print(f"next: python validate.py {run.path}")
+    best = f"best val top-1 {summary['best_top1']:.4f} in epoch {summary['best_epoch']}"
+    show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
+    show(f"next: python validate.py {run.path}")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,12 @@
 """The two ways a command fails, and the exit code of each."""
 
 import io
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import TextIO
 
 EXIT_OK = 0
 EXIT_USER = 2
@@ -38,18 +41,54 @@ class Interrupted(Exception):
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
-    """Calls `main(argv)` and turns the errors above into their message on stderr and their exit code."""
+    """Call `main(argv)`; turn the errors above into their message on stderr, and return the exit code.
+
+    A console whose reader has gone, or whose disk is full, changes no exit code.
+    """
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is not UTF-8 keeps its bytes
     try:
         return main(argv) or EXIT_OK
     except (UserError, RunError, Interrupted) as error:
-        for line in str(error).splitlines():
-            print(line, file=sys.stderr)
+        _say(str(error))
         return error.exit_code
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        _say("interrupted")
         return 130
+    except BrokenPipeError:  # `| head`: the reader has seen enough
+        return EXIT_OK
     except Exception:  # a fault of this program, not of its user: show all of it
-        traceback.print_exc()
+        _say(traceback.format_exc())
         return EXIT_FAILED
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            _flush_or_drop(stream)
+
+
+def _open_closed_streams() -> None:
+    """Open the null device for standard streams that are closed: else the next file, a lock or a checkpoint, would get their number."""
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115 - stays open
+
+
+def _say(text: str) -> None:
+    with suppress(OSError, ValueError):
+        for line in text.splitlines():
+            print(line, file=sys.stderr)
+
+
+def _flush_or_drop(stream: TextIO | None) -> None:
+    """Flush the stream, or give up what it holds: Python would try again at its end, and exit with 120."""
+    try:
+        if stream is not None:
+            stream.flush()
+    except (OSError, ValueError):
+        with suppress(OSError, ValueError):
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, stream.fileno())  # type: ignore[union-attr]  # it is not None here
+            os.close(null)

@@ -78,7 +78,7 @@ class OurLoop:
         torch.manual_seed(self.recipe.seed)
         loader: Any = SimpleNamespace(stop=None)
         nothing: Any = SimpleNamespace()
-        parts = Parts(self.training, nothing, loader, loader, nothing, [])
+        parts = Parts(True, self.training, nothing, loader, loader, nothing, [])
         self.trainer = Trainer(self.recipe, RunFolder(Path("benchmark")), parts, StopRequest())
 
     def begin(self) -> None:

@@ -14,7 +14,8 @@ from hw1.ablate.variants import WANDB_GROUP, tags_of
 from hw1.config.load import load_recipe, with_sources
 from hw1.config.recipe import LogConfig, Recipe, RunConfig
 from hw1.errors import EXIT_OK, RunError, UserError
-from hw1.runs.folder import RunFolder, Status, run_status
+from hw1.runs.folder import RunFolder, Status
+from hw1.runs.status import run_status
 
 TRAIN = Path(__file__).parents[2] / "train.py"
 WORDS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}

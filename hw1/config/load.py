@@ -76,7 +76,7 @@ def dump_recipe(recipe: Recipe) -> str:
 
 def differences(old: Recipe, new: Recipe) -> tuple[list[str], list[str]]:
     """Lines `key: old -> new`: those that a run may not change when it is continued, and those that it may."""
-    before, after = (dict(_flatten(recipe.model_dump())) for recipe in (old, new))
+    before, after = (dict(flatten(recipe.model_dump())) for recipe in (old, new))
     refused: list[str] = []
     allowed: list[str] = []
     for key, value in after.items():
@@ -106,12 +106,12 @@ _SECTIONS = {key.partition(".")[0] for key in _KEYS if "." in key}
 
 def _gather(path: Path, overrides: Sequence[str]) -> tuple[Flat, list[_Problem]]:
     chain, problems = _base_chain(path)
-    flat: Flat = {key: _Setting(value, source) for source, content in chain for key, value in _flatten(content)}
+    flat: Flat = {key: _Setting(value, source) for source, content in chain for key, value in flatten(content)}
     for text in overrides:
         key, value, found = _parse_override(text)
         problems += found
         if not found:
-            flat |= {dotted: _Setting(item, COMMAND_LINE) for dotted, item in _flatten({key: value})}
+            flat |= {dotted: _Setting(item, COMMAND_LINE) for dotted, item in flatten({key: value})}
     return flat, problems
 
 
@@ -183,11 +183,11 @@ def _parse_override(text: str) -> tuple[str, Any, list[_Problem]]:
     return key, content, [_Problem(COMMAND_LINE, dotted, message) for dotted, message in found]
 
 
-def _flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         if isinstance(value, Mapping):
             yield f"{prefix}{name}", {}  # so that an unknown but empty section is seen
-            yield from _flatten(value, f"{prefix}{name}.")
+            yield from flatten(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
 

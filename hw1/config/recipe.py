@@ -258,7 +258,7 @@ class Recipe(Section):
 # `data.root` may move because the files themselves are compared.
 MAY_CHANGE = (
     "run.dir", "data.root", "data.download", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad",
-    "train.epochs", "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
+    "train.epochs", "train.early_stop", "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
 )  # fmt: skip
 
 

@@ -5,18 +5,18 @@ import fcntl
 import json
 import os
 import re
-import shutil
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, BinaryIO, Literal, cast
 
-from hw1.config.load import differences, dump_recipe, load_recipe
+from hw1.config.load import differences, load_recipe
 from hw1.config.recipe import Recipe
-from hw1.errors import RunError, UserError
+from hw1.errors import UserError
 from hw1.runs.epoch_metrics import EpochMetrics
-from hw1.utils.files import remove_leftovers, write_atomic
+from hw1.utils.files import write_atomic
 
 Status = Literal["new", "interrupted", "finished"]
 RunVersion = list[tuple[str, int, int]]
@@ -28,6 +28,20 @@ FORMER_STATE_FILES = ("last.pt", "previous.pt")
 def digest_file(state_file: Path) -> Path:
     """Return the file that holds the SHA-256 of a state."""
     return state_file.with_suffix(".sha256")
+
+
+def open_lock(path: Path, *, write: bool) -> BinaryIO:
+    """Open a lock file without emptying it, following a link, or waiting for a pipe's other end.
+
+    Raises:
+        OSError: It cannot be opened so, or is no regular file.
+    """
+    flags = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC | (os.O_RDWR | os.O_CREAT if write else os.O_RDONLY)
+    file = os.fdopen(os.open(path, flags, 0o666), "r+b" if write else "rb", buffering=0)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(errno.EINVAL, "its .lock is no regular file")
+    return file  # type: ignore[return-value]  # unbuffered, of which nothing is read
 
 
 @dataclass(frozen=True)
@@ -162,7 +176,7 @@ class RunFolder:
         A POSIX lock, unlike flock's, is not inherited by forked loader workers, which may outlive a killed process by seconds.
         """
         try:
-            file = open(self.path / ".lock", "w")  # noqa: SIM115 - closed below
+            file = open_lock(self.path / ".lock", write=True)
         except OSError as error:
             raise UserError(f"{self.path}: cannot be written to: {error.strerror}") from None
         with file:
@@ -177,7 +191,7 @@ class RunFolder:
     def is_locked(self) -> bool:
         """Whether another process, on any machine that shares the folder, is training this run. Not for its owner: asking would free it."""
         try:
-            with open(self.path / ".lock", "rb") as file:
+            with open_lock(self.path / ".lock", write=False) as file:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except FileNotFoundError:
             return False
@@ -190,70 +204,3 @@ class RunFolder:
         if os.path.isfile(self.path / ".lock"):  # False where the path cannot be at all: `run_status` says why
             with self.lock():
                 pass
-
-
-def run_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> Status:
-    """Compares the run folder with the recipe; reads only. With `overwrite` a run in it counts as not there.
-
-    Raises `UserError` if the folder holds another recipe's run (naming each key that differs and may not), a damaged one or none at all.
-    """
-    try:
-        # a process that was killed in its first write leaves the temporary file of config.yaml
-        is_empty = all(item.name == ".lock" or item.match(f".{run.config.name}.*.tmp") for item in run.path.iterdir())
-    except FileNotFoundError:
-        return "new"
-    except OSError as error:
-        raise UserError(f"{run.path}: cannot be a run folder: {error.strerror}") from None
-    if is_empty:
-        return "new"
-    if not run.config.is_file():
-        raise UserError(f"{run.path}: exists, but is no run folder; choose another with run.name=NAME or run.dir=FOLDER")
-    if overwrite:
-        return "new"
-    refused, _ = differences(run.read_recipe(), recipe)
-    if refused:
-        raise UserError(
-            *(f"{run.path}: made with another recipe: {line}" for line in refused),
-            f"{run.path}: run.name=NAME starts another run, --overwrite starts this one over",
-        )
-    if run.summary.is_file() and _has_all_epochs(run, recipe):
-        return "finished"
-    if run.state_files():
-        return "interrupted"
-    if run.best.is_file():
-        raise UserError(f"{run.path}: has a best checkpoint, but no saved state to continue from; --overwrite starts over")
-    return "new"
-
-
-def _has_all_epochs(run: RunFolder, recipe: Recipe) -> bool:
-    try:
-        summary = json.loads(run.summary.read_bytes())
-        return bool(summary["stopped_early"] or summary["epochs"] >= recipe.train.epochs)
-    except (ValueError, KeyError, TypeError):
-        raise UserError(f"{run.summary}: damaged; delete it to continue the run, or --overwrite starts over") from None
-
-
-def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
-    """Makes the folder and states the recipe in it; `fresh` first empties it of an earlier run (the lock stays).
-
-    Killed half-way it leaves a run folder that can be started or overwritten. Raises `RunError` if the folder cannot be written to.
-    """
-    try:
-        run.path.mkdir(parents=True, exist_ok=True)
-        # A run with fewer epochs than asked for is not finished any more; one that is overwritten must not be continued.
-        run.summary.unlink(missing_ok=True)
-        if fresh:
-            for path in reversed(run.state_files()):  # the newest last: what is left is always the run that was there
-                path.unlink(missing_ok=True)
-            for item in run.path.iterdir():
-                if item not in (run.path / ".lock", run.config):  # without config.yaml it would be no run folder
-                    shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
-        write_atomic(run.config, dump_recipe(recipe).encode())
-        run.checkpoints.mkdir(exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{error.filename or run.path}: cannot be written: {error.strerror}") from None
-    remove_leftovers(run.path)
-    remove_leftovers(run.checkpoints)
-    for digest in run.checkpoints.glob("*.sha256"):  # of a state that did not get its name
-        if not digest.with_suffix(".pt").is_file():
-            digest.unlink(missing_ok=True)

@@ -12,6 +12,7 @@ import torch
 from hw1.errors import RunError, UserError
 from hw1.runs.checkpoint import load_newest, load_weights, remove_state, save_state, save_weights
 from hw1.runs.folder import RunFolder
+from hw1.runs.identity import identify
 from hw1.runtime import distributed as dist
 from hw1.training.train_state import Progress, TrainState
 from hw1.utils.background import Background
@@ -115,6 +116,7 @@ def best_meta(state: TrainState) -> dict[str, Any]:
         "epoch": progress.best_epoch,
         "val_top1": progress.best_top1,
         "val_loss": progress.best_loss,
+        "identity": identify(state.recipe, state.fingerprint),
     }
 
 

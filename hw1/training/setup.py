@@ -20,6 +20,7 @@ from hw1.errors import UserError
 from hw1.models.factory import check_model
 from hw1.runs.environment import describe_environment
 from hw1.runs.folder import RunFolder, RunVersion, Status
+from hw1.runs.identity import require_identity
 from hw1.runtime import distributed as dist
 from hw1.runtime.cpu import limit_threads
 from hw1.runtime.device import (
@@ -31,15 +32,21 @@ from hw1.runtime.device import (
     precision_name,
     set_determinism,
 )
+from hw1.training.check_state import check_state
 from hw1.training.checkpointer import Checkpointer
-from hw1.training.train_state import TrainState, build_train_state
+from hw1.training.train_state import Progress, TrainState, build_train_state
 from hw1.utils.console import say
 from hw1.utils.text import some_of
+
+PACKAGES_THAT_COUNT = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy")
+"""Packages whose version may change the numbers."""
 
 
 class Parts(NamedTuple):
     """What a run is made of, before anything of it is written."""
 
+    is_new: bool
+    """Whether the run begins; else it is continued."""
     state: TrainState
     data: TrainingData
     train_loader: BatchLoader
@@ -56,18 +63,32 @@ def prepare_process(config: TrainConfig) -> None:
     keep_freed_memory()
 
 
-def build_parts(recipe: Recipe, run: RunFolder, status: Status) -> Parts:
+def build_parts(recipe: Recipe, run: RunFolder, status: Status, *, overwrite: bool = False) -> Parts:
     """Open the data and build the state, from the recipe or from the newest checkpoint; write nothing.
 
     Args:
         recipe: The recipe.
         run: Its run folder.
         status: What the folder holds.
+        overwrite: Start over where the run cannot be continued.
 
     Raises:
         UserError: The recipe, the data or the checkpoints do not fit together.
     """
-    is_new = status == "new"
+    if status != "new":
+        try:
+            return _build_parts(recipe, run, is_new=False)
+        except UserError as error:
+            if not overwrite:
+                raise
+            reason = error.problems[0] if error.problems else ""
+    parts = _build_parts(recipe, run, is_new=True)
+    if status != "new" and dist.is_main():
+        say(f"{reason}; started over")
+    return parts
+
+
+def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     device = dist.all_or_raise(lambda: _pick_device(recipe))
     problems = check_model(recipe.model, recipe.freeze, load_weights=is_new, image_size=recipe.aug.size)
     data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
@@ -92,7 +113,7 @@ def build_parts(recipe: Recipe, run: RunFolder, status: Status) -> Parts:
         dist.all_or_raise(lambda: continue_from(saved, state, run, data))
     val_loader = dist.all_or_raise(lambda: build_eval_loader(data.val, recipe, device))
     state.wrap_ddp()
-    return Parts(state, data, train_loader, val_loader, checkpointer, damaged)
+    return Parts(is_new, state, data, train_loader, val_loader, checkpointer, damaged)
 
 
 def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
@@ -136,7 +157,14 @@ def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data
             env = json.loads(run.env.read_bytes())
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
         raise UserError(f"{run.path}: the images in {root} have changed since ({counts}); run.name=NAME starts another run")
+    check_state(saved, state, str(run.path))
+    require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, data.fingerprint)
     state.load_state_dict(saved)
+    epoch, epochs = state.progress.epoch, state.recipe.train.epochs
+    if state.progress.step and epoch >= epochs:
+        raise UserError(
+            f"train.epochs: {epochs}, but epoch {epoch + 1} of {run.path} has begun; train.epochs={epoch + 1} ends the run after it"
+        )
     num = saved["num_processes"] if "num_processes" in saved else 1 + len(saved.get("other_rngs", ()))
     if num != dist.world_size():
         what = "the same batches, but other draws of dropout and other shares for BatchNorm"
@@ -179,6 +207,25 @@ def write_environment(run: RunFolder, state: TrainState, data: TrainingData) -> 
         "wandb_id": state.wandb_id,
     }
     run.write_json(run.env, {**describe_environment(device_name(state.device)), **facts})
+
+
+def note_environment(run: RunFolder, progress: Progress) -> None:
+    """Say what has changed in the packages since the run began, and record in `env.json` from which epoch on."""
+    now = describe_environment("")["packages"]
+    try:
+        env = json.loads(run.env.read_bytes())
+        then = (env.get("changes") or [env])[-1]["packages"]
+        changes = {name: (then.get(name), now[name]) for name in PACKAGES_THAT_COUNT if then.get(name) != now[name]}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        say(f"{run.env}: missing or damaged, so that it is not known what the run began with; written anew")
+        env, changes = {}, {name: (None, now[name]) for name in PACKAGES_THAT_COUNT}
+    if not changes:
+        return
+    shown = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in changes.items() if before)
+    if shown:
+        say(f"{run.path}: continued with other packages ({shown}): the numbers may differ from those of an uninterrupted run")
+    env["changes"] = [*env.get("changes", ()), {"from_epoch": progress.epoch + 1, "from_step": progress.step, "packages": now}]
+    run.write_json(run.env, env)
 
 
 def describe_run(run: RunFolder, state: TrainState, data: TrainingData) -> str:

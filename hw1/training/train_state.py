@@ -18,6 +18,7 @@ from hw1.data.image_set import ClassMap
 from hw1.models.conv_matmul import use_conv_matmul
 from hw1.models.factory import build_model
 from hw1.models.freeze import freeze_stages
+from hw1.runs.identity import identify
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import Autocast, amp_dtype, autocast_of, seed_generators, use_compile, use_cuda_graphs
 from hw1.training.cuda_graphs import CudaGraphSteps
@@ -165,6 +166,7 @@ class TrainState:
             "num_processes": dist.world_size(),
             "classes": list(self.classes.names),
             "fingerprint": self.fingerprint,
+            "identity": identify(self.recipe, self.fingerprint),
             "wandb_id": self.wandb_id,
         }
 

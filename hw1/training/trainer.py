@@ -13,12 +13,13 @@ from hw1.evaluation.metrics import summarize
 from hw1.evaluation.predictions import Predictions
 from hw1.models.freeze import set_train_mode
 from hw1.runs.epoch_metrics import EpochMetrics
-from hw1.runs.folder import RunFolder, RunVersion, Status, start_folder
+from hw1.runs.folder import RunFolder, RunVersion, Status
+from hw1.runs.status import require_metrics, start_folder
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import is_out_of_memory
 from hw1.training.data_time import DataTimer, advice
 from hw1.training.reporter import Reporter
-from hw1.training.setup import Parts, build_parts, describe_run, locked_run, prepare_process, write_environment
+from hw1.training.setup import Parts, build_parts, describe_run, locked_run, note_environment, prepare_process, write_environment
 from hw1.training.stop_and_save import StopAndSave
 from hw1.training.train_step import train_step
 from hw1.utils.console import ProgressBar, say
@@ -28,7 +29,7 @@ from hw1.utils.text import some_of
 NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> dict[str, Any]:
+def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> dict[str, Any]:
     """Train the recipe in the run folder, from the start or from where it was interrupted.
 
     Several processes (`hw1.runtime.distributed`) call it together; only rank 0 reads and writes the folder.
@@ -38,6 +39,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> 
         run: Its run folder.
         status: What the folder held when its version was `version`.
         version: See `RunFolder.version`.
+        overwrite: Start over where the run cannot be continued.
 
     Returns:
         The run's summary.
@@ -50,12 +52,12 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion) -> 
     prepare_process(recipe.train)
     stop = StopRequest(quiet=not dist.is_main())
     try:
-        trainer = Trainer(recipe, run, build_parts(recipe, run, status), stop)
+        trainer = Trainer(recipe, run, build_parts(recipe, run, status, overwrite=overwrite), stop)
         with ExitStack() as stack:
             dist.run_on_rank0(lambda: stack.enter_context(locked_run(run, version)))
             stack.enter_context(stop.listening())
             stack.callback(trainer.close)
-            dist.run_on_rank0(lambda: trainer.start(is_new=status == "new"))
+            dist.run_on_rank0(lambda: trainer.start(overwrite=overwrite))
             return trainer.train()
     except Exception as error:
         if not is_out_of_memory(error):
@@ -70,7 +72,7 @@ class Trainer:
 
     def __init__(self, recipe: Recipe, run: RunFolder, parts: Parts, stop: StopRequest) -> None:
         self.recipe, self.run = recipe, run
-        self.state, self.data, self.train_loader, self.val_loader, self.checkpointer, self._damaged = parts
+        self._is_new, self.state, self.data, self.train_loader, self.val_loader, self.checkpointer, self._damaged = parts
         self.train_loader.stop = self.val_loader.stop = stop
         self.stop_and_save = StopAndSave(stop, recipe.checkpoint)
         self.data_timer = DataTimer(self.state.device)
@@ -184,11 +186,13 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------- beginning and end
 
-    def start(self, *, is_new: bool) -> None:
+    def start(self, *, overwrite: bool = False) -> None:
         """Write what comes first: recipe, environment, samples, and the metrics up to the checkpoint."""
+        is_new = self._is_new
         run, state, data, progress = self.run, self.state, self.data, self.state.progress
         start_folder(run, self.recipe, fresh=is_new)
         rows = run.read_metrics()
+        require_metrics(run, rows, progress.epoch)
         self.metrics += [row for row in rows if row["epoch"] <= progress.epoch]
         if len(self.metrics) < len(rows):
             run.write_metrics(self.metrics)
@@ -198,9 +202,12 @@ class Trainer:
             self.reporter.show_samples(self.train_loader, data.classes.names)
         else:
             self.checkpointer.repair(state, self._damaged)
+            note_environment(run, progress)
         say(describe_run(run, state, data))
         if not is_new:
             say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")
+            if overwrite:
+                say(f"{run.path}: is unfinished, so --overwrite has deleted nothing; delete the folder to start over")
 
     def end_run(self) -> dict[str, Any]:
         """Wait for the last checkpoint, then write the summary, which makes the run a finished one; return it."""
@@ -209,6 +216,7 @@ class Trainer:
         summary = {
             "epochs": progress.epoch,
             "stopped_early": self.stops_early,
+            "stale_epochs": progress.stale_epochs,
             "best_epoch": progress.best_epoch,
             "best_top1": progress.best_top1,
             "best_loss": progress.best_loss,

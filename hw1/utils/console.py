@@ -15,6 +15,12 @@ def say(text: str) -> None:
         print(text, file=sys.stderr, flush=True)
 
 
+def show(text: str) -> None:
+    """Print one line of a result on stdout; do nothing where nobody can read it, as the result is on disk."""
+    with suppress(*CONSOLE_ERRORS):
+        print(text, flush=True)
+
+
 class ProgressBar(tqdm):  # type: ignore[type-arg]  # generic only in its stubs
     """A tqdm bar that is shown on a terminal only."""
 

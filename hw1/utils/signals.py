@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a request that the training loop honours at the next safe moment."""
+"""Signals that ask a run to stop, as a request that the training loop honours at the next safe moment."""
 
 import os
 import signal
@@ -7,19 +7,29 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGXCPU") if hasattr(signal, name)
+)
+"""Ctrl-C; a batch system's end, or `docker stop`; a closed terminal; preemption at many sites; the end of the processor time."""
 ECHO_SECONDS = 1.0
 """A signal this soon after the first is the same request: `timeout`, and wrappers that pass on Ctrl-C, send each twice."""
 
 
 class StopRequest:
-    """`signum` is the first signal received, or None; a `quiet` one says nothing of it."""
+    """Remember the first signal that asked to stop.
+
+    Args:
+        quiet: Say nothing when a signal arrives.
+    """
 
     def __init__(self, *, quiet: bool = False) -> None:
         self.signum: int | None = None
+        """The first signal received, or None."""
         self._quiet = quiet
         self._received_at = 0.0
 
     def __call__(self) -> int | None:
+        """Return the first signal received, or None."""
         return self.signum
 
     def _receive(self, signum: int, frame: FrameType | None) -> None:
@@ -34,10 +44,16 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Installs the handlers (main thread only) and puts the former ones back."""
-        former = {signum: signal.signal(signum, self._receive) for signum in (signal.SIGINT, signal.SIGTERM)}
+        """Install the handlers (main thread only) and put the former ones back.
+
+        A signal that is ignored stays so: `nohup`, `trap ''` and shells' background jobs ignore some on purpose.
+        """
+        former = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
+        heard = [signum for signum, handler in former.items() if handler is not signal.SIG_IGN]
+        for signum in heard:
+            signal.signal(signum, self._receive)
         try:
             yield self
         finally:
-            for signum, handler in former.items():
-                signal.signal(signum, handler)
+            for signum in heard:
+                signal.signal(signum, former[signum])

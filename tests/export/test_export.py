@@ -220,7 +220,8 @@ def test_a_model_of_timm_that_has_a_fixed_size(tmp_path):
 def make_run_of_vit(folder: Path):
     from hw1.models.factory import build_model
     from hw1.runs.checkpoint import save_weights
-    from hw1.runs.folder import RunFolder, start_folder
+    from hw1.runs.folder import RunFolder
+    from hw1.runs.status import start_folder
 
     keys = ["model.name=test_vit", "model.cbam_stages=[]", "model.drop_layer3=0", "model.pretrained=false", "aug.size=64"]
     recipe = load_recipe(ROOT / "recipes/base.yaml", ["run.name=vit", f"run.dir={folder}", *keys, "freeze.stages=[]", "train.amp=off"])

@@ -19,7 +19,8 @@ from hw1.data.synthetic import draw_image
 from hw1.errors import run_command
 from hw1.models.factory import build_model
 from hw1.runs.checkpoint import save_weights
-from hw1.runs.folder import RunFolder, start_folder
+from hw1.runs.folder import RunFolder
+from hw1.runs.status import start_folder
 
 SIZE = 40
 MODEL = (

@@ -19,7 +19,8 @@ STAND_IN = """
 import json, os, signal, sys, time
 from hw1.utils.signals import StopRequest
 from hw1.config.load import load_recipe
-from hw1.runs.folder import RunFolder, find_status, start_folder
+from hw1.runs.folder import RunFolder, find_status
+from hw1.runs.status import start_folder
 
 recipe = load_recipe(sys.argv[1], sys.argv[2:])
 run = RunFolder.of(recipe)

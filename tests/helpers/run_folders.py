@@ -5,7 +5,8 @@ from pathlib import Path
 from helpers.paths import ROOT
 from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
-from hw1.runs.folder import RunFolder, start_folder
+from hw1.runs.folder import RunFolder
+from hw1.runs.status import start_folder
 
 BASE = str(ROOT / "recipes/base.yaml")
 
@@ -19,7 +20,7 @@ def started(recipe: Recipe, *, last: bool = False, epochs: int | None = None, st
     run = RunFolder.of(recipe)
     start_folder(run, recipe, fresh=True)
     if last or epochs:
-        run.state_file(1, 0).write_bytes(b"state")
+        run.state_file(0, 1).write_bytes(b"state")
     if epochs:
         run.best.write_bytes(b"weights")
         run.write_json(run.summary, {"epochs": epochs, "stopped_early": stopped_early})

@@ -77,7 +77,7 @@ def trainer_of(state: TrainState, folder: Path, stop: Callable[[], int | None] =
     data: Any = SimpleNamespace(train=SimpleNamespace(files=[f"{n}.jpg" for n in range(100)]))
     loader = loader or StubLoader()
     request = StopRequest()
-    trainer = Trainer(state.recipe, run, Parts(state, data, loader, loader, Checkpointer(run), []), request)
+    trainer = Trainer(state.recipe, run, Parts(True, state, data, loader, loader, Checkpointer(run), []), request)
     trainer.stop_and_save._stop = stop
     return trainer
 

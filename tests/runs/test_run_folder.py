@@ -16,7 +16,8 @@ from helpers.run_folders import changed, started, tree
 from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
 from hw1.errors import RunError, UserError
-from hw1.runs.folder import RunFolder, run_status, start_folder
+from hw1.runs.folder import RunFolder
+from hw1.runs.status import run_status, start_folder
 from hw1.utils.files import write_atomic
 
 
@@ -62,7 +63,7 @@ def test_continuing_keeps_everything_but_the_end_and_leftovers(recipe):
         (run.path / name).write_bytes(b"half a file of a killed process")
     longer = changed("train.epochs=9")
     start_folder(run, longer, fresh=False)
-    assert sorted(tree(run.path)) == ["checkpoints/best.safetensors", "checkpoints/epoch0001-step000000.pt", "config.yaml"]
+    assert sorted(tree(run.path)) == ["checkpoints/best.safetensors", "checkpoints/epoch0000-step000001.pt", "config.yaml"]
     assert run.read_recipe() == longer
     assert run_status(run, longer) == "interrupted"
 
@@ -183,7 +184,7 @@ def test_a_run_that_is_held_is_refused_without_a_trace(recipe):
 def test_the_stamp_tells_whether_another_process_was_at_work(recipe):
     run = RunFolder.of(recipe)
     stamps = [run.version()]
-    for act in (lambda: started(recipe), lambda: started(recipe, last=True), lambda: write_atomic(run.state_file(1, 0), b"state")):
+    for act in (lambda: started(recipe), lambda: started(recipe, last=True), lambda: write_atomic(run.state_file(0, 1), b"state")):
         act()
         stamps.append(run.version())
         assert run.version() == stamps[-1]

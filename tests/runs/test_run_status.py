@@ -8,7 +8,8 @@ from helpers.run_folders import changed, started, tree
 
 from hw1.config.recipe import Recipe
 from hw1.errors import UserError
-from hw1.runs.folder import RunFolder, run_status
+from hw1.runs.folder import RunFolder
+from hw1.runs.status import run_status
 
 
 @pytest.fixture
@@ -45,7 +46,9 @@ def test_status_follows_what_is_there(recipe):
     assert run_status(started(recipe, last=True), recipe) == "interrupted"
     assert run_status(started(recipe, epochs=3), recipe) == "finished"
     assert run_status(started(recipe, epochs=2), recipe) == "interrupted"
-    assert run_status(started(recipe, epochs=2, stopped_early=True), recipe) == "finished"
+    assert run_status(started(recipe, epochs=2, stopped_early=True), recipe) == "interrupted"  # early_stop is off now
+    assert run_status(started(changed("train.early_stop=2"), epochs=2, stopped_early=True), changed("train.early_stop=2")) == "finished"
+    assert run_status(started(recipe, last=True), recipe, overwrite=True) == "interrupted"
     assert run_status(started(recipe, epochs=3), recipe, overwrite=True) == "new"
 
 

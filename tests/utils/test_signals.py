@@ -4,11 +4,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 from helpers.paths import ROOT
 
-from hw1.utils.signals import ECHO_SECONDS, StopRequest
+from hw1.utils.signals import ECHO_SECONDS, STOP_SIGNALS, StopRequest
 
 LOOP = """
 import sys, time
@@ -29,9 +31,14 @@ if "after" in sys.argv:
 class Loop:
     """A process that runs until asked to stop."""
 
-    def __init__(self, *arguments: str) -> None:
+    def __init__(self, *arguments: str, ignored: Sequence[int] = ()) -> None:
+        def ignore() -> None:
+            for signum in ignored:
+                signal.signal(signum, signal.SIG_IGN)
+
         command = [sys.executable, "-c", LOOP, *arguments]
-        self.process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, preexec_fn=ignore, **pipes)
         self.read("ready\n")
 
     def read(self, expected: str) -> None:
@@ -47,8 +54,8 @@ class Loop:
 def start():
     loops: list[Loop] = []
 
-    def make(*arguments: str) -> Loop:
-        loops.append(Loop(*arguments))
+    def make(*arguments: str, **options: Any) -> Loop:
+        loops.append(Loop(*arguments, **options))
         return loops[-1]
 
     yield make
@@ -57,7 +64,7 @@ def start():
         loop.process.wait()
 
 
-@pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
 def test_a_signal_is_a_request(start, signum):
     loop = start()
     loop.process.send_signal(signum)
@@ -99,6 +106,18 @@ def test_afterwards_signals_mean_what_they_did(start, signum, code):
     loop.read("saved after 15\n")
     loop.process.send_signal(signum)
     assert loop.end()[0] == code  # Python itself ends by SIGINT after a KeyboardInterrupt
+
+
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
+def test_a_signal_that_is_ignored_at_the_start_stays_so(start, signum):
+    """As `nohup`, `trap ''` and a shell's background jobs have it."""
+    other = signal.SIGTERM if signum != signal.SIGTERM else signal.SIGINT
+    loop = start(ignored=[signum])
+    loop.process.send_signal(signum)
+    time.sleep(0.2)
+    assert loop.process.poll() is None
+    loop.process.send_signal(other)
+    assert loop.end()[:2] == (0, f"saved after {other.value}\n")
 
 
 def test_handlers_are_put_back_even_after_an_error():

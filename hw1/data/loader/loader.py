@@ -26,6 +26,7 @@ from hw1.data.loader.worker import start_worker
 from hw1.errors import RunError
 from hw1.runtime import distributed as dist
 from hw1.runtime.cpu import default_num_workers
+from hw1.utils.signals import STOP_SIGNALS
 
 SECONDS_PER_IMAGE = 0.5  # that reading one may take, before its process is taken for hung
 Filled = tuple[int, int]
@@ -251,7 +252,7 @@ class _SlotFiller(Dataset[Any]):
 def _workers_starting() -> Iterator[None]:
     """Keeps signals in order while torch starts its processes; POSIX, main thread.
 
-    SIGINT and SIGTERM are held back, so that no process meets one before `start_worker` has prepared it. And the SIGCHLD handler that torch
+    Signals that ask to stop are held back, so that none meets one before `start_worker` has prepared it. And the SIGCHLD handler that torch
     sets is undone: it answers a process's death with an exception in whatever line the main thread is at, saving a checkpoint for instance.
     Without it the death is noticed where the next batch is asked for, up to 5 s later.
     """
@@ -259,7 +260,7 @@ def _workers_starting() -> Iterator[None]:
         yield
         return
     handler = signal.getsignal(signal.SIGCHLD)
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         yield
     finally:
