@@ -60,7 +60,7 @@ torture: $(ALL)
 
 format: $(ALL)
 	$(BIN)/ruff format . && $(BIN)/ruff check --fix .
-	$(BIN)/python -m hw1.config.json_schema > recipes/schema.json
+	$(BIN)/python -m hw1 schema > recipes/schema.json
 
 lock: $(ALL)
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate requirements.txt $(REST) -o requirements.lock

@@ -69,15 +69,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The working folder: a checkout in which plans of runs are carried out by a stand-in for train.py."""
+    """The working folder: a checkout in which plans of runs are carried out by a stand-in for `hw1 train`."""
     from helpers.plan_runs import make_project
-
-    from hw1.ablate import plan
 
     folder = tmp_path / "project"
     make_project(folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(plan, "TRAIN", folder / "train.py")
     return folder
 
 

@@ -24,8 +24,8 @@ EXIT_CODES = (
 RAY_HELP = "carry it out on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m hw1.ablate", description=__doc__, epilog=EXIT_CODES)
+def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("items", metavar="RECIPE.yaml | section.key=value", nargs="+", help="recipes, and changes to all of them")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], metavar="N", help="default: 0 1 2")
     parser.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=RAY_HELP)
@@ -35,8 +35,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse(argv)
+def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
+    args = parse(argv, prog)
     overrides = [item for item in args.items if "=" in item and not Path(item).is_file()]
     paths = [item for item in args.items if item not in overrides]
     check_options(args.ray, args.cpus_per_run, args.gpus_per_run)

@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import NamedTuple
 
 from hw1.ablate.child_process import ChildProcess
@@ -17,7 +16,7 @@ from hw1.errors import EXIT_OK, RunError, UserError
 from hw1.runs.folder import RunFolder, Status
 from hw1.runs.status import run_status
 
-TRAIN = Path(__file__).parents[2] / "train.py"
+TRAIN = [sys.executable, "-m", "hw1", "train"]
 WORDS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
 
 
@@ -41,7 +40,7 @@ class PlannedRun:
 
     @property
     def command(self) -> list[str]:
-        return [sys.executable, str(TRAIN), self.path, *self.overrides]
+        return [*TRAIN, self.path, *self.overrides]
 
     def look(self) -> None:
         """Reads the run folder; raises what `run_status` raises."""
@@ -93,8 +92,6 @@ def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[st
     """
     if not paths:
         raise UserError("no recipe given, only section.key=value")
-    if not TRAIN.is_file():
-        raise UserError(f"{TRAIN}: no such file; run this from a checkout of the project")
     if any(text.partition("=")[0].strip() == "seed" for text in overrides):
         raise UserError("command line: seed: is what --seeds sets")
     runs: list[PlannedRun] = []

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 MAX_ROWS = 16
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
+def parse(argv: Sequence[str], prog: str = "python -m hw1.attention") -> argparse.Namespace:
     usage, _, details = str(__doc__).partition("\n\n")
-    parser = argparse.ArgumentParser(prog="python -m hw1.attention", description=usage, epilog=details)
+    parser = argparse.ArgumentParser(prog, description=usage, epilog=details)
     parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
     parser.add_argument(
         "images", metavar="IMAGE|DIR|GLOB", nargs="+", help=f"folders are read at any depth; the first {MAX_ROWS} are shown"
@@ -44,8 +44,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse(argv)
+def main(argv: Sequence[str], prog: str = "python -m hw1.attention") -> None:
+    args = parse(argv, prog)
     run = RunFolder.existing(args.run)
     recipe = run.read_recipe([f"train.device={args.device}"])
     paths = find_images(args.images)

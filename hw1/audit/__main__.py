@@ -22,16 +22,16 @@ EXIT_FINDINGS = 1
 EXIT_CODES = "exit codes: 0 clean, 1 findings, 2 a mistake in the command, 3 the audit could not be written, 130 interrupted"
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m hw1.audit", description=__doc__, epilog=EXIT_CODES)
+def parse(argv: Sequence[str], prog: str = "python -m hw1.audit") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("root", metavar="DATA_ROOT", type=Path, help="folder with train/, val/ and test/, or with class folders; only read")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("audit"), help="for audit.html and audit.json (default: ./audit)")
     parser.add_argument("--run", metavar="RUN_DIR", help="a run on this data: also lists labels and images that its model doubts")
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str]) -> int:
-    args = parse(argv)
+def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
+    args = parse(argv, prog)
     root = args.root.expanduser()
     if args.out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"--out {args.out}: lies in {root}, which is only read; choose a folder elsewhere")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from pydantic import BaseModel, ValidationError
 
 from hw1.config.recipe import MAY_CHANGE, Recipe, contradictions
+from hw1.config.shipped import find_recipe, shipped_recipes
 from hw1.config.strict_yaml import dump_yaml, is_clean, parse_yaml
 from hw1.errors import UserError
 
@@ -44,9 +45,10 @@ Flat = dict[str, _Setting]  # by dotted key; a section itself has the value {}
 def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """Loads `path` with its `base:` chain, then applies `section.key=value` overrides (values are YAML).
 
-    Without `run.name` the run is named after the file. Raises `UserError` with every problem found, one line each.
+    `path` may also name a recipe that comes with hw1 (`find_recipe`). Without `run.name` the run is named after the file. Raises
+    `UserError` with every problem found, one line each.
     """
-    path = Path(path)
+    path = find_recipe(path)
     flat, problems = _gather(path, overrides)
     problems += _take_unknown(flat)
     named_by_file = "run.name" not in flat or flat["run.name"].value is None
@@ -63,7 +65,8 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 
 def with_sources(problems: Sequence[str], path: str | Path, overrides: Sequence[str] = ()) -> list[str]:
     """Puts before each problem that begins with a recipe key the file, or the command line, that set this key."""
-    flat, _ = _gather(Path(path), overrides)
+    path = find_recipe(path)
+    flat, _ = _gather(path, overrides)
     keys = [problem.partition(": ")[0] for problem in problems]
     sources = [flat[key].source if key in flat else str(path) for key in keys]
     return [f"{source}: {line}" if key in _KEYS else line for key, source, line in zip(keys, sources, problems, strict=True)]
@@ -147,7 +150,10 @@ def _missing(path: Path) -> str | None:
     try:
         if path.is_file():
             return None
-        near = difflib.get_close_matches(path.name, [p.name for p in path.parent.glob("*.yaml")], n=1)
+        names = [p.name for p in path.parent.glob("*.yaml")]
+        if path.name == str(path) and not path.suffix:
+            names += shipped_recipes()
+        near = difflib.get_close_matches(path.name, names, n=1)
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return "no such recipe" + (f"; nearest: {path.with_name(near[0])}" if near else "")

@@ -32,7 +32,7 @@ def _refuse_device_cache(value: object) -> object:
 class Section(BaseModel):
     """Strict, closed and immutable: a wrong type or an unknown key is an error, never a conversion."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class RunConfig(Section):

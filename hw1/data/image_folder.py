@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from hw1.config.recipe import DataConfig
+from hw1.data.folders import require_root
 from hw1.data.image_set import ClassMap, ImageSet, TrainingData, held_out, number_classes
 from hw1.data.list_files import ClassFolders, list_class_folders, list_flat_images, list_folders, require_folder
 from hw1.data.public_datasets import open_named_data, open_named_split
@@ -33,7 +34,7 @@ def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -
     """
     if config.dataset is not None:
         return open_named_data(config, seed, num_classes)
-    root = _require_root(config.root)
+    root = require_root(config.root)
     problems: list[str] = []
     train, val = _list_splits(root, config, seed, problems)
     if not any(train.files.values()):
@@ -79,7 +80,7 @@ def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, se
 
     Raises UserError for a missing or empty folder and for class folders that the map lacks.
     """
-    root = _require_root(str(root))
+    root = require_root(str(root))
     problems: list[str] = []
     if split in ("train", "val"):
         train, val = _list_splits(root, config, seed, problems)
@@ -111,14 +112,6 @@ def open_unlabelled(folder: Path) -> ImageSet:
 def _has_class_folders(folder: Path) -> bool:
     """Whether the folder holds folders of images rather than images."""
     return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
-
-
-def _require_root(root: str | None) -> Path:
-    if root is None:
-        raise UserError("data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders and data.val_fraction)")
-    path = Path(root).expanduser()
-    require_folder(path, "data.root: ")
-    return path
 
 
 def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str]) -> tuple[ClassFolders, ClassFolders]:

@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or the run folder, 3 failed, 130 interrupted; nothing is written unless all is"
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m hw1.export", description=__doc__, epilog=EXIT_CODES)
+def parse(argv: Sequence[str], prog: str = "python -m hw1.export") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where the data is: data.root=FOLDER")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
@@ -33,8 +33,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_intermixed_args(argv)
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse(argv)
+def main(argv: Sequence[str], prog: str = "python -m hw1.export") -> None:
+    args = parse(argv, prog)
     run = RunFolder.existing(args.run)
     recipe = run.read_recipe([*args.overrides, "train.device=cpu"])
     target = run.path / "export"

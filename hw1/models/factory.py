@@ -15,6 +15,7 @@ from hw1.errors import UserError
 from hw1.models.freeze import check_freeze
 from hw1.models.hub import cached_file, how_to_download, why_unreachable
 from hw1.models.weights import WeightsError, read_state_dict
+from hw1.utils.files import missing_file
 from hw1.utils.text import one_line
 
 CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys that mean something only where there is a CBAM
@@ -53,9 +54,7 @@ def check_model(
     Builds the model on the meta device, which takes no memory and, but for a few models of timm, under a second; with
     `image_size` it passes an image of that height and width through it, as many models take certain sizes only.
     """
-    problems = []
-    if load_weights and config.weights is not None and not Path(config.weights).is_file():
-        problems.append(f"model.weights: {config.weights}: no such file")
+    problems = missing_file("model.weights", config.weights) if load_weights else []
     if unknown := _unknown_name(config.name):
         return [unknown, *problems]
     problems += _unusable_options(config)

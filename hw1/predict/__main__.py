@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or an unreadable image (no file was written), 3 failed, 130 interrupted"
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m hw1.predict", description=__doc__, epilog=EXIT_CODES)
+def parse(argv: Sequence[str], prog: str = "python -m hw1.predict") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1.export wrote, or .onnx file")
     parser.add_argument("images", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
     parser.add_argument("-0", "--null", action="store_true", help="read paths from stdin, each ended by a NUL byte (find -print0)")
@@ -54,8 +54,8 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     return args
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse(argv)
+def main(argv: Sequence[str], prog: str = "python -m hw1.predict") -> None:
+    args = parse(argv, prog)
     paths = find_named(args.images, null=args.null)
     for text in args.images:
         if args.draw and Path(text).is_dir() and args.draw.resolve().is_relative_to(Path(text).resolve()):

@@ -20,16 +20,16 @@ from hw1.utils.text import to_bytes
 EXIT_CODES = "exit codes: 0 done, 2 no finished run or a mistake in the command, 3 the report could not be written"
 
 
-def parse(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m hw1.report", description=__doc__, epilog=EXIT_CODES)
+def parse(argv: Sequence[str], prog: str = "python -m hw1.report") -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("runs_dir", metavar="RUNS_DIR", type=Path, help="folder of all runs, <variant>/seed<n>/; only read")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the report; an earlier report in it is replaced")
     parser.add_argument("--wandb", choices=("off", "online", "offline"), default="off", help="log tables and figures as one more run")
     return parser.parse_args(argv)
 
 
-def main(argv: Sequence[str]) -> None:
-    args = parse(argv)
+def main(argv: Sequence[str], prog: str = "python -m hw1.report") -> None:
+    args = parse(argv, prog)
     if args.out.resolve().is_relative_to(args.runs_dir.resolve()):
         raise UserError(f"--out {args.out}: lies in {args.runs_dir}, which is only read; choose a folder elsewhere")
     collection = collect(args.runs_dir)

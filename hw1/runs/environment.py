@@ -40,10 +40,10 @@ def git_state() -> dict[str, Any] | None:
 
 
 def code_digest() -> str:
-    """SHA-256 of the Python files of this checkout that training runs, for machines that may have no git."""
+    """SHA-256 of the package's Python files, which are all that training runs, for machines that may have no git."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for path in [package.parent / "train.py", *sorted(package.rglob("*.py"))]:
+    for path in sorted(package.rglob("*.py")):
         digest.update(f"{path.relative_to(package.parent)}\0".encode() + path.read_bytes() + b"\0")
     return digest.hexdigest()
 

@@ -25,6 +25,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hw1")
 
 
+def missing_file(key: str, path: str | None) -> list[str]:
+    """Return what is wrong with the file that a recipe's key names: nothing where it is there, or where the key is null."""
+    return [] if path is None or os.path.isfile(path) else [f"{key}: {path}: no such file"]
+
+
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
     """Writes `data` as the whole content of `path`; see `replacing`."""
     with replacing(path) as file:

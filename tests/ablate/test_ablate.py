@@ -1,4 +1,4 @@
-"""Plans of runs: with a stand-in for train.py, which keeps the same run folders without torch, and once with the real one."""
+"""Plans of runs: with a stand-in for `hw1 train`, which keeps the same run folders without torch, and once with the real one."""
 
 import json
 import os
@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
-from helpers.plan_runs import call, is_alive, leave_behind, recipes, runs_of, started, wait_until
+from helpers.plan_runs import STAND_IN_FILE, call, is_alive, leave_behind, recipes, runs_of, started, wait_until
 
-from hw1.ablate import plan
 from hw1.ablate.plan import PlannedRun, format_seconds, make_plan, seconds_left
 from hw1.config.load import load_recipe
 from hw1.errors import UserError
@@ -55,15 +54,9 @@ def test_a_failure_is_said_and_the_rest_goes_on(project, capfd):
 
 
 def test_a_run_that_says_all_is_well_but_is_not_finished_has_failed(project, capfd):
-    Path("train.py").write_text("")
+    STAND_IN_FILE.write_text("def main(argv, prog): pass\n")
     assert call(*recipes("a"), "--seeds", "0") == 3
     assert "runs/a/seed0: ended, but is not finished" in capfd.readouterr().err
-
-
-def test_without_train_py_it_says_so(project, capsys, monkeypatch):
-    monkeypatch.setattr(plan, "TRAIN", project / "site-packages" / "train.py")
-    assert call(*recipes("a"), "--seeds", "0") == 2
-    assert "train.py: no such file" in capsys.readouterr().err
 
 
 # ----------------------------------------------------------------------------------------------------------- mistakes
@@ -135,9 +128,9 @@ def test_a_dry_run_prints_the_plan_and_touches_nothing(project, capfd):
     assert out.splitlines() == [
         "1/3  finished  runs/a/seed0  2 of 2 epochs done",
         "2/3  start     runs/b/seed0  2 epochs",
-        f"    python {project / 'train.py'} b.yaml seed=0",
+        "    python -m hw1 train b.yaml seed=0",
         "3/3  continue  runs/slow/seed0  1 of 2 epochs done",
-        f"    python {project / 'train.py'} slow.yaml seed=0",
+        "    python -m hw1 train slow.yaml seed=0",
         "3 runs: 1 finished, 1 to continue, 1 to start; about 4 min left",  # 1 epoch of 90 s, 2 of the mean 70 s: 230 s
     ]
     assert err == ""
@@ -242,7 +235,7 @@ def test_killed_outright_it_leaves_no_orphan_and_the_run_saves(begin):
     assert call("slow.yaml", "--seeds", "0") == 0
 
 
-def test_with_the_real_train_py_a_run_is_interrupted_and_continued(tmp_path):
+def test_with_the_real_training_a_run_is_interrupted_and_continued(tmp_path):
     """Twice the real thing: from the first epoch on until a signal comes, then to its end."""
     recipe = tmp_path / "tiny.yaml"
     recipe.write_text(

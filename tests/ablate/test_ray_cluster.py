@@ -93,11 +93,11 @@ def worker_of(pid: int) -> int:
 
 
 def training_on(cluster: Cluster, node: str, recipe: Path) -> int:
-    """Process number of the `train.py` that runs there."""
+    """Process number of the training that runs there."""
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             words = (folder / "cmdline").read_text().split("\0")
-            if words[1:3] == [str(ROOT / "train.py"), str(recipe)] and parent(parent(int(folder.name))) == cluster.raylet(node).pid:
+            if words[1:5] == ["-m", "hw1", "train", str(recipe)] and parent(parent(int(folder.name))) == cluster.raylet(node).pid:
                 return int(folder.name)
     raise AssertionError(f"nothing runs on {node}")
 

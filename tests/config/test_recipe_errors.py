@@ -142,9 +142,7 @@ def test_the_printed_config_loads_to_the_same_recipe(folder):
 
 def test_a_mistake_exits_with_2_before_anything_heavy_is_imported_or_written(folder):
     Path("x.yaml").write_text("mixop: {}\nseed: 1.5")
-    before = os.times()
     code, text, messages, imported = train("x.yaml", "train.epochs=0", "lr")
-    after = os.times()
     assert (code, text) == (2, "")
     assert messages == [
         "command line: lr: an override reads section.key=value",
@@ -155,8 +153,6 @@ def test_a_mistake_exits_with_2_before_anything_heavy_is_imported_or_written(fol
     assert "yaml" in imported
     assert not imported & HEAVY
     assert os.listdir() == ["x.yaml"]
-    spent = after.children_user + after.children_system - before.children_user - before.children_system
-    assert spent < 2.0, f"{spent:.2f} s of CPU time"
 
 
 def test_an_option_that_does_not_exist_exits_with_2(folder):

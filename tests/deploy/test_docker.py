@@ -250,7 +250,7 @@ def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
     code, output = finish(plan)
     assert code == 0, output
     assert finish(absent) == (2, "runs/none: no such folder\n")
-    assert "python /app/train.py recipes/ablations/plain.yaml data.root=/data seed=0" in output
+    assert "python -m hw1 train recipes/ablations/plain.yaml data.root=/data seed=0" in output
 
 
 def test_the_code_cannot_be_changed_from_inside(image):

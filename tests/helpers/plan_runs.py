@@ -1,4 +1,4 @@
-"""A project in which plans of runs are carried out in no time: by a stand-in for train.py, with the same run folders and no torch."""
+"""A project in which plans of runs are carried out in no time: by a stand-in for `hw1 train`, with the same run folders and no torch."""
 
 import json
 import subprocess
@@ -13,60 +13,70 @@ from helpers.paths import ROOT
 from hw1.ablate import __main__ as ablate
 from hw1.config.load import dump_recipe, load_recipe
 from hw1.errors import run_command
+from hw1.runs.status import NUMBERS
 
+STAND_IN_FILE = Path("hw1/commands/train.py")
 # Trains two epochs in no time, or does what the recipe's name says. Each start is a line in started.jsonl.
 STAND_IN = """
 import json, os, signal, sys, time
 from hw1.utils.signals import StopRequest
 from hw1.config.load import load_recipe
-from hw1.runs.folder import RunFolder, find_status
-from hw1.runs.status import start_folder
+from hw1.runs.folder import RunFolder
+from hw1.runs.status import NUMBERS, run_status, start_folder
 
-recipe = load_recipe(sys.argv[1], sys.argv[2:])
-run = RunFolder.of(recipe)
-name, status = recipe.run.name, find_status(run, recipe)
 
-def note(**facts):
-    cores = os.environ.get("HW1_CORES"), os.environ.get("OMP_NUM_THREADS")
-    facts = {"name": name, "seed": recipe.seed, "pid": os.getpid(), "status": status, "argv": sys.argv[1:], "cores": cores, **facts}
-    with open("started.jsonl", "a") as file:
-        file.write(json.dumps(facts) + "\\n")
+def row(epoch):
+    return dict.fromkeys(NUMBERS, 0.5) | {"epoch": epoch, "seconds": 60.0}
 
-if name == "deaf":  # as during its imports: SIGTERM ends it, SIGINT would be a traceback
-    note()
-    time.sleep(60)
-with StopRequest().listening() as stop:
-    note()
-    if name == "fails":
-        sys.exit(3)
-    if name == "wrong":
-        sys.exit(2)
-    if name == "crashes":
-        os.kill(os.getpid(), signal.SIGKILL)
-    start_folder(run, recipe, fresh=status == "new")
-    with run.lock():
-        while name == "stubborn" or (name in ("slow", "lingers") and status == "new" and stop() is None):
-            time.sleep(0.01)
-        if name in ("slow", "lingers") and status == "new":
-            time.sleep(3 if name == "lingers" else 0)
-            run.write_metrics([{"epoch": 1, "seconds": 60.0}])
+def main(argv, prog=None):
+    recipe = load_recipe(argv[0], argv[1:])
+    run = RunFolder.of(recipe)
+    name, status = recipe.run.name, run_status(run, recipe)
+
+    def note(**facts):
+        cores = os.environ.get("HW1_CORES"), os.environ.get("OMP_NUM_THREADS")
+        facts = {"name": name, "seed": recipe.seed, "pid": os.getpid(), "status": status, "argv": argv, "cores": cores, **facts}
+        with open("started.jsonl", "a") as file:
+            file.write(json.dumps(facts) + "\\n")
+
+    if name == "deaf":  # as during its imports: SIGTERM ends it, SIGINT would be a traceback
+        note()
+        time.sleep(60)
+    with StopRequest().listening() as stop:
+        note()
+        if name == "fails":
+            sys.exit(3)
+        if name == "wrong":
+            sys.exit(2)
+        if name == "crashes":
+            os.kill(os.getpid(), signal.SIGKILL)
+        start_folder(run, recipe, fresh=status == "new")
+        with run.lock():
+            while name == "stubborn" or (name in ("slow", "lingers") and status == "new" and stop() is None):
+                time.sleep(0.01)
+            if name in ("slow", "lingers") and status == "new":
+                time.sleep(3 if name == "lingers" else 0)
+                run.write_metrics([row(1)])
+                run.state_file(1, 0).write_text("state")
+                note(saved=stop())
+                sys.exit(128 + stop())
             run.state_file(1, 0).write_text("state")
-            note(saved=stop())
-            sys.exit(128 + stop())
-        run.state_file(1, 0).write_text("state")
-        run.write_metrics([{"epoch": epoch, "seconds": 60.0} for epoch in (1, 2)])
-        run.write_json(run.summary, {"epochs": 2, "stopped_early": False})
+            run.write_metrics([row(1), row(2)])
+            run.write_json(run.summary, {"epochs": 2, "stopped_early": False})
 """
 
 
 def make_project(folder: Path) -> None:
-    """A checkout with the package, the stand-in for train.py, data in which nothing is read, and no runs yet."""
+    """A checkout with the package, in which `hw1 train` is the stand-in, data in which nothing is read, and no runs yet."""
     for split in ("train", "val"):
         for label in "01":
             (folder / "data" / split / label).mkdir(parents=True)
             (folder / "data" / split / label / "a.jpg").touch()
-    (folder / "hw1").symlink_to(ROOT / "hw1")
-    (folder / "train.py").write_text(STAND_IN)
+    (folder / "hw1" / "commands").mkdir(parents=True)
+    for path in (ROOT / "hw1").iterdir():
+        if path.name not in ("commands", "__pycache__"):
+            (folder / "hw1" / path.name).symlink_to(path)
+    (folder / STAND_IN_FILE).write_text(STAND_IN)
     (folder / "base.yaml").write_text("data: {root: data}\ntrain: {epochs: 2}\n")
 
 
@@ -94,7 +104,7 @@ def leave_behind(name: str, seed: int) -> None:
     last.parent.mkdir(parents=True)
     last.touch()
     (last.parents[1] / "config.yaml").write_text(dump_recipe(recipe))
-    (last.parents[1] / "metrics.jsonl").write_text('{"epoch": 1, "seconds": 90.0}\n')
+    (last.parents[1] / "metrics.jsonl").write_text(json.dumps(dict.fromkeys(NUMBERS, 0.5) | {"epoch": 1, "seconds": 90.0}) + "\n")
 
 
 def runs_of(lines: list[dict[str, Any]]) -> list[tuple[str, int]]:

@@ -149,7 +149,7 @@ def test_the_fitted_temperature_is_used_for_its_own_weights_only(finished: Path,
     shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("eval"))
     result = run("validate.py", copy, "--temperature", "fitted")
     assert result.returncode == 2
-    assert f"none was fitted for these weights of the run; `python validate.py {copy} --checkpoint best` does" in result.stderr
+    assert f"none was fitted for these weights of the run; `python -m hw1 validate {copy} --checkpoint best` does" in result.stderr
     (copy / "eval/val").mkdir(parents=True)
     (copy / "eval/val/calibration.json").write_text("{")
     assert run("validate.py", copy).returncode == 0, "what it is about to write anew must not stop it"

@@ -26,16 +26,16 @@ from hw1.data.augment.transforms import PillowResize, Transform
 from hw1.data.cache.image_file import CacheFile, CacheFileWriter, DamagedFile, bytes_of
 from hw1.data.cache.shrink import shrink, shrunk_size
 from hw1.data.decode import BadImage, read_size
+from hw1.data.folders import WAYS_OUT, make_cache_folder, unwritable_cache
 from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource
 from hw1.errors import RunError, UserError
 from hw1.runtime.cpu import map_on_cores
-from hw1.utils.files import atomic_file, cache_folder
+from hw1.utils.files import atomic_file
 from hw1.utils.text import printable
 
 SUFFIX = ".pictures"
 MADE_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when what is kept of an image changes
-WAYS_OUT = "data.cache_dir=FOLDER writes elsewhere, data.cache=none does without"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transfo
     fails; nothing half-written stays.
     """
     kept = Kept(training, transform.smallest_side if training else aug.size)
-    folder = Path(data.cache_dir).expanduser() if data.cache_dir else cache_folder()
+    folder = make_cache_folder(data.cache_dir)
     sources = _list_sources(images, kept)
     path = folder / f"{_family(sources)}{_hash(sources)}{SUFFIX}"
     cached = _open_if_whole(path)
@@ -117,7 +117,6 @@ def _open_if_whole(path: Path) -> CacheFile | None:
 def _alone_in(folder: Path) -> Iterator[None]:
     """One process at a time makes caches in a folder; first it removes what killed ones have left."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
         with open(folder / f"{SUFFIX}.lock", "w") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system however the process ends
@@ -128,7 +127,7 @@ def _alone_in(folder: Path) -> Iterator[None]:
                 leftover.unlink(missing_ok=True)
             yield
     except OSError as error:
-        raise UserError(f"data.cache_dir: {printable(folder)}: cannot be written to: {error.strerror}; {WAYS_OUT}") from None
+        raise unwritable_cache(folder, error) from None
 
 
 def _delete_superseded(folder: Path, images: ImageSet, sources: dict[str, Any]) -> None:

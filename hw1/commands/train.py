@@ -1,0 +1,90 @@
+"""Train the model that a recipe describes, or continue an interrupted run.
+
+On several GPUs: torchrun --nproc-per-node N train.py RECIPE [section.key=value ...]
+"""
+
+import argparse
+import textwrap
+from collections.abc import Sequence
+
+from hw1.config.load import dump_recipe, load_recipe, with_sources
+from hw1.config.recipe import Recipe
+from hw1.config.shipped import RULE, shipped_recipes
+from hw1.data.folders import make_cache_folder, require_root
+from hw1.errors import UserError
+from hw1.runs.folder import RunFolder, RunVersion, Status
+from hw1.runs.status import run_status, why_finished
+from hw1.runtime import distributed as dist
+from hw1.utils.console import show
+from hw1.utils.files import missing_file
+
+EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 128 + n stopped by signal n, saved"
+OVERWRITE = "start over a finished run of this name and seed, or one of another recipe or data; an unfinished one is continued"
+
+
+def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
+    """Parse the command line of the program `prog`, by default the running one."""
+    epilog = "\n".join(map(textwrap.fill, (f"recipes that come with hw1: {', '.join(shipped_recipes())}", EXIT_CODES)))
+    parser = argparse.ArgumentParser(prog, description=__doc__, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recipe", metavar="RECIPE", help=RULE)
+    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe; values are YAML")
+    parser.add_argument("--print-config", action="store_true", help="print the whole recipe as it would be used, and stop")
+    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
+    return parser.parse_intermixed_args(argv)
+
+
+def main(argv: Sequence[str], prog: str | None = None) -> None:
+    """Carry out the command; torchrun's processes all call it."""
+    with dist.group():
+        args = parse(argv, prog)
+        recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
+        if args.print_config:
+            print(dump_recipe(recipe), end="")
+        elif status == "finished":
+            show(f"{run.path}: {why_finished(run, recipe)}, --overwrite starts over, run.name=NAME starts another run")
+        else:
+            try:
+                train(recipe, run, status, version, overwrite=args.overwrite)
+            except UserError as error:
+                raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+
+
+def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
+    """Return the recipe, its run folder, what that holds, and the folder's version then. Reads only."""
+    recipe = load_recipe(args.recipe, args.overrides)
+    run = RunFolder.of(recipe)
+    if args.print_config:
+        return recipe, run, "new", []
+    run.require_unlocked()
+    version = run.version()
+    return recipe, run, run_status(run, recipe, overwrite=args.overwrite and not dist.is_restart()), version
+
+
+def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> None:
+    """Train, and say where the results are."""
+    dist.all_or_raise(lambda: check_files(recipe, status))
+
+    from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
+
+    summary = fit(recipe, run, status, version, overwrite=overwrite)
+    best = f"best val top-1 {summary['best_top1']:.4f} in epoch {summary['best_epoch']}"
+    show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
+    show(f"next: python -m hw1 validate {run.path}")
+
+
+def check_files(recipe: Recipe, status: Status) -> None:
+    """Check that the files and folders are there that the recipe names.
+
+    Raises:
+        UserError: One is not.
+    """
+    problems = missing_file("model.weights", recipe.model.weights) if status == "new" else []  # a run that is continued reads its own
+    try:
+        if recipe.data.dataset is None and not (recipe.data.generate and recipe.data.root):
+            require_root(recipe.data.root)
+        if recipe.data.cache == "disk":
+            make_cache_folder(recipe.data.cache_dir)
+    except UserError as error:
+        problems += error.problems
+    if problems:
+        raise UserError(*problems)
