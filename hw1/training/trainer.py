@@ -22,7 +22,8 @@ from hw1.training.reporter import Reporter
 from hw1.training.setup import Parts, build_parts, describe_run, locked_run, note_environment, prepare_process, write_environment
 from hw1.training.stop_and_save import StopAndSave
 from hw1.training.train_step import train_step
-from hw1.utils.console import ProgressBar, say
+from hw1.utils.console import say
+from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.signals import StopRequest
 from hw1.utils.text import some_of
 

@@ -66,7 +66,8 @@ def test_a_closed_terminal_saves_first(recipe: Path, tmp_path: Path) -> None:
 SAYING = """
 import os, sys
 from hw1.errors import UserError, run_command
-from hw1.utils.console import ProgressBar, say, show
+from hw1.utils.console import say, show
+from hw1.utils.progress_bar import ProgressBar
 
 def main(argv):
     for step in ProgressBar(range(3), disable=False):
