@@ -19,11 +19,11 @@ STAND_IN = """
 import json, os, signal, sys, time
 from hw1.utils.signals import StopRequest
 from hw1.config.load import load_recipe
-from hw1.runs.folder import RunFolder, find_status, start_folder
+from hw1.runs.folder import RunFolder, run_status, start_folder
 
 recipe = load_recipe(sys.argv[1], sys.argv[2:])
 run = RunFolder.of(recipe)
-name, status = recipe.run.name, find_status(run, recipe)
+name, status = recipe.run.name, run_status(run, recipe)
 
 def note(**facts):
     cores = os.environ.get("HW1_CORES"), os.environ.get("OMP_NUM_THREADS")
