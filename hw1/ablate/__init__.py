@@ -1,1 +1,1 @@
-"""Ablations: every variant of a plan, over several seeds."""
+"""Train several recipes over several seeds, and know which two of them make a pair."""

@@ -1,4 +1,4 @@
-"""Trains several recipes over several seeds: python -m hw1.ablate RECIPES... [section.key=value ...] --seeds 0 1 2 [--ray [ADDRESS]]
+"""Train several recipes over several seeds.
 
 Each run is a `train.py` of its own, one after the other or, with --ray, on a Ray cluster. Finished runs are skipped, interrupted ones
 continued; a failed one does not keep the rest from running.
@@ -12,19 +12,20 @@ from pathlib import Path
 from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, format_seconds, make_plan, print_plan, seconds_left, train
 from hw1.ablate.ray_cluster.connection import LOCAL, check_options
-from hw1.ablate.ray_cluster.scheduler import carry_out_on_ray
+from hw1.ablate.ray_cluster.scheduler import run_on_ray
 from hw1.errors import Interrupted, run_command
 from hw1.utils.console import say
 
 EXIT_CODES = (
     "exit codes: 0 all runs finished, 2 mistake in recipes, data or run folders (nothing was started), 3 some runs failed (the others were "
-    "carried out), 130/143 interrupted (SIGINT/SIGTERM), state saved"
+    "trained), 130/143 interrupted (SIGINT/SIGTERM), state saved"
 )
 
-RAY_HELP = "carry it out on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
+RAY_HELP = "train on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
 
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.Namespace:
+    """Parse the command line of the program `prog`."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("items", metavar="RECIPE.yaml | section.key=value", nargs="+", help="recipes, and changes to all of them")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], metavar="N", help="default: 0 1 2")
@@ -36,6 +37,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.N
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
+    """Train the recipes that the command line names."""
     args = parse(argv, prog)
     overrides = [item for item in args.items if "=" in item and not Path(item).is_file()]
     paths = [item for item in args.items if item not in overrides]
@@ -46,30 +48,32 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
         return
     check_data(runs)
     if args.ray is None:
-        carry_out(runs)
+        run_locally(runs)
     else:
-        carry_out_on_ray(runs, args.ray, args.cpus_per_run, args.gpus_per_run)
+        run_on_ray(runs, args.ray, args.cpus_per_run, args.gpus_per_run)
 
 
-def carry_out(runs: Sequence[PlannedRun]) -> None:
-    """Trains what is not finished, one run after the other.
+def run_locally(runs: Sequence[PlannedRun]) -> None:
+    """Train what is not finished, one run after the other.
 
-    Raises `RunError` at the end if some failed; after SIGINT or SIGTERM `Interrupted`, once the run under way has saved and ended.
+    Raises:
+        RunError: At the end, if some runs failed.
+        Interrupted: After SIGINT or SIGTERM, once the run under way has saved and ended.
     """
     say(describe(runs))
     failed = []
-    runner = ChildProcess()
-    with runner.listening():
+    child = ChildProcess()
+    with child.listening():
         for number, run in enumerate(runs, start=1):
             if run.status == "finished":
                 continue
             left = seconds_left(runs[number - 1 :], runs)
             say(f"run {number} of {len(runs)}: {run.folder.path}" + (f", about {format_seconds(left)} left" if left else ""))
-            problem = train(run, runner).problem
-            if runner.signum is not None:
-                to_go = sum(other.status != "finished" for other in runs)
-                what = f"interrupted in run {number} of {len(runs)}; {to_go} are not finished, the same command continues"
-                raise Interrupted(runner.signum, what)
+            problem = train(run, child).problem
+            if child.signum is not None:
+                num_unfinished = sum(other.status != "finished" for other in runs)
+                message = f"interrupted in run {number} of {len(runs)}; {num_unfinished} are not finished, the same command continues"
+                raise Interrupted(child.signum, message)
             if problem:
                 failed.append(problem)
                 say(f"{problem}; the others go on")

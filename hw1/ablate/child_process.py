@@ -1,21 +1,27 @@
-"""Child processes, one at a time, that end with this one however it ends. Imports nothing of this project: see `_start`."""
+"""Child processes, one at a time, that are asked to end when this process ends.
+
+Imports nothing of this project, because `_start` runs this file as a script.
+"""
 
 import ctypes
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
+POLL_SECONDS = 0.05
 
 
 class ChildProcess:
-    """Runs one command after the other; a SIGINT or SIGTERM to this process reaches the child, which then decides when it ends.
+    """Run one command after the other and pass signals on to it; the child then decides when it ends.
 
-    `signum` is the first signal received, or passed to `stop`, or None.
+    Attributes:
+        signum: The first signal received, or None.
     """
 
     def __init__(self) -> None:
@@ -23,32 +29,32 @@ class ChildProcess:
         self._child: subprocess.Popen[bytes] | None = None
 
     def run(self, command: Sequence[str]) -> int:
-        """Waits for the command to end and returns its exit code, or minus the number of the signal that killed it.
+        """Run a command until it ends, without standard input and with this process's stdout and stderr.
 
-        It gets no standard input and shares stdout and stderr. It is asked to end, by SIGTERM, when this process, or the thread that
-        called this, ends first, be it by SIGKILL (Linux only; elsewhere it runs on).
+        On Linux the child receives SIGTERM when the thread that called this ends first, even by SIGKILL; elsewhere the child runs on.
+
+        Returns:
+            The exit code, or minus the number of the signal that killed the child.
         """
         self._child = _start(command)
-        if self.signum is not None:  # received before there was a child to tell
+        if self.signum is not None:  # received before there was a child
             self._child.terminate()
-        code = self._child.wait()
+        # Not wait(): Ray cancels a task by `_thread.interrupt_main()`, which runs the handler but interrupts no system call.
+        while (code := self._child.poll()) is None:
+            time.sleep(POLL_SECONDS)
         self._child = None
         return code
 
-    def stop(self, signum: int) -> None:
-        """Asks the child, and any that is started from now on, to end; another thread may call it while `run` waits."""
-        self.signum = self.signum or signum
-        if child := self._child:
-            # SIGTERM for either: it means the same to a training run, and in a Python that still starts up SIGINT is a traceback.
-            child.terminate()
-
     def _receive(self, signum: int, frame: FrameType | None) -> None:
-        self.stop(signum)
+        self.signum = self.signum or signum
+        if self._child:
+            # SIGTERM for both: it means the same to a training run, and Python answers SIGINT with a traceback while it starts up.
+            self._child.terminate()
 
     @contextmanager
-    def listening(self) -> Iterator["ChildProcess"]:
-        """Installs the handlers (main thread only) and puts the former ones back."""
-        former = {signum: signal.signal(signum, self._receive) for signum in (signal.SIGINT, signal.SIGTERM)}
+    def listening(self, *signums: signal.Signals) -> Iterator["ChildProcess"]:
+        """Install handlers for these signals, by default SIGINT and SIGTERM, and restore the former ones (main thread only)."""
+        former = {signum: signal.signal(signum, self._receive) for signum in signums or (signal.SIGINT, signal.SIGTERM)}
         try:
             yield self
         finally:
@@ -57,9 +63,9 @@ class ChildProcess:
 
 
 def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
-    """Starts this file, which becomes the command.
+    """Start this file as a script, which then becomes the command.
 
-    A process group of its own keeps Ctrl-C from reaching the child twice. `-I` keeps this folder, whose modules have names of the
+    A process group of its own keeps Ctrl-C from reaching the child twice. `-I` keeps this folder, whose modules may have names of the
     standard library's, out of Python's path. `preexec_fn` would need neither, but is not safe beside threads.
     """
     wrapper = [sys.executable, "-I", __file__, str(os.getpid())]
@@ -67,18 +73,18 @@ def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
 
 
 def end_with_parent(signum: int) -> None:
-    """Has this process sent the signal when its parent ends (Linux only), and after exec too."""
+    """Request this signal for the moment when this process's parent ends (Linux only); the request survives exec."""
     libc = ctypes.CDLL(None)
     if hasattr(libc, "prctl"):
         libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signum))
 
 
-def _become(parent: int, command: list[str]) -> None:
-    """Turns this process into the command, which is asked to end when its parent does."""
+def _exec(parent: int, command: list[str]) -> None:
+    """Replace this process by the command, which gets SIGTERM when the parent ends."""
     end_with_parent(signal.SIGTERM)
-    if os.getppid() == parent:  # else it ended before the request was made
+    if os.getppid() == parent:  # else the parent ended before the request
         os.execv(command[0], command)
 
 
 if __name__ == "__main__":
-    _become(int(sys.argv[1]), sys.argv[2:])
+    _exec(int(sys.argv[1]), sys.argv[2:])

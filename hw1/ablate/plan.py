@@ -1,4 +1,4 @@
-"""Plans of runs: several recipes over several seeds, what state each run is in, and how one is carried out."""
+"""Plans of runs: several recipes over several seeds, what state each run is in, and how to train one of them."""
 
 import json
 import shlex
@@ -17,12 +17,12 @@ from hw1.runs.folder import RunFolder, Status
 from hw1.runs.status import run_status
 
 TRAIN = [sys.executable, "-m", "hw1", "train"]
-WORDS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
+ACTIONS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
 
 
 @dataclass
 class PlannedRun:
-    """One recipe with one seed. What the run folder holds is as `look` last saw it."""
+    """One recipe with one seed, and what `refresh` last read from the run folder."""
 
     path: str
     """The recipe's file."""
@@ -36,14 +36,20 @@ class PlannedRun:
 
     @property
     def folder(self) -> RunFolder:
+        """Return the run's folder."""
         return RunFolder.of(self.recipe)
 
     @property
     def command(self) -> list[str]:
+        """Return the command line that trains the run."""
         return [*TRAIN, self.path, *self.overrides]
 
-    def look(self) -> None:
-        """Reads the run folder; raises what `run_status` raises."""
+    def refresh(self) -> None:
+        """Read status, epochs and seconds from the run folder.
+
+        Raises:
+            UserError: If the folder holds another recipe's run, a damaged one or none at all.
+        """
         self.status = run_status(self.folder, self.recipe)
         rows = [] if self.status == "new" else self.folder.read_metrics()
         self.num_epochs, self.seconds = len(rows), sum(row["seconds"] for row in rows)
@@ -58,16 +64,16 @@ class Outcome(NamedTuple):
     """What went wrong, as one line; None if the run is finished."""
 
 
-def train(run: PlannedRun, runner: ChildProcess) -> Outcome:
-    """Trains the run in a child process of this one, on whatever machine that is, until it ends."""
-    code = runner.run(run.command)
+def train(run: PlannedRun, child: ChildProcess) -> Outcome:
+    """Train a run in a child process until it ends."""
+    code = child.run(run.command)
     return Outcome(code, _find_problem(run, code))
 
 
 def _find_problem(run: PlannedRun, code: int) -> str | None:
     if code == EXIT_OK:
         try:
-            run.look()
+            run.refresh()
         except UserError as error:
             return error.problems[0]
         return None if run.status == "finished" else f"{run.folder.path}: ended, but is not finished"
@@ -75,7 +81,15 @@ def _find_problem(run: PlannedRun, code: int) -> str | None:
 
 
 def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
-    """Last words of a plan that was carried out to its end; `failed` is a line for each run that failed. Raises `RunError` if any did."""
+    """Print what to do next when every run of a plan has ended.
+
+    Args:
+        runs: The plan.
+        failed: A line for each run that failed.
+
+    Raises:
+        RunError: If any run failed.
+    """
     if failed:
         raise RunError("\n".join([f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:", *failed]))
     folders = dict.fromkeys(run.recipe.run.dir for run in runs)
@@ -86,9 +100,15 @@ def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
 
 
 def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[str]) -> list[PlannedRun]:
-    """Every recipe with every seed, all recipes with the first seed first, so that an interrupted plan leaves whole seeds to compare.
+    """Plan every recipe with every seed: all recipes with one seed before the next, so that an interrupted plan leaves whole seeds.
 
-    Raises `UserError` with every problem of all recipes and run folders.
+    Args:
+        paths: Recipe files.
+        overrides: `section.key=value`, for all recipes.
+        seeds: As the user typed them.
+
+    Raises:
+        UserError: With every problem of all recipes and run folders.
     """
     if not paths:
         raise UserError("no recipe given, only section.key=value")
@@ -102,22 +122,22 @@ def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[st
                 runs.append(_plan_run(path, overrides, seed))
             except UserError as error:
                 problems += error.problems
-    problems += _doubles([run for run in runs if run.recipe.seed == runs[0].recipe.seed])
-    in_folders: list[str] = []
+    problems += _find_duplicates([run for run in runs if run.recipe.seed == runs[0].recipe.seed])
+    folder_problems: list[str] = []
     for run in runs:
         try:
-            run.look()
+            run.refresh()
         except UserError as error:
-            in_folders += error.problems
-    if in_folders:
-        in_folders.append("run.dir=FOLDER carries out this plan in another folder; --overwrite is an option of train.py")
-    if problems or in_folders:
-        raise UserError(*dict.fromkeys(problems + in_folders))
+            folder_problems += error.problems
+    if folder_problems:
+        folder_problems.append("run.dir=FOLDER carries out this plan in another folder; --overwrite is an option of train.py")
+    if problems or folder_problems:
+        raise UserError(*dict.fromkeys(problems + folder_problems))
     return runs
 
 
 def _plan_run(path: str, overrides: Sequence[str], seed: str) -> PlannedRun:
-    """The recipe with these overrides; where wandb is on, also with the ablation's group and tags, unless others were set."""
+    """Load a recipe with these overrides and, where wandb is on, the ablation's group and tags unless others are set."""
     changes = [*overrides, f"seed={seed}"]
     recipe = load_recipe(path, changes)
     labels = []
@@ -130,8 +150,11 @@ def _plan_run(path: str, overrides: Sequence[str], seed: str) -> PlannedRun:
     return PlannedRun(path, tuple(changes), load_recipe(path, changes) if labels else recipe)
 
 
-def _doubles(runs: Sequence[PlannedRun]) -> list[str]:
-    """Problems of recipes that share a run folder, or are one experiment under two names, as an override can undo what tells them apart."""
+def _find_duplicates(runs: Sequence[PlannedRun]) -> list[str]:
+    """Return a line for each recipe that shares a run folder with an earlier one, or is the same experiment.
+
+    Recipes that differ in one key are the same experiment where an override sets that key.
+    """
     problems = []
     for number, run in enumerate(runs):
         for other in runs[:number]:
@@ -149,18 +172,19 @@ def _experiment(recipe: Recipe) -> Recipe:
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
-    """Opens the data of the runs to be carried out, once each; images that are yet to be drawn are left to the run.
+    """Open the data of all unfinished runs, once for all that share it; images that are yet to be drawn are left to the run.
 
-    Raises `UserError` with every problem.
+    Raises:
+        UserError: With every problem.
     """
     from hw1.data.image_folder import open_training_data
 
     problems: list[str] = []
-    seen = []
+    checked = []
     for run in runs:
-        what = (run.recipe.data, run.recipe.model.num_classes)
-        if run.status != "finished" and not run.recipe.data.generate and what not in seen:
-            seen.append(what)
+        data = (run.recipe.data, run.recipe.model.num_classes)
+        if run.status != "finished" and not run.recipe.data.generate and data not in checked:
+            checked.append(data)
             try:
                 open_training_data(run.recipe.data, run.recipe.seed, run.recipe.model.num_classes)
             except UserError as error:
@@ -170,46 +194,55 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
 
 
 def print_plan(runs: Sequence[PlannedRun]) -> None:
+    """Print every run with its state and, if it is unfinished, its command."""
     for number, run in enumerate(runs, start=1):
         epochs = f"{run.num_epochs} of {run.recipe.train.epochs} epochs done" if run.num_epochs else f"{run.recipe.train.epochs} epochs"
-        print(f"{number:>{len(str(len(runs)))}}/{len(runs)}  {WORDS[run.status]:<8}  {run.folder.path}  {epochs}")
+        print(f"{number:>{len(str(len(runs)))}}/{len(runs)}  {ACTIONS[run.status]:<8}  {run.folder.path}  {epochs}")
         if run.status != "finished":
             print(f"    {shlex.join(['python', *run.command[1:]])}")
     print(describe(runs))
 
 
-def describe(runs: Sequence[PlannedRun], *, at_once: int = 1) -> str:
-    """One line: how many runs are in which state, and the time left, with so many at once, where some epochs show it."""
-    counts = {status: sum(run.status == status for run in runs) for status in WORDS}
-    at_once = max(min(at_once, len(runs) - counts["finished"]), 1)
-    left = (seconds_left(runs, runs) or 0.0) / at_once
+def describe(runs: Sequence[PlannedRun], *, num_parallel: int = 1) -> str:
+    """Return one line: how many runs are in which state and, where some epochs were timed, the time left with `num_parallel` at once."""
+    counts = {status: sum(run.status == status for run in runs) for status in ACTIONS}
+    num_parallel = max(min(num_parallel, len(runs) - counts["finished"]), 1)
+    left = (seconds_left(runs, runs) or 0.0) / num_parallel
     return f"{len(runs)} runs: {counts['finished']} finished, {counts['interrupted']} to continue, {counts['new']} to start" + (
         f"; about {format_seconds(left)} left" if left else ""
     )
 
 
 def seconds_left(pending: Sequence[PlannedRun], known: Sequence[PlannedRun]) -> float | None:
-    """What `pending` will take by the epochs of `known`: those of the same recipe, else all; None if there are none. Starting up is not
-    counted, and early stopping not foreseen.
+    """Estimate how long runs will take from the epochs of runs that were timed: those of the same recipe, else all.
+
+    The estimate leaves out start-up and does not foresee early stopping.
+
+    Args:
+        pending: The runs to estimate; finished ones take no time.
+        known: The runs that may have timed epochs.
+
+    Returns:
+        Seconds, or None where no epoch was timed.
     """
 
-    def rate(runs: Sequence[PlannedRun]) -> float | None:
+    def seconds_per_epoch(runs: Sequence[PlannedRun]) -> float | None:
         epochs = sum(run.num_epochs for run in runs)
         return sum(run.seconds for run in runs) / epochs if epochs else None
 
-    overall = rate(known)
+    overall = seconds_per_epoch(known)
     if overall is None:
         return None
     total = 0.0
     for run in pending:
         if run.status != "finished":
-            own = rate([other for other in known if other.path == run.path])
-            total += (overall if own is None else own) * max(run.recipe.train.epochs - run.num_epochs, 0)
+            same_recipe = seconds_per_epoch([other for other in known if other.path == run.path])
+            total += (overall if same_recipe is None else same_recipe) * max(run.recipe.train.epochs - run.num_epochs, 0)
     return total
 
 
 def format_seconds(seconds: float) -> str:
-    """In the unit that suits: "42 s", "7 min", "2 h 05 min"."""
+    """Format a duration in the unit that suits: "42 s", "7 min", "2 h 05 min"."""
     if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

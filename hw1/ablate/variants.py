@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 NUM_PUBLISHED_IMAGES = 300
 WANDB_GROUP = "ablation"
-"""One group for all variants, as some belong to several pairs and wandb gives a run one group; the pairs are tags (`Variant.tags`)."""
+"""One group for all variants, as some belong to several pairs and wandb gives a run one group; the pairs are tags (`tags_of`)."""
 
 
 @dataclass(frozen=True)
@@ -22,25 +22,24 @@ class Published:
 
 @dataclass(frozen=True)
 class Variant:
+    """A recipe of `recipes/ablations/`."""
+
     name: str
+    """The file's stem."""
     title: str
+    """In words, for tables and figures."""
 
     @property
     def published(self) -> tuple[Published, ...]:
-        """The published runs of this configuration, each once: the report ran some of them several times, with different results."""
+        """Return the published runs of this configuration, each once; the report ran some several times, with different results."""
         sides = [side for pair in PAIRS for side in ((pair.without, pair.published_without), (pair.with_, pair.published_with))]
         sides.append((COMBINED.variant, COMBINED.published))
         return tuple(dict.fromkeys(published for name, published in sides if name == self.name and published))
 
-    @property
-    def tags(self) -> tuple[str, ...]:
-        """wandb tags of its runs: its name, and `pair:<name>` for each pair that it is in."""
-        return tags_of(self.name)
-
 
 @dataclass(frozen=True)
 class Pair:
-    """Two variants that differ in `factor` alone: `with_` is `without` with that one thing changed."""
+    """Two variants that differ in `factor` alone: `with_` is `without` with that factor changed."""
 
     name: str
     title: str
@@ -56,7 +55,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Single:
-    """A variant with figures of its own: its training curve and its val accuracy."""
+    """A variant that the report shows alone: its training curve and its val accuracy."""
 
     name: str
     title: str
@@ -122,5 +121,5 @@ COMBINED = Single("combined", "the combined model", "mixup_cbam_dropout", Publis
 
 
 def tags_of(name: str) -> tuple[str, ...]:
-    """wandb tags of the runs of a recipe, one of `VARIANTS` or any other: its name, and `pair:<name>` for each pair that it is in."""
+    """Return the wandb tags of a recipe's runs: its name and, if it is one of `VARIANTS`, `pair:<name>` for each of its pairs."""
     return (name, *(f"pair:{pair.name}" for pair in PAIRS if name in (pair.without, pair.with_)))

@@ -1,5 +1,6 @@
 """Real child processes, real signals."""
 
+import _thread
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from helpers.paths import ROOT
 
 from hw1.ablate.child_process import ChildProcess
 
-CHILD = ROOT / "hw1" / "child.py"
+CHILD = ROOT / "hw1" / "ablate" / "child_process.py"
 
 
 def test_the_command_runs_with_its_arguments_and_its_exit_code_is_returned(tmp_path):
@@ -58,12 +59,21 @@ def test_a_signal_before_there_is_a_child_ends_the_next_one():
     assert time.monotonic() - started < 30
 
 
-def test_another_thread_can_stop_the_child():
+def test_an_interrupt_of_the_main_thread_ends_the_child():
+    """As Ray cancels a task: the handler runs, but no system call is interrupted."""
     runner = ChildProcess()
-    threading.Timer(0.5, runner.stop, (signal.SIGTERM,)).start()
+    threading.Timer(0.5, _thread.interrupt_main).start()
     started = time.monotonic()
-    assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM
+    with runner.listening(signal.SIGINT):
+        assert runner.run(["/bin/sleep", "60"]) == -signal.SIGTERM
+    assert runner.signum == signal.SIGINT
     assert time.monotonic() - started < 30
+
+
+def test_only_the_signals_asked_for_are_handled():
+    former = signal.getsignal(signal.SIGTERM)
+    with ChildProcess().listening(signal.SIGINT):
+        assert signal.getsignal(signal.SIGTERM) is former
 
 
 def test_a_child_whose_parent_has_ended_already_does_not_start(tmp_path: Path):

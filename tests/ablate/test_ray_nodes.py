@@ -8,9 +8,8 @@ import pytest
 from helpers.plan_runs import call, recipes, started
 
 from hw1.ablate.plan import make_plan
-from hw1.ablate.ray_cluster import connection
-from hw1.ablate.ray_cluster import scheduler as supervisor
-from hw1.ablate.ray_cluster.nodes import Node, Share, Site, choose_share, marked_folders
+from hw1.ablate.ray_cluster import connection, scheduler
+from hw1.ablate.ray_cluster.nodes import Node, Requirements, Resources, choose_resources, probe_files
 from hw1.errors import UserError
 from hw1.runs import environment
 from hw1.runs.environment import code_digest
@@ -20,25 +19,25 @@ GPUS_8, GPUS_2 = Node("3", "eight", 64, 8), Node("4", "two", 10, 2)
 
 
 @pytest.mark.parametrize(
-    ("nodes", "cpus", "gpus", "on_gpu", "share", "at_once"),
+    ("nodes", "cpus", "gpus", "on_gpu", "resources", "num_runs"),
     [
-        ([SMALL], None, None, True, Share(8, 0), [1]),
-        ([HEAD, SMALL, LARGE], None, None, True, Share(8, 0), [0, 1, 4]),
-        ([SMALL, LARGE], 3, None, True, Share(3, 0), [2, 10]),
-        ([SMALL, LARGE], 20, None, True, Share(20, 0), [0, 1]),
-        ([HEAD, LARGE, GPUS_8], None, None, True, Share(8, 1), [0, 0, 8]),
-        ([LARGE, GPUS_8, GPUS_2], None, None, True, Share(5, 1), [0, 8, 2]),
-        ([GPUS_8, GPUS_2], None, 0.5, True, Share(2, 0.5), [16, 4]),
-        ([GPUS_8, GPUS_2], None, 0.1, True, Share(1, 0.1), [64, 10]),
-        ([GPUS_8, GPUS_2], 16, None, True, Share(16, 1), [4, 0]),
-        ([GPUS_8, GPUS_2], None, None, False, Share(10, 0), [6, 1]),
-        ([GPUS_8, GPUS_2], None, 0, True, Share(10, 0), [6, 1]),
+        ([SMALL], None, None, True, Resources(8, 0), [1]),
+        ([HEAD, SMALL, LARGE], None, None, True, Resources(8, 0), [0, 1, 4]),
+        ([SMALL, LARGE], 3, None, True, Resources(3, 0), [2, 10]),
+        ([SMALL, LARGE], 20, None, True, Resources(20, 0), [0, 1]),
+        ([HEAD, LARGE, GPUS_8], None, None, True, Resources(8, 1), [0, 0, 8]),
+        ([LARGE, GPUS_8, GPUS_2], None, None, True, Resources(5, 1), [0, 8, 2]),
+        ([GPUS_8, GPUS_2], None, 0.5, True, Resources(2, 0.5), [16, 4]),
+        ([GPUS_8, GPUS_2], None, 0.1, True, Resources(1, 0.1), [64, 10]),
+        ([GPUS_8, GPUS_2], 16, None, True, Resources(16, 1), [4, 0]),
+        ([GPUS_8, GPUS_2], None, None, False, Resources(10, 0), [6, 1]),
+        ([GPUS_8, GPUS_2], None, 0, True, Resources(10, 0), [6, 1]),
     ],
 )
-def test_a_run_gets_a_gpu_with_its_part_of_the_cores_or_a_machine(nodes, cpus, gpus, on_gpu, share, at_once):
-    chosen = choose_share(nodes, cpus, gpus, on_gpu=on_gpu)
-    assert chosen == share
-    assert [chosen.times_in(node) for node in nodes] == at_once
+def test_a_run_gets_a_gpu_with_its_part_of_the_cores_or_a_machine(nodes, cpus, gpus, on_gpu, resources, num_runs):
+    chosen = choose_resources(nodes, cpus, gpus, on_gpu=on_gpu)
+    assert chosen == resources
+    assert [chosen.num_runs(node) for node in nodes] == num_runs
 
 
 @pytest.mark.parametrize(
@@ -52,18 +51,18 @@ def test_a_run_gets_a_gpu_with_its_part_of_the_cores_or_a_machine(nodes, cpus, g
 )
 def test_what_no_machine_has_is_refused(nodes, cpus, gpus, line):
     with pytest.raises(UserError) as error:
-        choose_share(nodes, cpus, gpus, on_gpu=True)
+        choose_resources(nodes, cpus, gpus, on_gpu=True)
     assert error.value.problems == (f"--ray: no machine of the cluster has {line}",)
 
 
-def test_each_folder_of_runs_has_a_mark_for_as_long_as_it_is_needed(project):
+def test_each_folder_of_runs_has_a_probe_file_for_as_long_as_it_is_needed(project):
     recipes("a", "b")
     runs = make_plan(["a.yaml", "b.yaml"], [], ["0", "1"]) + make_plan(["a.yaml"], ["run.dir=other/runs"], ["0"])
-    with marked_folders(runs) as marks:
-        assert [Path(mark).parent for mark in marks] == [project / "runs", project / "other" / "runs"]
-        site = Site(str(project), code_digest(), marks, ("data", str(project / "data")))
-        assert site.find_problems() == []
-    assert site.find_problems() == [f"{mark.parent}: not shared: a file written there is not seen" for mark in map(Path, marks)]
+    with probe_files(runs) as probes:
+        assert [Path(probe).parent for probe in probes] == [project / "runs", project / "other" / "runs"]
+        requirements = Requirements(str(project), code_digest(), probes, ("data", str(project / "data")))
+        assert requirements.find_problems() == []
+    assert requirements.find_problems() == [f"{Path(probe).parent}: not shared: a file written there is not seen" for probe in probes]
     assert list(Path("runs").iterdir()) == list(Path("other/runs").iterdir()) == []
 
 
@@ -71,7 +70,7 @@ def test_a_folder_of_runs_that_cannot_be_made_is_said(project):
     recipes("a")
     runs = make_plan(["a.yaml"], [], ["0"])
     Path("runs").write_text("")
-    with pytest.raises(UserError, match=r"^run\.dir: .*/runs: cannot be written to: File exists$"), marked_folders(runs):
+    with pytest.raises(UserError, match=r"^run\.dir: .*/runs: cannot be written to: File exists$"), probe_files(runs):
         pass
 
 
@@ -81,26 +80,26 @@ def test_a_folder_of_runs_that_cannot_be_made_is_said(project):
         ({}, []),
         ({"folder": "/nowhere"}, ["/nowhere: no such folder there; the command runs in it"]),
         ({"code": "other"}, ["this project's code there is not the same as here"]),
-        ({"roots": ("data", "moved", "~/moved")}, [f"data.root: {root}: no such folder there" for root in ("moved", "~/moved")]),
+        ({"data_roots": ("data", "moved", "~/moved")}, [f"data.root: {root}: no such folder there" for root in ("moved", "~/moved")]),
     ],
 )
 def test_what_a_machine_does_not_see_is_named(project, changes, problems):
-    assert Site(str(project), code_digest(), (), ("data",))._replace(**changes).find_problems() == problems
+    assert Requirements(str(project), code_digest(), (), ("data",))._replace(**changes).find_problems() == problems
 
 
 def test_the_digest_is_of_every_python_file_that_training_runs(tmp_path, monkeypatch):
     package = tmp_path / "hw1"
-    (package / "data").mkdir(parents=True)
-    for name in ("environment.py", "data/cores.py"):
+    (package / "runs").mkdir(parents=True)
+    for name in ("errors.py", "runs/environment.py"):
         (package / name).write_text(name)
-    monkeypatch.setattr(environment, "__file__", str(package / "environment.py"))
+    monkeypatch.setattr(environment, "__file__", str(package / "runs" / "environment.py"))
     digests = [code_digest()]
     (package / "notes.txt").write_text("no code")
     assert code_digest() == digests[0]
-    for name in ("environment.py", "data/cores.py", "data/new.py"):
+    for name in ("errors.py", "runs/environment.py", "runs/new.py"):
         (package / name).write_text("changed")
         digests.append(code_digest())
-    (package / "data/new.py").rename(package / "new.py")
+    (package / "runs/new.py").rename(package / "new.py")
     digests.append(code_digest())
     assert len(set(digests)) == 5
 
@@ -119,7 +118,7 @@ def test_the_digest_is_of_every_python_file_that_training_runs(tmp_path, monkeyp
     ],
 )
 def test_mistakes_are_found_before_ray_is_touched(project, capsys, monkeypatch, arguments, line):
-    monkeypatch.setattr(supervisor, "connected", lambda address: pytest.fail("touched"))
+    monkeypatch.setattr(scheduler, "connected", lambda address: pytest.fail("touched"))
     monkeypatch.setattr(connection, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
     assert call(*recipes("a"), *arguments) == 2
     err = capsys.readouterr().err
@@ -135,7 +134,7 @@ def test_without_ray_its_package_is_named(project, capsys, monkeypatch):
 
 
 def test_a_plan_that_is_finished_or_only_printed_does_not_touch_ray(project, capsys, monkeypatch):
-    monkeypatch.setattr(supervisor, "connected", lambda address: pytest.fail("touched"))
+    monkeypatch.setattr(scheduler, "connected", lambda address: pytest.fail("touched"))
     monkeypatch.setattr(connection, "find_spec", lambda name: importlib.machinery.ModuleSpec(name, None))
     assert call(*recipes("a", "b"), "--seeds", "0", "--ray", "--dry-run") == 0
     assert "1/2  start     runs/a/seed0" in capsys.readouterr().out

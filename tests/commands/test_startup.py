@@ -93,7 +93,7 @@ def test_a_run_that_is_continued_needs_its_data_but_not_the_weights_that_it_bega
     checkpoints = folder / "runs" / "x" / "seed1" / "checkpoints"
     checkpoints.mkdir(parents=True)
     (checkpoints.parent / "config.yaml").write_text(dump_recipe(recipe))
-    (checkpoints / "epoch0001-step000000.pt").touch()
+    (checkpoints / "epoch0000-step000001.pt").touch()
     code, _, messages, imported = answer(ROOT / "train.py", checkpoints.parent / "config.yaml")
     assert (code, messages) == (2, [f"{checkpoints.parent / 'config.yaml'}: data.root: gone: no such folder"])
     assert not imported & HEAVY

@@ -62,8 +62,8 @@ def test_a_run_that_another_process_has_worked_on_meanwhile_is_left_alone(
     arguments = (recipe, f"run.dir={tmp_path}", "train.epochs=1")
     last, opens = tmp_path / "tiny" / "seed5" / "checkpoints" / "epoch0001-step000000.pt", engine.build_parts
 
-    def late(*args: object) -> object:
-        parts = opens(*args)  # type: ignore[arg-type]
+    def late(*args: object, **options: object) -> object:
+        parts = opens(*args, **options)  # type: ignore[arg-type]
         last.parent.mkdir(parents=True)
         (tmp_path / "tiny" / "seed5" / "config.yaml").write_text("theirs")
         last.write_bytes(b"theirs")

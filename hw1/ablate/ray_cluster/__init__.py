@@ -1,5 +1,5 @@
-"""The runs of a plan on a Ray cluster, many at once: `python -m hw1.ablate ... --ray`. No torch.
+"""Run a plan on a Ray cluster, many runs at once: `python -m hw1.ablate ... --ray`. No torch.
 
-Ray decides where and when a run starts, and notices when its worker or node has died. What a run does, and what counts as finished,
-continued and failed, is the plan's and `train.py`'s. The run folders are the only memory: whatever dies, the same command goes on.
+Ray decides where and when a run starts, and starts it again when its worker or node dies. What a run does, and what counts as finished,
+continued and failed, is up to the plan and `train.py`. All state is in the run folders: whatever dies, the same command continues.
 """

@@ -1,4 +1,4 @@
-"""The connection to a Ray cluster; the options that ask for one."""
+"""The connection to a Ray cluster, and the options that ask for one."""
 
 import os
 import re
@@ -10,17 +10,31 @@ from typing import Any
 
 from hw1.errors import UserError
 from hw1.runtime.cpu import usable_cores
+from hw1.utils.text import first_line
 
 LOCAL = "local"
 ADDRESS = re.compile(rf"{LOCAL}|auto|[^/\s:=]+:\d+")
 CONNECT_SECONDS = 5.0
-SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DEDUP_LOGS": "0", "RAY_COLOR_PREFIX": "0"}
-WORKER_SETTINGS = {"RAY_kill_child_processes_on_worker_exit": "0"}
-"""Else a worker that Ray ends would kill its run, which could not save any more. A run ends by itself when its worker does."""
+MAX_RETRIES = 10
+"""A run whose worker or node dies more often than that, in one call, has failed: it may be what kills them."""
+SETTINGS = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS": "0",
+    "RAY_COLOR_PREFIX": "0",
+    "RAY_task_oom_retries": str(MAX_RETRIES),  # Ray counts workers that it kills for memory apart, and without a limit
+    # Ray asks a quiet worker every 5 minutes whether its machine is there, and takes 7 to notice that one is not.
+    "RAY_grpc_client_keepalive_time_ms": "30000",
+    "RAY_grpc_client_keepalive_timeout_ms": "30000",
+}
+"""Of this process alone, for what the user has not set; some are read when Ray is imported."""
 
 
 def check_options(address: str | None, cpus: int | None, gpus: float | None) -> None:
-    """Raises `UserError` for what cannot be asked for (None: an option not given), and where Ray is not installed; Ray is not touched."""
+    """Check the command-line options without touching Ray; None is an option that was not given.
+
+    Raises:
+        UserError: For values that are not possible, and where Ray is not installed.
+    """
     if address is None:
         if cpus is not None or gpus is not None:
             raise UserError("--cpus-per-run, --gpus-per-run: only with --ray")
@@ -37,22 +51,26 @@ def check_options(address: str | None, cpus: int | None, gpus: float | None) -> 
 
 @contextmanager
 def connected(address: str) -> Iterator[Any]:
-    """The module `ray`, connected to the cluster, or for LOCAL to one of this machine alone, which lasts as long as the block.
+    """Connect to a cluster and yield the module `ray`.
 
-    Raises `UserError` where there is none.
+    Args:
+        address: HOST:PORT, "auto", or LOCAL for a cluster of this machine alone that lasts as long as the block.
+
+    Raises:
+        UserError: Where there is no cluster.
     """
     _check_reachable(address)
-    for name, value in SETTINGS.items():  # of which some are read when Ray is imported
+    for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     import ray
 
-    options: dict[str, Any] = {"logging_level": "ERROR", "runtime_env": {"env_vars": WORKER_SETTINGS}}
+    options: dict[str, Any] = {"logging_level": "ERROR"}
     if address == LOCAL:  # nothing large passes through Ray's object store
         options |= {"num_cpus": usable_cores(), "object_store_memory": 80 * 2**20, "include_dashboard": False}
     try:
         ray.init(address, **options)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
-        raise UserError(f"--ray {address}: {str(error).strip().partition(chr(10))[0]}") from None
+        raise UserError(f"--ray {address}: {first_line(error)}") from None
     try:
         yield ray
     finally:
@@ -60,7 +78,7 @@ def connected(address: str) -> Iterator[Any]:
 
 
 def _check_reachable(address: str) -> None:
-    """Ray itself would try for minutes."""
+    """Fail at once where nothing answers; Ray itself would try for minutes."""
     if ":" in address:
         host, _, port = address.rpartition(":")
         try:

@@ -1,183 +1,152 @@
-"""Hands runs to Ray and follows them: each is an actor on some machine, which starts the same `train.py` as its child."""
+"""Runs of a plan as tasks of Ray, which queues them, retries those whose worker or node dies, and cancels them."""
 
 import os
 import signal
 import sys
 import time
-from collections import Counter
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from hw1.ablate.child_process import ChildProcess, end_with_parent
-from hw1.ablate.plan import Outcome, PlannedRun, conclude, describe, train
-from hw1.ablate.ray_cluster.connection import connected
-from hw1.ablate.ray_cluster.nodes import Share, Site, check_nodes, choose_share, list_nodes, marked_folders
-from hw1.errors import EXIT_USER, Interrupted
+from hw1.ablate.plan import PlannedRun, conclude, describe, train
+from hw1.ablate.ray_cluster.connection import MAX_RETRIES, connected
+from hw1.ablate.ray_cluster.nodes import Requirements, Resources, check_nodes, choose_resources, current_node, list_nodes, probe_files
+from hw1.errors import Interrupted
 from hw1.runs.environment import code_digest
+from hw1.runs.folder import RunFolder
 from hw1.utils.signals import StopRequest
+from hw1.utils.text import one_line
 
-say = partial(tqdm.write, file=sys.stderr)  # which spares the bar
+say = partial(tqdm.write, file=sys.stderr)  # does not break the progress bar
 POLL_SECONDS = 0.5
 LOG_SECONDS = 1.0
-"""How long the last lines of a run may be on their way."""
-HANDOVER_SECONDS = 180.0
-"""How long a run waits for its former process, whose worker or node died, to let go of the folder; NFS takes 90 s to notice."""
-MAX_LOSSES = 10
-"""A run under which more workers or nodes died than that, in one call, has failed: it may be what kills them."""
-ENDED_BY_OTHERS = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
+"""How long Ray may take to forward the last lines of a run."""
+UNLOCK_SECONDS = 180.0
+"""How long a retried run waits for the lock of its former process, whose worker or node died; NFS takes up to 90 s to release it."""
+SIGNAL_CODES = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
+TASK_ENVIRONMENT = {"RAY_kill_child_processes_on_worker_exit": "0"}
+"""Ray would kill the training before it has saved; the training ends by itself when its worker does."""
 
 
-def carry_out_on_ray(runs: Sequence[PlannedRun], address: str, cpus: int | None, gpus: float | None) -> None:
-    """Trains what is not finished, as many runs at once as the cluster takes.
+class EndedBySignal(Exception):
+    """A training was ended by a signal that this command did not send; Ray retries its task."""
 
-    `cpus` and `gpus` of each run: see `choose_share`. Raises `UserError` before anything has started, `RunError` at the end if some
-    failed; after SIGINT or SIGTERM `Interrupted`, once the runs under way have saved and ended.
+
+def run_on_ray(runs: Sequence[PlannedRun], address: str, cpus: int | None, gpus: float | None) -> None:
+    """Train what is not finished, as many runs at once as the cluster takes.
+
+    Args:
+        runs: The plan.
+        address: Of the cluster, see `connected`.
+        cpus: Cores of each run; None: see `choose_resources`.
+        gpus: GPUs of each run, 0 to 1; None: see `choose_resources`.
+
+    Raises:
+        UserError: Before any run has started.
+        RunError: At the end, if some runs failed.
+        Interrupted: After SIGINT or SIGTERM, once the runs under way have saved and ended.
     """
-    pending = [run for run in runs if run.status != "finished"]
-    if not pending:
+    unfinished = [run for run in runs if run.status != "finished"]
+    if not unfinished:
         conclude(runs, [])
         return
-    with connected(address) as ray, marked_folders(pending) as marks:
+    with connected(address) as ray, probe_files(unfinished) as probes:
         nodes = list_nodes(ray)
-        share = choose_share(nodes, cpus, gpus, on_gpu=any(run.recipe.train.device != "cpu" for run in pending))
-        roots = {str(run.recipe.data.root) for run in pending if not run.recipe.data.generate}
-        site = Site(os.getcwd(), code_digest(), marks, tuple(sorted(roots)))
-        check_nodes(ray, [node for node in nodes if share.times_in(node)], site)
-        at_once = sum(share.times_in(node) for node in nodes)
-        say(f"{describe(runs, at_once=at_once)}; {at_once} at once, each with {share}")
+        resources = choose_resources(nodes, cpus, gpus, on_gpu=any(run.recipe.train.device != "cpu" for run in unfinished))
+        data_roots = {str(run.recipe.data.root) for run in unfinished if not run.recipe.data.generate}
+        requirements = Requirements(os.getcwd(), code_digest(), probes, tuple(sorted(data_roots)))
+        check_nodes(ray, [node for node in nodes if resources.num_runs(node)], requirements)
+        num_parallel = sum(resources.num_runs(node) for node in nodes)
+        say(f"{describe(runs, num_parallel=num_parallel)}; {num_parallel} at once, each with {resources}")
         with StopRequest().listening() as stop:
-            failed = Supervisor(ray, runs, share, site).work(stop)
+            failed = _follow(ray, _submit(ray, unfinished, resources, requirements), len(runs), stop)
         time.sleep(LOG_SECONDS)
     if stop.signum is not None:
-        to_go = sum(run.status != "finished" for run in runs)
-        raise Interrupted(stop.signum, f"interrupted; {to_go} of {len(runs)} runs are not finished, the same command continues")
+        num_unfinished = sum(run.status != "finished" for run in runs)
+        raise Interrupted(stop.signum, f"interrupted; {num_unfinished} of {len(runs)} runs are not finished, the same command continues")
     conclude(runs, failed)
 
 
-class Trainer:
-    """The actor: one run on the machine that Ray chose. It has two threads, so that `stop` is heard while `train` waits."""
-
-    def __init__(self, run: PlannedRun, cpus: int, site: Site) -> None:
-        self.run, self.site = run, site
-        self.runner = ChildProcess()
-        end_with_parent(signal.SIGKILL)  # workers may outlive their node's process, which kept the run from going on elsewhere
-        os.environ["OMP_NUM_THREADS"] = os.environ["HW1_CORES"] = str(cpus)
-
-    def __repr__(self) -> str:
-        """What Ray puts before each line that the run writes."""
-        return f"{self.run.recipe.run.name} seed{self.run.recipe.seed}"
-
-    def node_name(self) -> str:
-        import ray
-
-        here = ray.get_runtime_context().get_node_id()
-        return next(node.name for node in list_nodes(ray) if node.id == here)
-
-    def train(self) -> Outcome:
-        if problems := self.site.find_problems():  # on a machine that came later than the others
-            return Outcome(EXIT_USER, f"{self.run.folder.path}: {problems[0]}")
-        os.chdir(self.site.folder)
-        deadline = time.monotonic() + HANDOVER_SECONDS
-        while self.run.folder.is_locked() and time.monotonic() < deadline and self.runner.signum is None:
-            time.sleep(POLL_SECONDS)
-        return train(self.run, self.runner)
-
-    def stop(self) -> None:
-        self.runner.stop(signal.SIGTERM)
+def _submit(ray: Any, runs: Sequence[PlannedRun], resources: Resources, requirements: Requirements) -> dict[Any, PlannedRun]:
+    """Return the runs by Ray's references to their tasks."""
+    threads = dict.fromkeys(("OMP_NUM_THREADS", "HW1_CORES"), str(resources.cpus))
+    task = ray.remote(
+        num_cpus=resources.cpus,
+        num_gpus=resources.gpus,
+        max_retries=MAX_RETRIES,
+        retry_exceptions=[EndedBySignal],
+        runtime_env={"env_vars": TASK_ENVIRONMENT | threads},
+    )(train_on_node)
+    return {task.options(name=f"{run.recipe.run.name} seed{run.recipe.seed}").remote(run, requirements): run for run in runs}
 
 
-@dataclass(eq=False)
-class Attempt:
-    """One run in Ray's hands, with Ray's references to the answers of its actor."""
+def _follow(ray: Any, tasks: dict[Any, PlannedRun], num_runs: int, stop: StopRequest) -> list[str]:
+    """Wait until every task has ended, and cancel them after a signal.
 
-    run: PlannedRun
-    actor: Any
-    started: Any
-    """The name of its node."""
-    ended: Any
-    """Its outcome."""
-    node: str = "not known"
+    Returns:
+        A line for each run that failed by itself.
+    """
+    failed = []
+    is_cancelled = False
+    with tqdm(total=num_runs, initial=num_runs - len(tasks), desc="runs", unit="run", disable=None, dynamic_ncols=True) as bar:
+        while tasks:
+            if stop.signum is not None and not is_cancelled:
+                is_cancelled = True
+                for task in tasks:
+                    ray.cancel(task)  # dropped if it has not started, else interrupted: `train_on_node` lets the run save
+            ended, _ = ray.wait(list(tasks), timeout=POLL_SECONDS)
+            for task in ended:
+                run = tasks.pop(task)
+                problem = _find_problem(ray, task, run)
+                if problem is None:
+                    run.status = "finished"
+                    say(f"{run.folder.path}: finished")
+                elif not is_cancelled:
+                    failed.append(problem)
+                    say(f"{problem}; the others go on")
+                bar.update()
+            bar.refresh()
+    return failed
 
 
-class Supervisor:
-    """Hands the runs to Ray, says what becomes of them, and hands those over again whose worker or node has died."""
+def _find_problem(ray: Any, task: Any, run: PlannedRun) -> str | None:
+    """Return what the task returned, or one line for the error of its last attempt."""
+    try:
+        problem: str | None = ray.get(task)
+    except ray.exceptions.RayError as error:
+        problem = f"{run.folder.path}: {one_line(getattr(error, 'cause', None) or error)}"
+    return problem
 
-    def __init__(self, ray: Any, runs: Sequence[PlannedRun], share: Share, site: Site) -> None:
-        self.ray, self.runs, self.share, self.site = ray, runs, share, site
-        self.waiting: dict[Any, Attempt] = {}
-        """By each of an attempt's references that is not answered yet."""
-        self.losses: Counter[Path] = Counter()
-        self.failed: list[str] = []
-        self.is_stopping = False
 
-    def work(self, stop: StopRequest) -> list[str]:
-        """Returns, when every run has ended for good or, after a signal, has saved, a line for each that failed."""
-        for run in self.runs:
-            if run.status != "finished":
-                self.hand_over(run)
-        with tqdm(total=len(self.runs), desc="runs", unit="run", disable=None, dynamic_ncols=True) as bar:
-            while self.waiting:
-                bar.n = sum(run.status == "finished" for run in self.runs) + len(self.failed)
-                bar.refresh()
-                answered, _ = self.ray.wait(list(self.waiting), timeout=POLL_SECONDS)
-                for reference in answered:
-                    if attempt := self.waiting.pop(reference, None):
-                        self.hear_start(attempt) if reference == attempt.started else self.hear_end(attempt)
-                if stop.signum is not None and not self.is_stopping:
-                    self.stop_all()
-        return self.failed
+def train_on_node(run: PlannedRun, requirements: Requirements) -> str | None:
+    """Train one run on the machine that Ray chose, until it ends or the task is cancelled.
 
-    def hand_over(self, run: PlannedRun) -> None:
-        remote = self.ray.remote(num_cpus=self.share.cpus, num_gpus=self.share.gpus, max_concurrency=2)(Trainer)
-        actor = remote.remote(run, self.share.cpus, self.site)
-        attempt = Attempt(run, actor, actor.node_name.remote(), actor.train.remote())
-        self.waiting |= {attempt.started: attempt, attempt.ended: attempt}
+    Returns:
+        What went wrong, as one line; None if the run is finished.
 
-    def hear_start(self, attempt: Attempt) -> None:
-        with suppress(self.ray.exceptions.RayActorError):  # it has died since, as its end will say
-            attempt.node = self.ray.get(attempt.started)
-            say(f"{attempt.run.folder.path}: on node {attempt.node}")
+    Raises:
+        EndedBySignal: Another than this command ended the training.
+    """
+    end_with_parent(signal.SIGKILL)  # a worker may outlive its node's raylet, where neither retries nor cancellation reach it
+    path, node = run.folder.path, current_node()
+    print(f"{path}: on node {node}", file=sys.stderr)
+    if problems := requirements.find_problems():  # of a machine that joined after the first check
+        return f"{path}: {problems[0]} (node {node})"
+    os.chdir(requirements.folder)
+    child = ChildProcess()
+    with child.listening(signal.SIGINT):  # Ray's cancellation; on SIGTERM Ray ends the worker, and thereby its child
+        _wait_for_lock(run.folder, child)
+        outcome = train(run, child)
+    if outcome.code in SIGNAL_CODES and child.signum is None:
+        print(f"{path}: ended by a signal, though not by this command (node {node}); goes on where there is room", file=sys.stderr)
+        raise EndedBySignal(f"not by this command (node {node})")
+    return outcome.problem and f"{outcome.problem} (node {node})"
 
-    def hear_end(self, attempt: Attempt) -> None:
-        if self.waiting.pop(attempt.started, None):
-            self.hear_start(attempt)
-        run, path = attempt.run, attempt.run.folder.path
-        try:
-            outcome = self.ray.get(attempt.ended)
-        except self.ray.exceptions.RayActorError:
-            outcome = None
-        self.ray.kill(attempt.actor)  # gives its place to another; after an error too, as only the way to it may have been lost
-        if outcome and outcome.problem is None:
-            run.status = "finished"
-            say(f"{path}: finished (node {attempt.node})")
-        elif self.is_stopping:
-            return
-        elif outcome and outcome.code not in ENDED_BY_OTHERS:
-            self.fail(f"{outcome.problem} (node {attempt.node})")
-        else:
-            what = "told to end, though not by this command" if outcome else "its worker or node died"
-            self.losses[path] += 1
-            if self.losses[path] > MAX_LOSSES:
-                self.fail(f"{path}: {what} (node {attempt.node}), after {MAX_LOSSES} losses of that kind")
-            else:
-                say(f"{path}: {what} (node {attempt.node}); goes on where there is room")
-                self.hand_over(run)
 
-    def fail(self, problem: str) -> None:
-        self.failed.append(problem)
-        say(f"{problem}; the others go on")
-
-    def stop_all(self) -> None:
-        """Tells the runs under way to save and end, and takes back those that have not started."""
-        self.is_stopping = True
-        for attempt in set(self.waiting.values()):
-            if attempt.started in self.waiting:
-                self.ray.kill(attempt.actor)
-            else:
-                attempt.actor.stop.remote()
+def _wait_for_lock(folder: RunFolder, child: ChildProcess) -> None:
+    deadline = time.monotonic() + UNLOCK_SECONDS
+    while folder.is_locked() and time.monotonic() < deadline and child.signum is None:
+        time.sleep(POLL_SECONDS)
