@@ -1,4 +1,4 @@
-"""The two ways a command fails, and the exit code of each."""
+"""Errors that end a command, and their exit codes."""
 
 import io
 import sys
@@ -11,9 +11,10 @@ EXIT_FAILED = 3
 
 
 class UserError(Exception):
-    """The user's mistake (recipe, data, run folder): one or more lines, exit code 2, nothing written.
+    """The user made a mistake (recipe, data, run folder): exit code 2, nothing written.
 
-    `problems` holds one message per line, each naming the file and the key or path at fault.
+    Args:
+        *problems: Messages of one line, each naming the file and the key or path at fault.
     """
 
     exit_code = EXIT_USER
@@ -24,13 +25,13 @@ class UserError(Exception):
 
 
 class RunError(Exception):
-    """Training or data failed although the recipe was right: exit code 3."""
+    """Training or data failed although the recipe is valid: exit code 3."""
 
     exit_code = EXIT_FAILED
 
 
 class Interrupted(Exception):
-    """The run was asked to stop by a signal and has saved its state: exit code 128 + signal number."""
+    """A signal asked the run to stop, and its state is saved: exit code 128 + signal number."""
 
     def __init__(self, signum: int, message: str = "") -> None:
         self.exit_code = 128 + signum
@@ -38,9 +39,17 @@ class Interrupted(Exception):
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
-    """Calls `main(argv)` and turns the errors above into their message on stderr and their exit code."""
+    """Call `main(argv)` and return the exit code; print the message of an error of this module on stderr.
+
+    Args:
+        main: A command. Its result is the exit code; None counts as 0.
+        argv: Arguments without the program's name.
+
+    Returns:
+        The exit code: of `main` or of its error; 130 after Ctrl-C; 3, with the traceback on stderr, after any other exception.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is not UTF-8 keeps its bytes
+        sys.stdout.reconfigure(errors="surrogateescape")  # file names that are not UTF-8 keep their bytes
     try:
         return main(argv) or EXIT_OK
     except (UserError, RunError, Interrupted) as error:
@@ -50,6 +59,6 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-    except Exception:  # a fault of this program, not of its user: show all of it
+    except Exception:  # a fault of this program: show all of it
         traceback.print_exc()
         return EXIT_FAILED

@@ -1,4 +1,4 @@
-"""Lines and progress bars for the user, on stderr. A console that is closed, full or gone never ends the work."""
+"""Print lines and progress bars for the user on stderr. A console that is closed, full or gone never ends the work."""
 
 import sys
 from contextlib import suppress
@@ -10,21 +10,23 @@ CONSOLE_ERRORS = (OSError, ValueError)  # a closed pipe, a full disk, a terminal
 
 
 def say(text: str) -> None:
-    """Print one line on stderr; do nothing where nobody can read it."""
+    """Print one line on stderr; do nothing where that fails."""
     with suppress(*CONSOLE_ERRORS):
         print(text, file=sys.stderr, flush=True)
 
 
 class ProgressBar(tqdm):  # type: ignore[type-arg]  # generic only in its stubs
-    """A tqdm bar that is shown on a terminal only."""
+    """A tqdm bar, shown only on a terminal."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **{"disable": None, "dynamic_ncols": True, **options})
 
     def display(self, *arguments: Any, **options: Any) -> None:
+        """Draw the bar; do nothing where that fails."""
         with suppress(*CONSOLE_ERRORS):
             super().display(*arguments, **options)
 
     def close(self) -> None:
+        """End the bar; do nothing where that fails."""
         with suppress(*CONSOLE_ERRORS):
             super().close()
