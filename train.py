@@ -27,7 +27,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def main(argv: Sequence[str]) -> None:
-    with dist.group():
+    with dist.process_group():
         args = parse(argv)
         recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
         if args.print_config:
