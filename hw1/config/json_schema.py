@@ -1,4 +1,7 @@
-"""Prints the JSON Schema of recipes, from which editors complete keys: python -m hw1.config.json_schema > recipes/schema.json"""
+"""Print the JSON Schema of recipes, with which editors complete keys.
+
+python -m hw1.config.json_schema > recipes/schema.json
+"""
 
 import json
 from typing import Any
@@ -7,7 +10,7 @@ from hw1.config.recipe import Recipe
 
 
 def recipe_schema() -> dict[str, Any]:
-    """The schema of a recipe file: the recipe's keys, all optional, and `base`."""
+    """Return the schema of a recipe file: the recipe's keys, all optional, and `base`."""
     schema = Recipe.model_json_schema()
     schema["properties"] = {
         "base": {"type": "string", "description": "Recipe file that this one changes, relative to it."},
