@@ -41,9 +41,16 @@ class Interrupted(Exception):
 
 
 def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]) -> int:
-    """Call `main(argv)`; turn the errors above into their message on stderr, and return the exit code.
+    """Call `main(argv)` and return the exit code; print the message of an error of this module on stderr.
 
     A console whose reader has gone, or whose disk is full, changes no exit code.
+
+    Args:
+        main: A command. Its result is the exit code; None counts as 0.
+        argv: Arguments without the program's name.
+
+    Returns:
+        The exit code: of `main` or of its error; 130 after Ctrl-C; 3, with the traceback on stderr, after any other exception.
     """
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):

@@ -1,1 +1,1 @@
-"""The recipe: its keys as types, and the YAML that holds them."""
+"""The recipe: its keys as types, and how YAML files are loaded and checked."""

@@ -1,7 +1,7 @@
-"""The YAML that recipes are written in, text <-> values: YAML 1.2's core scalars in mappings and lists, and no more.
+"""Parse and dump the YAML of recipes: the core scalars of YAML 1.2 in mappings and lists, nothing else.
 
-`1e-4` is a number and `off` a word; tags, aliases (by which ten lines can stand for 10^9 values), deep nesting, duplicate keys
-and control characters are refused. The only importer of PyYAML. Its own problems come as (dotted key, what is wrong).
+`1e-4` is a number and `off` a string. Tags, aliases (with which ten lines can stand for 10^9 values), deep nesting, duplicate keys and
+control characters are refused.
 """
 
 import re
@@ -12,14 +12,15 @@ import yaml
 
 MAX_DEPTH = 20  # a recipe needs 3
 Problems = list[tuple[str, str]]
+"""Of (dotted key, what is wrong)."""
 
 
 class _Loader(yaml.SafeLoader):
-    yaml_implicit_resolvers: dict[str | None, list[Any]] = {}  # noqa: RUF012 - PyYAML's own attribute
+    yaml_implicit_resolvers: dict[str | None, list[Any]] = {}  # noqa: RUF012 - PyYAML declares it
     depth = 0
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        event = self.peek_event()
+        event = self.peek_event()  # type: ignore[no-untyped-call]  # types-PyYAML has no types for it
         reason = None
         if isinstance(event, yaml.AliasEvent):
             reason = "aliases (*name) are not allowed"
@@ -36,13 +37,13 @@ class _Loader(yaml.SafeLoader):
 
 
 class _Dumper(yaml.SafeDumper):
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers  # quotes exactly the text that would be read as something else
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers  # quotes exactly the strings that would be read as another type
 
 
 for _tag, _pattern in (
     ("null", r"^(?:~|null|Null|NULL|)$"),
     ("bool", r"^(?:true|True|TRUE|false|False|FALSE)$"),
-    ("int", r"^[-+]?[0-9]{1,300}$"),  # a longer one is a float, that is infinite
+    ("int", r"^[-+]?[0-9]{1,300}$"),  # a longer one is read as a float, which is infinite
     ("float", r"^(?:[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
 ):
     _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(_pattern), None)
@@ -50,7 +51,15 @@ _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("
 
 
 def parse_yaml(text: str, key: str = "") -> tuple[Any, Problems]:
-    """The value that the text stands for, None if it cannot be read, and what is wrong with it; `key` is the key it belongs to."""
+    """Parse a file, or the value of one key.
+
+    Args:
+        text: YAML.
+        key: Dotted key that the value belongs to; empty for a file.
+
+    Returns:
+        The value, None if it cannot be parsed, and what is wrong with it.
+    """
     problems: Problems = []
     try:
         node = yaml.compose(text, Loader=_Loader)
@@ -65,12 +74,12 @@ def parse_yaml(text: str, key: str = "") -> tuple[Any, Problems]:
 
 
 def dump_yaml(content: dict[str, Any]) -> str:
-    """Text that `parse_yaml` reads back to the same values; tuples become lists on one line."""
+    """Return text that `parse_yaml` reads back to the same values; tuples become lists on one line."""
     return yaml.dump(content, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=140)
 
 
 def is_clean(text: str) -> bool:
-    """Whether it is free of control characters, line ends and lone surrogates, which no name, path or message can hold."""
+    """Return whether text is free of control characters, line ends and lone surrogates, which no name, path or message may hold."""
     return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 

@@ -1,6 +1,6 @@
-"""CBAM, the convolutional block attention module: Woo et al., ECCV 2018, section 3 (arXiv 1807.06521).
+"""CBAM, the convolutional block attention module (Woo et al., ECCV 2018, section 3; arXiv 1807.06521).
 
-No bias and no normalisation anywhere. `timm.layers.CbamModule` differs: it has a BatchNorm in its spatial branch.
+Its layers have no bias and no normalisation. `timm.layers.CbamModule` differs: it has a BatchNorm in its spatial branch.
 """
 
 from typing import Literal
@@ -13,9 +13,18 @@ CbamInit = Literal["paper", "identity"]
 
 
 class ChannelAttention(nn.Module):
-    """One gate per channel, Mc(x) = sigmoid(MLP(avgpool(x)) + MLP(maxpool(x))); both branches share the MLP.
+    """Compute one gate per channel: Mc(x) = sigmoid(MLP(avgpool(x)) + MLP(maxpool(x))); both branches share the MLP.
 
-    The MLP is Linear(C, max(1, C // reduction)), ReLU, Linear back to C. Maps [B, C, H, W] to gates [B, C, 1, 1] in (0, 1).
+    The MLP is Linear(C, max(1, C // reduction)), ReLU, Linear back to C.
+
+    Args:
+        channels: C.
+        reduction: What C is divided by in the hidden layer, at least 1.
+        device: Where the weights are made.
+        dtype: Type of the weights.
+
+    Raises:
+        ValueError: `reduction` is below 1.
     """
 
     def __init__(self, channels: int, reduction: int = 16, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
@@ -27,18 +36,27 @@ class ChannelAttention(nn.Module):
         self.fc2 = nn.Linear(hidden, channels, bias=False, device=device, dtype=dtype)
 
     def mlp(self, pooled: Tensor) -> Tensor:
-        return self.fc2(F.relu(self.fc1(pooled)))
+        """Map pooled features [B, C] to logits [B, C]."""
+        logits: Tensor = self.fc2(F.relu(self.fc1(pooled)))
+        return logits
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, C, H, W] to gates [B, C, 1, 1] in (0, 1)."""
         # amax and not adaptive_max_pool2d, whose backward pass is not deterministic on CUDA
         gate = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))
         return gate[:, :, None, None]
 
 
 class SpatialAttention(nn.Module):
-    """One gate per position, Ms(x) = sigmoid(conv([mean over channels; max over channels])), zero padding.
+    """Compute one gate per position: Ms(x) = sigmoid(conv([mean over channels; max over channels])), zero padding.
 
-    Maps [B, C, H, W] to gates [B, 1, H, W] in (0, 1). `kernel_size` is odd, in pixels of the feature map.
+    Args:
+        kernel_size: Height and width of the kernel in pixels of the feature map; odd.
+        device: Where the weights are made.
+        dtype: Type of the weights.
+
+    Raises:
+        ValueError: `kernel_size` is even or below 1.
     """
 
     def __init__(self, kernel_size: int = 7, *, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
@@ -48,24 +66,30 @@ class SpatialAttention(nn.Module):
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False, device=device, dtype=dtype)
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, C, H, W] to gates [B, 1, H, W] in (0, 1)."""
         return torch.sigmoid(self.conv(torch.cat([x.mean(1, keepdim=True), x.amax(1, keepdim=True)], 1)))
 
 
 class Cbam(nn.Module):
-    """Channel attention, then spatial attention: x1 = Mc(x) * x, y = Ms(x1) * x1. Maps [B, C, H, W] to the same shape.
+    """Apply channel attention, then spatial attention: x1 = Mc(x) * x, y = Ms(x1) * x1.
 
-    `init` chooses how training starts:
+    With `init="identity"` features pass unchanged at the start. Without a bias a sigmoid cannot start at 1 and still learn, so the last
+    layer of each branch starts at zero (both sigmoids are exactly 0.5) and each gate is `2 * sigmoid`: exactly 1 at the start, free to
+    move within (0, 2). Gradients reach the two last layers in the first step and `channel.fc1`, which lies behind a zero layer, in the
+    second. The 2 is the buffer `gate_scale`, part of the state dict: weights saved from one kind of CBAM do not load silently into the
+    other, where they would mean a different function.
 
-    `paper`: PyTorch's own random weights, as in the authors' code. Both gates start around sigmoid(0) = 0.5, so pretrained
-    features come out at about a quarter of their size.
+    Args:
+        channels: Channels of the features.
+        reduction: See `ChannelAttention`.
+        kernel_size: See `SpatialAttention`.
+        init: `paper`: PyTorch's random weights, as in the authors' code; both gates start around sigmoid(0) = 0.5, so pretrained
+            features come out at about a quarter of their size. `identity`: see above.
+        device: Where the weights are made.
+        dtype: Type of the weights.
 
-    `identity`: features pass unchanged. Without a bias a sigmoid cannot start at 1 and still learn, so the last layer of each
-    branch starts at zero (both sigmoids are exactly 0.5) and each gate is `2 * sigmoid`: exactly 1 at the start, free to move
-    within (0, 2). Gradients reach the two last layers in the first step and `channel.fc1`, which lies behind a zero layer, in
-    the second. The 2 is the buffer `gate_scale`, part of the state dict: weights saved from one kind of CBAM do not load
-    silently into the other, where they would mean a different function.
-
-    Raises ValueError for `reduction` below 1, an even `kernel_size` or an unknown `init`.
+    Raises:
+        ValueError: `reduction` is below 1, `kernel_size` is even or `init` is unknown.
     """
 
     gate_scale: Tensor | None
@@ -95,10 +119,11 @@ class Cbam(nn.Module):
         return gate if scale is None else gate * scale
 
     def gates(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The factors that `forward` applies to x [B, C, H, W]: of the channels [B, C, 1, 1] and of the positions [B, 1, H, W]."""
+        """Return the factors that `forward` multiplies x [B, C, H, W] by: of channels [B, C, 1, 1], of positions [B, 1, H, W]."""
         channel = self._scaled(self.channel(x))
         return channel, self._scaled(self.spatial(x * channel))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Map features [B, C, H, W] to features of the same shape."""
         x = x * self._scaled(self.channel(x))
         return x * self._scaled(self.spatial(x))

@@ -1,4 +1,4 @@
-"""`model:` of a recipe -> the model with its starting weights: any timm model, this project's `*_cbam` ones among them."""
+"""Build the model of a recipe's `model` section with its starting weights: any timm model, including this project's `*_cbam` ones."""
 
 import difflib
 import json
@@ -18,19 +18,24 @@ from hw1.models.weights import WeightsError, read_state_dict
 from hw1.utils.files import missing_file
 from hw1.utils.text import one_line
 
-CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys that mean something only where there is a CBAM
+CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys without effect where there is no CBAM
 
 
 def build_model(config: ModelConfig, num_classes: int, *, load_weights: bool = True, image_size: int | None = None) -> nn.Module:
-    """The model on the CPU, in train mode: images [B, 3, H, W] to logits [B, num_classes].
+    """Build the model on the CPU, in train mode; it maps images [B, 3, H, W] to logits [B, num_classes].
 
-    It starts from the file `config.weights`; else, with `config.pretrained`, from timm's weights of the model's tag (from the
-    hub's local cache, else downloaded); else at random. What the weights lack may only be CBAM's. Their classifier stays if
-    it has `num_classes` outputs, else a new one takes its place. Without `load_weights` neither file nor network is touched.
-    `image_size`, height and width in pixels, is passed to models made for one size (most vision transformers), and checked.
+    It starts from the file `config.weights`; else, with `config.pretrained`, from timm's weights of the model's tag (from the hub's local
+    cache, else downloaded); else at random. The weights may lack tensors of CBAM only. A classifier of `num_classes` outputs is loaded
+    with them, any other is replaced by a new one.
 
-    Raises UserError with all problems of the section at once, as `check_model` names them, or with what is wrong with the
-    weights.
+    Args:
+        config: Section `model` of the recipe.
+        num_classes: Outputs of the model.
+        load_weights: Whether to load weights; without, neither file nor network is touched.
+        image_size: Height and width in pixels, for models made for one size (most vision transformers); checked with every model.
+
+    Raises:
+        UserError: With all problems that `check_model` names, or with what is wrong with the weights.
     """
     if problems := check_model(config, load_weights=load_weights, image_size=image_size):
         raise UserError(*problems)
@@ -49,10 +54,13 @@ def build_model(config: ModelConfig, num_classes: int, *, load_weights: bool = T
 def check_model(
     config: ModelConfig, freeze: FreezeConfig | None = None, *, load_weights: bool = True, image_size: int | None = None
 ) -> list[str]:
-    """All that is wrong with `model` and `freeze`, a line each, as far as it shows without reading weights or the network.
+    """Check the sections `model` and `freeze` without reading weights or the network.
 
-    Builds the model on the meta device, which takes no memory and, but for a few models of timm, under a second; with
-    `image_size` it passes an image of that height and width through it, as many models take certain sizes only.
+    The model is built on the meta device, which takes no memory and, except for a few of timm's models, under a second. With
+    `image_size` an image of that height and width goes through it, as many models take certain sizes only.
+
+    Returns:
+        All problems, a line each.
     """
     problems = missing_file("model.weights", config.weights) if load_weights else []
     if unknown := _unknown_name(config.name):
@@ -77,7 +85,7 @@ def _on_meta_device(config: ModelConfig, image_size: int | None) -> nn.Module:
 
 
 def _unknown_name(name: str) -> str | None:
-    """The problem of a model or tag that timm does not know, with the nearest that it does."""
+    """Return what is wrong with a model or tag that timm does not know, with the nearest known one; None if timm knows it."""
     arch, tag = split_model_name_tag(name)
     known = timm.list_models()
     if arch not in known:
@@ -93,9 +101,9 @@ def _unknown_name(name: str) -> str | None:
 
 
 def _unusable_options(config: ModelConfig) -> list[str]:
-    """Options that this model cannot honour, a line each."""
+    """Return a line for each option that has no effect on this model."""
     neutral = {name: ModelConfig.model_fields[name].default for name in CBAM_ONLY}
-    if not _is_ours(config.name):
+    if not _is_resnet_cbam(config.name):
         neutral |= {"cbam_stages": (), "drop_layer3": 0.0}
         reason = f"{config.name} cannot honour it, only the *_cbam models can"
     elif not config.cbam_stages:
@@ -106,18 +114,18 @@ def _unusable_options(config: ModelConfig) -> list[str]:
 
 
 def _pretrained_cfg(name: str) -> PretrainedCfg:
-    """timm's facts of the model's tag or, without one, of its default; empty for a model registered without any."""
+    """Return timm's configuration of the model's tag, or of its default tag; an empty one for a model registered without any."""
     return get_pretrained_cfg(name) or PretrainedCfg()
 
 
-def _is_ours(name: str) -> bool:
+def _is_resnet_cbam(name: str) -> bool:
     return is_model_in_modules(name, "resnet_cbam")
 
 
 def _model_kwargs(config: ModelConfig, image_size: int | None) -> dict[str, Any]:
-    """The constructor's arguments, apart from the number of classes."""
+    """Return the arguments of the model's constructor, without the number of classes."""
     kwargs: dict[str, Any] = {"drop_rate": config.drop_rate} if config.drop_rate else {}
-    if _is_ours(config.name):
+    if _is_resnet_cbam(config.name):
         names = ("cbam_stages", *CBAM_ONLY, "drop_layer3")
         kwargs |= {name: getattr(config, name) for name in names}
     if image_size is not None and _pretrained_cfg(config.name).fixed_input_size:
@@ -126,19 +134,19 @@ def _model_kwargs(config: ModelConfig, image_size: int | None) -> dict[str, Any]
 
 
 def _load_file(name: str, path: str, kwargs: dict[str, Any]) -> nn.Module:
-    """The model with as many classes as the file has, so that timm loads all of it strictly."""
+    """Return the model with as many classes as the file has, so that timm loads all of it strictly."""
     try:
         num_rows = _num_classes_in(read_state_dict(Path(path)), _pretrained_cfg(name))
         overlay = {"file": path, "num_classes": num_rows, "label_offset": None}
         return timm.create_model(name, pretrained=True, num_classes=num_rows, pretrained_cfg_overlay=overlay, **kwargs)
     except WeightsError as error:
         raise UserError(f"model.weights: {path}: {error}") from error
-    except Exception as error:  # a model's own reader of foreign formats may fail in any way on a file of another model
+    except Exception as error:  # a model's reader of other formats may fail in any way on a file of another model
         raise UserError(f"model.weights: {path}: does not fit {name} ({one_line(error)})") from error
 
 
 def _load_published(name: str, kwargs: dict[str, Any]) -> nn.Module:
-    """The model with timm's weights and their number of classes, so that timm loads all of them strictly."""
+    """Return the model with timm's weights and their number of classes, so that timm loads all of them strictly."""
     cfg = _pretrained_cfg(name)
     cached = cached_file(cfg)
     if cached is None and (reason := why_unreachable(cfg)):
@@ -146,12 +154,12 @@ def _load_published(name: str, kwargs: dict[str, Any]) -> nn.Module:
     overlay = {"file": str(cached)} if cached else None
     try:
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **kwargs)
-    except Exception as error:  # the hub's client and the models' own readers have many errors, without a common base
+    except Exception as error:  # errors of the hub's client and the models' readers have no common base
         raise UserError(f"model.pretrained: no weights of {name}: {one_line(error)}; {how_to_download(cfg)}") from error
 
 
 def _num_classes_in(state_dict: dict[str, torch.Tensor], cfg: PretrainedCfg) -> int:
-    """Rows of the classifier in the file; 0 if it has no classifier by timm's name for it."""
+    """Return the outputs of the classifier in the file; 0 if it has no classifier by timm's name for it."""
     classifiers = [cfg.classifier] if isinstance(cfg.classifier, str) else cfg.classifier or []
     for classifier in classifiers:
         if (weight := state_dict.get(f"{classifier}.weight")) is not None:

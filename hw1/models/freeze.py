@@ -1,8 +1,8 @@
-"""Freezing stages: their parameters keep their values, their BatchNorm statistics may too.
+"""Freeze stages of a model: their parameters keep their values, their BatchNorm statistics may too.
 
-A stage is `stem` (a ResNet's conv1 and bn1), or the name of a module as `named_modules` gives it (`layer1`; `blocks.0` of a
-vision transformer). A CBAM inside a stage starts at random and is not frozen with it, only when it is named itself.
-All functions take the bare model: not a DistributedDataParallel wrapper, nor what torch.compile returned.
+A stage is `stem` (conv1 and bn1 of a ResNet) or the name of a module as `named_modules` gives it (`layer1`; `blocks.0` of a vision
+transformer). A CBAM inside a stage starts at random, so it is frozen only when it is named itself. All functions take the bare model,
+not a DistributedDataParallel wrapper nor the result of torch.compile.
 """
 
 import difflib
@@ -21,9 +21,13 @@ STEM = "stem"
 
 
 def freeze_stages(model: nn.Module, config: FreezeConfig) -> list[str]:
-    """Switches off `requires_grad` of the stages' parameters and returns their names, in the model's order.
+    """Switch off `requires_grad` of the stages' parameters.
 
-    Raises UserError for stages that the model lacks, naming those that it has.
+    Returns:
+        Names of the frozen parameters, in the model's order.
+
+    Raises:
+        UserError: The model lacks a stage; the message names those that it has.
     """
     if problems := check_freeze(model, config):
         raise UserError(*problems)
@@ -34,9 +38,9 @@ def freeze_stages(model: nn.Module, config: FreezeConfig) -> list[str]:
 
 
 def set_train_mode(model: nn.Module, config: FreezeConfig) -> None:
-    """`model.train()`; with `config.bn == "eval"` the BatchNorms of the frozen stages then go back to eval mode.
+    """Call `model.train()`, then put the BatchNorms of the frozen stages back to eval mode if `config.bn` is `eval`.
 
-    Call it in place of `model.train()`, which would wake them up.
+    Call it instead of `model.train()`, which alone would let them update their statistics.
     """
     model.train()
     if config.bn == "eval":
@@ -47,7 +51,7 @@ def set_train_mode(model: nn.Module, config: FreezeConfig) -> None:
 
 
 def check_freeze(model: nn.Module, config: FreezeConfig) -> list[str]:
-    """Problems of `freeze.stages` with this model, a line each; the model may be on the meta device."""
+    """Return the problems of `freeze.stages` with this model, a line each; the model may be on the meta device."""
     problems = []
     for stage in config.stages:
         if not _parameter_names(model, stage):
@@ -61,9 +65,9 @@ def check_freeze(model: nn.Module, config: FreezeConfig) -> list[str]:
 
 
 def stage_names(model: nn.Module) -> list[str]:
-    """`stem`, if the model has one, and its top-level modules with parameters outside of stem and classifier, in order.
+    """Return `stem`, if the model has one, and the top-level modules with parameters outside of stem and classifier, in order.
 
-    Modules inside of those may be frozen by their full name too.
+    Modules inside those can be frozen too, by their full names.
     """
     stem = set(_parameter_names(model, STEM))
     classifiers = cast("dict[str, Any]", model.pretrained_cfg).get("classifier") or ()
@@ -73,7 +77,7 @@ def stage_names(model: nn.Module) -> list[str]:
 
 
 def _parameter_names(model: nn.Module, stage: str) -> list[str]:
-    """Full names of the stage's parameters; none if the model has no such stage, or it has no parameters."""
+    """Return full names of the stage's parameters; none if the model has no such stage, or it has no parameters."""
     if patterns := _stem_patterns(model) if stage == STEM else []:
         return [name for name, _ in model.named_parameters() if _matches(patterns, name)]
     modules = dict(model.named_modules())
@@ -84,19 +88,19 @@ def _parameter_names(model: nn.Module, stage: str) -> list[str]:
 
 
 def _all_names(model: nn.Module) -> list[str]:
-    """Every name that a stage may have."""
+    """Return every name that a stage may have."""
     return [name for name in (STEM, *dict(model.named_modules())) if _parameter_names(model, name)]
 
 
 def _modules(model: nn.Module, stage: str) -> Iterator[nn.Module]:
-    """All modules of the stage."""
+    """Iterate over all modules of the stage."""
     if patterns := _stem_patterns(model) if stage == STEM else []:
         return (module for name, module in model.named_modules() if _matches(patterns, name))
     return model.get_submodule(stage).modules()
 
 
 def _stem_patterns(model: nn.Module) -> list[str]:
-    """Regular expressions of the parameters that timm groups as the stem, of most models the first layers."""
+    """Return regular expressions of the parameters that timm groups as the stem, in most models the first layers."""
     groups = model.group_matcher() if hasattr(model, "group_matcher") else None  # type: ignore[operator]
     spec = groups.get(STEM) if isinstance(groups, dict) else None
     if spec is None or isinstance(spec, str):

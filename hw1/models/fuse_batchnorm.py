@@ -1,7 +1,7 @@
-"""BatchNorm folded into the convolution before it: the same function in eval mode, with fewer passes over the features.
+"""BatchNorm fused into the convolution before it: the same function in eval mode, with fewer passes over the features.
 
 gamma (Wx - mean) / sqrt(var + eps) + beta is another convolution (Jacob et al., "Quantization and Training of Neural Networks",
-section 3.2). What may be folded is read from torch.fx's trace of the model, or of its parts where it cannot be traced as a whole.
+section 3.2). Which pairs can be fused is read from torch.fx's trace of the model, or of its children where the whole cannot be traced.
 """
 
 import copy
@@ -9,7 +9,7 @@ from itertools import chain
 from weakref import WeakKeyDictionary
 
 import torch
-from timm.layers import BatchNormAct2d
+from timm.layers.norm_act import BatchNormAct2d
 from torch import nn
 from torch.fx import Node, Tracer
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -22,26 +22,26 @@ _PAIRS: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary(
 
 @torch.no_grad()
 def fuse_batchnorm(model: nn.Module) -> nn.Module:
-    """A copy in eval mode in which convolutions do the work of the BatchNorms behind them, computed in the weights' own precision, as
-    matrix products where that is faster.
+    """Return a copy in eval mode without the BatchNorms that follow a convolution.
 
-    It shares all other tensors with `model` and is stale once those change: fold again after training. Outputs agree within rounding.
+    The fused weights are computed in the weights' precision; convolutions are matrix products where that is faster. The copy shares all
+    other tensors with `model` and is stale once those change: fuse again after training. Outputs agree within rounding.
     """
     if model not in _PAIRS:
-        _PAIRS[model] = _pairs(model)
+        _PAIRS[model] = _fusable_pairs(model)
     tensors = chain(model.parameters(), model.buffers())
-    folded = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()  # of the modules, not of the tensors
+    fused = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors}).eval()  # copies modules, shares tensors
     for conv_name, norm_name in _PAIRS[model]:
-        conv, norm = folded.get_submodule(conv_name), folded.get_submodule(norm_name)
+        conv, norm = fused.get_submodule(conv_name), fused.get_submodule(norm_name)
         assert isinstance(conv, nn.Conv2d)
         assert isinstance(norm, nn.BatchNorm2d)
-        fused = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
+        fused_conv = fuse_conv_bn_eval(conv, norm).requires_grad_(False)
         if conv.weight.is_contiguous(memory_format=torch.channels_last):
-            fused = fused.to(memory_format=torch.channels_last)
-        folded.set_submodule(conv_name, fused)
-        folded.set_submodule(norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
-    use_conv_matmul(folded)
-    return folded.eval()  # what came in place of others too
+            fused_conv = fused_conv.to(memory_format=torch.channels_last)
+        fused.set_submodule(conv_name, fused_conv)
+        fused.set_submodule(norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
+    use_conv_matmul(fused)
+    return fused.eval()  # the new modules too
 
 
 class _Tracer(Tracer):
@@ -49,13 +49,13 @@ class _Tracer(Tracer):
         return isinstance(m, nn.Conv2d | _BatchNorm) or super().is_leaf_module(m, module_qualified_name)
 
 
-def _pairs(model: nn.Module) -> list[tuple[str, str]]:
-    """(convolution, BatchNorm) by name, where each of the two has nothing to do with anything but the other."""
+def _fusable_pairs(model: nn.Module) -> list[tuple[str, str]]:
+    """Return names of (convolution, BatchNorm) where the convolution feeds only the norm and the norm reads only the convolution."""
     try:
         nodes = list(_Tracer().trace(model).nodes)
-    except Exception:  # torch.fx raises whatever the model's own code does with a value that is not there
-        parts = ((name, child) for name, child in model.named_children() if next(child.children(), None) is not None)
-        return [(f"{name}.{conv}", f"{name}.{norm}") for name, child in parts for conv, norm in _pairs(child)]
+    except Exception:  # torch.fx raises whatever the model's code does with a symbolic value
+        children = ((name, child) for name, child in model.named_children() if next(child.children(), None) is not None)
+        return [(f"{name}.{conv}", f"{name}.{norm}") for name, child in children for conv, norm in _fusable_pairs(child)]
     modules = dict(model.named_modules())
     calls: dict[str, set[Node]] = {}
     for node in nodes:

@@ -1,4 +1,4 @@
-"""Normalisation and model in one, for those who hand over images."""
+"""A model that takes images as they are decoded and normalises them itself."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,15 @@ from torch import Tensor, nn
 
 
 class WithPreprocess(nn.Module):
-    """RGB images, uint8 [B, S, S, 3], to the model's logits [B, C].
+    """Normalise RGB images, then apply the model.
 
-    The arithmetic is the loader's, to the bit: (x / 255 - mean) / std in FP32, in NHWC memory order unless `channels_last` is false.
+    The arithmetic equals the loader's to the bit: (x / 255 - mean) / std in FP32.
+
+    Args:
+        model: Maps normalised images, float32 [B, 3, H, W], to logits [B, C].
+        mean: Per channel, of values 0-1.
+        std: Per channel, of values 0-1.
+        channels_last: Give the model images in NHWC memory order.
     """
 
     mean: Tensor
@@ -22,11 +28,14 @@ class WithPreprocess(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def normalise(self, pixels: Tensor) -> Tensor:
-        image = pixels.permute(0, 3, 1, 2)
+    def normalise(self, images: Tensor) -> Tensor:
+        """Map images, uint8 [B, H, W, 3], to normalised ones, float32 [B, 3, H, W]."""
+        images = images.permute(0, 3, 1, 2)
         if not self.channels_last:
-            image = image.contiguous()
-        return image.div(255.0).sub(self.mean).div(self.std)
+            images = images.contiguous()
+        return images.div(255.0).sub(self.mean).div(self.std)
 
-    def forward(self, pixels: Tensor) -> Tensor:
-        return self.model(self.normalise(pixels))
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images, uint8 [B, H, W, 3], to logits [B, C]."""
+        logits: Tensor = self.model(self.normalise(images))
+        return logits

@@ -1,1 +1,1 @@
-"""Device, processor and processes that a run computes on."""
+"""What the code runs on: processes, devices, cores."""

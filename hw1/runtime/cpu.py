@@ -1,4 +1,4 @@
-"""Cores of this process: how many there are, and who uses them: threads, loader processes, the model."""
+"""The cores that this process may use, and how many threads and loader processes get them."""
 
 import itertools
 import os
@@ -14,25 +14,38 @@ from hw1.runtime import distributed as dist
 if TYPE_CHECKING:
     import torch
 
-CHUNK = 16  # items that a thread does between two looks at the progress bar
+CHUNK = 16  # items that a thread does between two updates of the progress bar
+MAX_WORKERS = 16
 Result = TypeVar("Result")
 
 
 def usable_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """Cores that this process may use: its affinity, the CPU quota of its control groups (version 1 or 2), rounded up, and its share of
-    them where HW1_CORES states one, as runs that share a machine need it; at least 1.
+    """Return how many cores this process may use, at least 1.
+
+    It is the smallest of its CPU affinity, the CPU quotas of its control groups (version 1 or 2), rounded up, and the environment variable
+    HW1_CORES, which is set for runs that share a machine.
+
+    Args:
+        cgroups: Where control groups are mounted.
+        membership: File that lists the control groups of this process.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = os.environ.get("HW1_CORES", "")
-    if share.isdecimal():
-        cores = min(cores, int(share))
+    limit = os.environ.get("HW1_CORES", "")
+    if limit.isdecimal():
+        cores = min(cores, int(limit))
     for quota, period in _cpu_quotas(cgroups, membership):
         cores = min(cores, -(-quota // period))
     return max(cores, 1)
 
 
 def map_on_cores(work: Callable[[int], Result], count: int, desc: str) -> list[Result]:
-    """[work(0), ..., work(count - 1)], by threads: image libraries release the interpreter. Returns or raises when all have ended."""
+    """Return [work(0), ..., work(count - 1)], computed by threads, one for each core; image libraries release the interpreter's lock.
+
+    Args:
+        work: Called with each index; its exception is raised here once all threads have ended.
+        count: Number of calls.
+        desc: Label of the progress bar.
+    """
     pool = ThreadPoolExecutor(usable_cores())
     try:
         parts = pool.map(lambda part: [work(index) for index in part], (range(count)[i : i + CHUNK] for i in range(0, count, CHUNK)))
@@ -41,14 +54,14 @@ def map_on_cores(work: Callable[[int], Result], count: int, desc: str) -> list[R
         pool.shutdown(cancel_futures=True)
 
 
-def control_groups(controller: str, cgroups: Path, membership: Path) -> Iterator[Path]:
-    """The folders of all control groups (version 1 or 2) whose limits hold for this process: its own, and each above it."""
+def _cpu_groups(cgroups: Path, membership: Path) -> Iterator[Path]:
+    """Yield the folders of all control groups (version 1 or 2) that limit this process: its own and every parent."""
     for line in _words(membership, "\n"):
         _, controllers, path = line.split(":", 2)
-        if controllers and controller not in controllers.split(","):
+        if controllers and "cpu" not in controllers.split(","):
             continue
-        top = cgroups / controller if controllers else cgroups
-        # In a container the path may be the host's, of which nothing is mounted: then only the top exists, and is the container's own.
+        top = cgroups / "cpu" if controllers else cgroups
+        # In a container the path may be the host's, which is not mounted: then only the top exists, which is the container's.
         inner = top / path.lstrip("/")
         for group in (inner, *inner.parents):
             yield group
@@ -57,13 +70,13 @@ def control_groups(controller: str, cgroups: Path, membership: Path) -> Iterator
 
 
 def _cpu_quotas(cgroups: Path, membership: Path) -> list[tuple[int, int]]:
-    """(quota, period) in microseconds of every control group that limits this process."""
-    found = []
-    for group in control_groups("cpu", cgroups, membership):
+    """Return (quota, period) in microseconds of every control group that limits this process."""
+    quotas = []
+    for group in _cpu_groups(cgroups, membership):
         words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
         if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):  # without a limit: "max" or -1
-            found.append((int(words[0]), int(words[1])))
-    return found
+            quotas.append((int(words[0]), int(words[1])))
+    return quotas
 
 
 def _words(file: Path, separator: str | None = None) -> list[str]:
@@ -73,35 +86,32 @@ def _words(file: Path, separator: str | None = None) -> list[str]:
         return []
 
 
-MAX_WORKERS = 16
-
-
-def own_cores() -> int:
-    """Cores of this process: of those that it may use its share, where several train together on this machine; at least 1."""
+def cores_per_process() -> int:
+    """Return the usable cores divided by the processes of the run on this machine, at least 1."""
     return max(usable_cores() // dist.local_world_size(), 1)
 
 
 def default_num_workers(device: "torch.device") -> int:
-    """Loader processes for training on `device`, by the cores of this process.
+    """Return how many loader processes to start for training on `device`, by the cores of this process.
 
-    Off the CPU one core is left to the process that feeds the device: cores - 1, at least 1, at most 16. On the CPU every core is the
-    model's: one process loads in the gaps that its threads leave.
+    For a GPU: cores - 1, at least 1, at most 16; one core is left to the process that feeds the GPU. For the CPU: 1, and none with a single
+    core, because the model uses all cores and the loader runs in the gaps that its threads leave.
     """
-    cores = own_cores()
+    cores = cores_per_process()
     if device.type == "cpu":
         return 1 if cores > 1 else 0
     return min(max(cores - 1, 1), MAX_WORKERS)
 
 
 def limit_threads() -> None:
-    """Gives torch no more threads, in this process, than it has cores.
+    """Limit torch's threads to the cores of this process.
 
-    torch does not see the CPU quota of a container. Threads beyond it are stopped for most of the time, and the others wait for them. The
-    number does not depend on the loader's: other threads add up in another order, and a result must not change with `data.num_workers`.
-    torchrun sets OMP_NUM_THREADS=1 where it is not set, which says nothing: then, too, a process takes its cores.
+    torch does not see the CPU quota of a container; threads beyond it are stopped for most of the time while the others wait for them. The
+    number does not depend on `data.num_workers`: another number of threads adds up in another order, and results must not change with it.
+    torchrun sets OMP_NUM_THREADS=1 where the user has not set it, so among several processes 1 is ignored.
     """
     import torch
 
-    cores = own_cores()
-    is_by_torchrun = dist.local_world_size() > 1 and os.environ.get("OMP_NUM_THREADS") == "1"
-    torch.set_num_threads(cores if is_by_torchrun else min(torch.get_num_threads(), cores))
+    cores = cores_per_process()
+    is_set_by_torchrun = dist.local_world_size() > 1 and os.environ.get("OMP_NUM_THREADS") == "1"
+    torch.set_num_threads(cores if is_set_by_torchrun else min(torch.get_num_threads(), cores))

@@ -1,4 +1,4 @@
-"""Where and in which precision to compute, and what is drawn there. No recipe file, no model."""
+"""Choose device, precision and execution mode, and seed the random generators that dropout draws from."""
 
 import contextlib
 import ctypes
@@ -17,23 +17,26 @@ from hw1.runtime import distributed as dist
 from hw1.utils.text import first_line
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
+LONG_RUN = 3000
+"""Optimizer steps that make a run long enough to be worth compiling, which takes a minute or more (estimated, not measured)."""
 Autocast = Callable[[], AbstractContextManager[Any]]
-CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"), Path("/var/run/secrets/kubernetes.io"))
-"""What Docker, Podman and Kubernetes leave in a container."""
+CONTAINER_FILES = (Path("/.dockerenv"), Path("/run/.containerenv"), Path("/var/run/secrets/kubernetes.io"))
+"""Files that Docker, Podman and Kubernetes make in a container."""
 
 
 def pick_device(config: TrainConfig) -> torch.device:
-    """The device that `train.device` asks for; `auto`: CUDA, then MPS (untested), then the CPU. Several processes have a GPU each.
+    """Return the device of `train.device`; `auto` takes CUDA, then MPS (untested), then the CPU. Several processes take a GPU each.
 
-    Raises `UserError` for a device that this machine does not have, or not often enough.
+    Raises:
+        UserError: This machine does not have the device, or has fewer GPUs than processes.
     """
     is_alone = dist.world_size() == 1
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available() and is_alone, "cpu": True}
-    name = next(name for name, is_there in available.items() if is_there) if config.device == "auto" else config.device
-    if not available[name]:
-        there = [name for name, is_there in available.items() if is_there]
-        why = f" ({_why_no_cuda()})" if name == "cuda" else ""
-        raise UserError(f"train.device: no {name} device on this machine{why}; available: {', '.join(there)}")
+    choices = [name for name, is_available in available.items() if is_available]
+    name = choices[0] if config.device == "auto" else config.device
+    if name not in choices:
+        reason = f" ({_why_no_cuda()})" if name == "cuda" else ""
+        raise UserError(f"train.device: no {name} device on this machine{reason}; available: {', '.join(choices)}")
     if is_alone or name != "cuda":
         return torch.device(name)
     if dist.local_world_size() > torch.cuda.device_count():
@@ -44,14 +47,15 @@ def pick_device(config: TrainConfig) -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """As a reader of a results table knows it."""
+    """Return the device's name for a table of results: a GPU's model, else the type of the device."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 
 def describe_device(device: torch.device) -> str:
-    """One line on what computes, after a first multiplication on it: a GPU's memory, driver and CUDA, or why there is none.
+    """Return one line about the device: a GPU's memory, driver and CUDA version, or why there is no GPU. A GPU is tried first.
 
-    Raises `RunError` where the GPU does not compute: too old for this torch, broken, or all of its memory taken.
+    Raises:
+        RunError: The GPU fails to compute: too old for this torch, broken, or all of its memory taken.
     """
     if device.type != "cuda":
         return f"device: {device.type}" + (f"; no GPU: {_why_no_cuda()}" if device.type == "cpu" else "")
@@ -65,32 +69,33 @@ def describe_device(device: torch.device) -> str:
     return f"device: {device_name(device)}, {free:.1f} of {total:.1f} GiB free, {driver}{built}"
 
 
-def _why_no_cuda(devices: Path = Path("/dev"), marks: Sequence[Path] = CONTAINER_MARKS) -> str:
-    """What stands between torch and a GPU of NVIDIA's; "not asked for" where nothing does."""
+def _why_no_cuda(devices: Path = Path("/dev"), container_files: Sequence[Path] = CONTAINER_FILES) -> str:
+    """Return why torch cannot use an NVIDIA GPU; "not asked for" if it can."""
     if torch.cuda.is_available():
         return "not asked for"
     if torch.version.cuda is None:
         return f"torch {torch.__version__} is built without CUDA"
-    if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():  # dxg: Windows' way to it, in WSL
-        return "none is visible in this container; docker run --gpus all shows it" if any(map(Path.exists, marks)) else "none is visible"
+    if not any(devices.glob("nvidia[0-9]*")) and not (devices / "dxg").exists():  # dxg: the GPU in WSL
+        is_container = any(map(Path.exists, container_files))
+        return "none is visible in this container; docker run --gpus all shows it" if is_container else "none is visible"
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]  # torch has no types for it
     except RuntimeError as error:
         return first_line(error)
     return f"torch {torch.__version__} for CUDA {torch.version.cuda} finds none"
 
 
 def _driver_version(file: Path = Path("/proc/driver/nvidia/version")) -> str | None:
-    """Of the kernel's module, as nvidia-smi shows it; WSL has no such file."""
+    """Return the version of NVIDIA's kernel module, as nvidia-smi shows it; None in WSL, which has no such file."""
     try:
-        found = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", file.read_text())
+        match = re.search(r"Kernel Module.*?\s(\d+(?:\.\d+)+)\s", file.read_text())
     except OSError:
         return None
-    return found[1] if found else None
+    return match[1] if match else None
 
 
 def precision_name(dtype: torch.dtype | None) -> str:
-    """What `amp_dtype` chose, as recipes call it; fp32 for none."""
+    """Return a recipe's word for a result of `amp_dtype`; fp32 for None."""
     return {torch.bfloat16: "bf16", torch.float16: "fp16", None: "fp32"}[dtype]
 
 
@@ -104,9 +109,10 @@ def _computes_bf16(device: torch.device) -> bool:
 
 
 def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
-    """The autocast type of `train.amp` on this device, None for FP32.
+    """Return the autocast type of `train.amp` on this device, None for FP32.
 
-    Raises `UserError` where fp16 is asked of a device that is no GPU.
+    Raises:
+        UserError: fp16 is asked for on the CPU.
     """
     if config.amp == "auto":
         if _computes_bf16(device):
@@ -118,19 +124,20 @@ def amp_dtype(config: TrainConfig, device: torch.device) -> torch.dtype | None:
 
 
 def autocast_of(device: torch.device, dtype: torch.dtype | None) -> Autocast:
-    """A factory of context managers: autocast to `dtype`, or nothing for None."""
+    """Return a factory of context managers: autocast to `dtype`; without effect for None."""
     return nullcontext if dtype is None else lambda: torch.autocast(device.type, dtype=dtype)
 
 
-LONG_RUN = 3000
-"""Optimizer steps from which on a run is long enough to be worth compiling, which takes a minute or more (estimated, not measured)."""
-
-
 def use_compile(config: TrainConfig, device: torch.device, num_updates: int) -> bool:
-    """Whether a run of so many optimizer steps goes through torch.compile: as `train.compile` says, `auto`: on CUDA where it is long.
+    """Return whether to use torch.compile: as `train.compile` says; `auto`: for long runs on CUDA that are not deterministic.
 
-    On a CPU nearly all of a step is spent in convolutions, which compiling leaves as they are (benchmarks/NOTES.md). A deterministic run
-    is not compiled: Inductor may choose other kernels the next time.
+    On a CPU nearly all of a step is spent in convolutions, which compiling does not change (benchmarks/NOTES.md). In a deterministic run
+    Inductor might choose other kernels the next time.
+
+    Args:
+        config: Section `train` of the recipe.
+        device: Where to train.
+        num_updates: Optimizer steps of the whole run.
     """
     if config.compile == "auto":
         return device.type == "cuda" and not config.deterministic and num_updates >= LONG_RUN
@@ -138,40 +145,47 @@ def use_compile(config: TrainConfig, device: torch.device, num_updates: int) -> 
 
 
 def use_cuda_graphs(config: TrainConfig, device: torch.device, dtype: torch.dtype | None, num_updates: int) -> bool:
-    """Whether whole steps are recorded as CUDA graphs: as `train.cuda_graph` says, `auto`: on CUDA where it can be done.
+    """Return whether to record whole steps as CUDA graphs: as `train.cuda_graph` says; `auto`: for long runs where it is possible.
 
-    Raises `UserError` where it is asked for and cannot be.
+    Args:
+        config: Section `train` of the recipe.
+        device: Where to train.
+        dtype: Of autocast, None for FP32.
+        num_updates: Optimizer steps of the whole run.
+
+    Raises:
+        UserError: The recipe asks for CUDA graphs and they are not possible.
     """
-    hindrance = None
+    obstacle = None
     if device.type != "cuda":
-        hindrance = f"there are no CUDA graphs on {device.type}"
+        obstacle = f"there are no CUDA graphs on {device.type}"
     elif dist.world_size() > 1:
-        hindrance = "several processes exchange gradients within a step"
+        obstacle = "several processes exchange gradients within a step"
     elif dtype is torch.float16:
-        hindrance = "fp16's scaler looks at every step; use train.amp=bf16 or off"
+        obstacle = "fp16's scaler looks at every step; use train.amp=bf16 or off"
     elif config.grad_accum > 1:
-        hindrance = "only steps of one batch are recorded; use train.grad_accum=1"
+        obstacle = "only steps of one batch are recorded; use train.grad_accum=1"
     if config.cuda_graph == "auto":
-        return hindrance is None and not config.deterministic and num_updates >= LONG_RUN
-    if config.cuda_graph and hindrance:
-        raise UserError(f"train.cuda_graph: {hindrance}, or train.cuda_graph=auto")
+        return obstacle is None and not config.deterministic and num_updates >= LONG_RUN
+    if config.cuda_graph and obstacle:
+        raise UserError(f"train.cuda_graph: {obstacle}, or train.cuda_graph=auto")
     return config.cuda_graph
 
 
 def keep_freed_memory() -> None:
-    """Lets glibc's allocator keep memory that is freed, up to a GiB a piece, for the next request; elsewhere does nothing.
+    """Let glibc's allocator reuse freed memory, up to 1 GiB a block, instead of returning it to the system; do nothing elsewhere.
 
-    A training step frees and requests the same large tensors again and again. Given back to the system each comes anew page by page, each
-    page cleared: a fifth of a step's time on a CPU (benchmarks/NOTES.md). Peak memory stays what it is.
+    A training step frees and requests the same large tensors again and again. The system would clear each of their pages anew, a fifth of
+    a step's time on a CPU (benchmarks/NOTES.md). Peak memory stays the same.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # an int; a negative one is passed over
+        mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)  # an int; glibc ignores a negative one
 
 
 def set_determinism(deterministic: bool) -> None:
-    """Deterministic kernels or the fastest ones. Call before the first CUDA operation."""
+    """Choose deterministic kernels, or else the fastest ones. Call before the first CUDA operation."""
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with a fixed workspace
     torch.use_deterministic_algorithms(deterministic)
@@ -179,14 +193,21 @@ def set_determinism(deterministic: bool) -> None:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device had no memory, or on the CPU the system: torch's and oneDNN's errors of that have no class of their own."""
+    """Return whether the device, or on the CPU the system, ran out of memory; on the CPU torch and oneDNN raise plain RuntimeErrors."""
     text = str(error)
-    is_of_cpu = "DefaultCPUAllocator: " in text or text == "could not create a primitive"
-    return is_of_cpu or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    is_cpu_error = "DefaultCPUAllocator: " in text or text == "could not create a primitive"
+    return is_cpu_error or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:
-    """Seed what dropout draws from on this device (0 to 2^64 - 1). `torch.manual_seed` does more, at a hundred times the cost."""
+    """Seed the generators that dropout draws from on this device.
+
+    `torch.manual_seed` seeds those of all devices, at a hundred times the cost.
+
+    Args:
+        seed: 0 to 2^64 - 1.
+        device: Where dropout draws.
+    """
     torch.default_generator.manual_seed(seed)
     if device.type == "cuda":
         torch.cuda.default_generators[torch.cuda.current_device() if device.index is None else device.index].manual_seed(seed)

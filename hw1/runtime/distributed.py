@@ -1,37 +1,34 @@
-"""Several processes that train one model together, as torchrun starts them: which one this is, and how all come to one answer.
+"""Several processes that train one model together, started by torchrun: their ranks, collectives, and errors that all raise alike.
 
-What talks to the others is to be called by all of them, in the same order. Where there is one process only, everything here does what is
-obvious then, and torch is not even imported.
+All processes must call the collectives (`gather`, `all_reduce_`, `all_or_raise`, `run_on_rank0`, ...) in the same order. In a run of one
+process they return at once, and torch is not even imported.
 """
 
 import os
 import signal
-import time
-import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hw1.errors import EXIT_USER, Interrupted, RunError, UserError
+from hw1.runtime.rendezvous import open_store
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 T = TypeVar("T")
-Failure = tuple[int, list[str]]
-"""Exit code and the lines for the user."""
 
 STEP_TIMEOUT = timedelta(minutes=10)
-"""How long a process that hangs is waited for within a step; one that dies is noticed at once, by its closed connection."""
-START_TIMEOUT = timedelta(hours=6)
-"""The same where one prepares something that all need: a cache of decoded images, a download, a checkpoint."""
+"""How long a step waits for a process that hangs; a process that dies is noticed at once, by its closed connection."""
+SETUP_TIMEOUT = timedelta(hours=6)
+"""How long others wait while one process prepares what all need: a cache of decoded images, a download, a checkpoint."""
 
 
 @dataclass(frozen=True)
 class ProcessInfo:
-    """A process among those of the run, and of its machine (`local_`); ranks count from 0."""
+    """Rank of a process, and number of processes, in the run and (`local_`) on its machine; ranks count from 0."""
 
     rank: int = 0
     world_size: int = 1
@@ -39,60 +36,74 @@ class ProcessInfo:
     local_world_size: int = 1
 
 
+@dataclass(frozen=True)
+class Failure:
+    """An error of `hw1.errors`, in a form that processes can exchange."""
+
+    exit_code: int
+    lines: list[str]
+
+
 _process = ProcessInfo()
-_patient_group: Any = None
+_setup_group: Any = None
+"""Process group with `SETUP_TIMEOUT`; torch's default group has `STEP_TIMEOUT`."""
 
 
 def rank() -> int:
+    """Return this process' number in the run, from 0."""
     return _process.rank
 
 
 def world_size() -> int:
-    """Processes of the run; 1 outside of `group`."""
+    """Return the number of processes of the run; 1 outside of `process_group`."""
     return _process.world_size
 
 
 def local_rank() -> int:
+    """Return this process' number on its machine, from 0."""
     return _process.local_rank
 
 
 def local_world_size() -> int:
-    """Processes of the run on this machine."""
+    """Return the number of the run's processes on this machine."""
     return _process.local_world_size
 
 
 def is_main() -> bool:
-    """Whether this process is the one that speaks and writes: rank 0."""
+    """Return whether this is rank 0, the process that prints and writes files."""
     return _process.rank == 0
 
 
 def is_restart() -> bool:
-    """Whether torchrun has started this process in place of one that failed (`--max-restarts`)."""
+    """Return whether torchrun has started this process in place of one that failed (`--max-restarts`)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
 
 
 @contextmanager
-def group() -> Iterator[None]:
-    """Joins the processes that torchrun has started together with this one (torch's variables RANK, WORLD_SIZE, ...); alone, does nothing.
+def process_group() -> Iterator[None]:
+    """Join the processes that torchrun has started (environment variables RANK, WORLD_SIZE, ...); do nothing in a run of one.
 
-    Inside, only rank 0 prints. CUDA tensors travel by NCCL, all else by gloo. Raises `RunError` where the others are not found, or are lost
-    on the way: the one that died, or torchrun, says more.
+    Within the block only rank 0 prints. CUDA tensors travel by NCCL, everything else by gloo.
+
+    Raises:
+        RunError: Other processes cannot be reached, or have died. The process that died, or torchrun, says more.
     """
-    global _process, _patient_group
-    place = _process_info(os.environ)
-    if place.world_size == 1:
+    global _process, _setup_group
+    process = _process_info(os.environ)
+    if process.world_size == 1:
         yield
         return
     import torch
     import torch.distributed as td
 
-    with _naming_lost_processes(place), ExitStack() as stack:
-        both = torch.cuda.is_available() and td.is_nccl_available()
-        where: dict[str, Any] = {"store": _rendezvous(place), "rank": place.rank, "world_size": place.world_size}
-        td.init_process_group("cpu:gloo,cuda:nccl" if both else "gloo", timeout=STEP_TIMEOUT, **where)
-        _patient_group = td.new_group(backend="gloo", timeout=START_TIMEOUT)
-        _process = place
-        if place.rank:
+    with _lost_processes_as_run_errors(process), ExitStack() as stack:
+        has_nccl = torch.cuda.is_available() and td.is_nccl_available()
+        store = open_store(process.rank, process.world_size, STEP_TIMEOUT)
+        backend = "cpu:gloo,cuda:nccl" if has_nccl else "gloo"
+        td.init_process_group(backend, timeout=STEP_TIMEOUT, store=store, rank=process.rank, world_size=process.world_size)
+        _setup_group = td.new_group(backend="gloo", timeout=SETUP_TIMEOUT)
+        _process = process
+        if process.rank:
             null = stack.enter_context(open(os.devnull, "w"))
             stack.enter_context(redirect_stdout(null))
             stack.enter_context(redirect_stderr(null))
@@ -100,51 +111,22 @@ def group() -> Iterator[None]:
             yield
             td.destroy_process_group()
         finally:
-            _process, _patient_group = ProcessInfo(), None
+            _process, _setup_group = ProcessInfo(), None
 
 
-def _process_info(env: "os._Environ[str] | dict[str, str]") -> ProcessInfo:
+def _process_info(env: Mapping[str, str]) -> ProcessInfo:
     if not {"RANK", "WORLD_SIZE", "MASTER_ADDR"} <= env.keys():
         return ProcessInfo()
     names = {"rank": "RANK", "world_size": "WORLD_SIZE", "local_rank": "LOCAL_RANK", "local_world_size": "LOCAL_WORLD_SIZE"}
     return ProcessInfo(**{field: int(env[name]) for field, name in names.items() if name in env})
 
 
-def _rendezvous(place: ProcessInfo) -> Any:
-    """The store by which they find each other, empty but for what processes of this very start write.
-
-    torchrun keeps one for all its restarts, with the addresses of processes that are gone, and machines may count restarts differently. So
-    each process leaves a name that no other ever had; rank 0 answers every name that it finds with its own, until all have read that.
-    """
-    from torch.distributed import PrefixStore
-    from torch.distributed.rendezvous import rendezvous
-
-    store, *_ = next(rendezvous("env://", timeout=STEP_TIMEOUT))
-    name, deadline = uuid.uuid4().hex, time.monotonic() + STEP_TIMEOUT.total_seconds()
-    if place.rank:
-        store.set(f"rank {place.rank}", name)
-        store.wait([f"answer to {name}"], STEP_TIMEOUT)
-        name = store.get(f"answer to {name}").decode()
-        store.set(f"rank {place.rank} has read {name}", "")
-        return PrefixStore(name, store)
-    missing = list(range(1, place.world_size))
-    while missing:
-        for rank in missing:
-            if store.check([f"rank {rank}"]):
-                store.set(f"answer to {store.get(f'rank {rank}').decode()}", name)
-        time.sleep(0.02)
-        missing = [rank for rank in missing if not store.check([f"rank {rank} has read {name}"])]
-        if time.monotonic() > deadline:
-            raise RunError(f"no sign of rank {', '.join(map(str, missing))}: is it running, and can it reach this machine?")
-    return PrefixStore(name, store)
-
-
 @contextmanager
-def _naming_lost_processes(place: ProcessInfo) -> Iterator[None]:
+def _lost_processes_as_run_errors(process: ProcessInfo) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        if place.rank == 0:
+        if process.rank == 0:
             raise
         raise Interrupted(signal.SIGINT) from None
     except RuntimeError as error:
@@ -154,74 +136,26 @@ def _naming_lost_processes(place: ProcessInfo) -> Iterator[None]:
         if not isinstance(error, td.DistError) and "gloo" not in text.lower():
             raise
         message = f"another process of this run has died or cannot be reached; the same command continues ({text[:200]})"
-        raise RunError("" if place.rank else message) from error
+        raise RunError("" if process.rank else message) from error
 
 
-def all_or_raise(work: Callable[[], T]) -> T:
-    """`work()` of every process, once it has succeeded in all.
-
-    Else all raise the error of the first one in which it failed (`UserError`, `RunError`), of which rank 0's has the lines of all, and the
-    others' none: they are printed once. `work` must not talk to the others itself.
-    """
-    if world_size() == 1:
-        return work()
-    result, failure = _attempt(work)
-    _raise_together(gather(failure, patient=True))
-    return result  # type: ignore[return-value]  # there was no failure
+def gather(item: T) -> list[T]:
+    """Return the items of all processes, by rank; they must be picklable."""
+    return _gather(item, None)
 
 
-def run_on_rank0(work: Callable[[], T]) -> T:
-    """`work()` of rank 0 alone, whose result, a copy of it, all get; errors as of `all_or_raise`."""
-    if world_size() == 1:
-        return work()
-    import torch.distributed as td
-
-    outcome: list[Any] = list(_attempt(work)) if is_main() else [None, None]
-    td.broadcast_object_list(outcome, src=0, group=_patient_group)
-    result, failure = outcome
-    _raise_together([failure])
-    return result
-
-
-def first_on_each_machine(work: Callable[[], T]) -> T:
-    """`all_or_raise` in two turns: the first process of each machine, then its others, which find what that one has left in caches."""
-    is_first = local_rank() == 0
-    in_turn_1 = all_or_raise(work if is_first else _nothing)
-    in_turn_2 = all_or_raise(_nothing if is_first else work)
-    return in_turn_1 if is_first else in_turn_2
-
-
-def _nothing() -> Any:
-    return None
-
-
-def require_same(facts: dict[str, str]) -> None:
-    """Raises `UserError` in all processes where a fact, by the recipe key that it belongs to, is not the same in all of them."""
-    everyone = gather(facts)
-    problems = []
-    for key, expected in everyone[0].items():
-        other = next((number for number, each in enumerate(everyone) if each[key] != expected), None)
-        if other is not None:
-            problems.append(
-                f"{key}: must mean the same to all processes, but is {expected} to rank 0, {everyone[other][key]} to rank {other}"
-            )
-    if problems:
-        _raise_together([(EXIT_USER, problems)])
-
-
-def gather(item: T, *, patient: bool = False) -> list[T]:
-    """The items of all processes, by rank; anything that can be pickled."""
+def _gather(item: T, group: Any) -> list[T]:
     if world_size() == 1:
         return [item]
     import torch.distributed as td
 
     items: list[Any] = [None] * world_size()
-    td.all_gather_object(items, item, group=_patient_group if patient else None)
+    td.all_gather_object(items, item, group=group)
     return items
 
 
 def all_reduce_(tensor: "Tensor") -> None:
-    """Makes a tensor, in place, its sum over all processes: the same bits in each. Does not wait for a GPU."""
+    """Replace a tensor, in place, by its sum over all processes, with the same bits in each. Do not wait for a GPU."""
     if world_size() > 1:
         import torch.distributed as td
 
@@ -229,45 +163,122 @@ def all_reduce_(tensor: "Tensor") -> None:
 
 
 class AsyncMax:
-    """Small numbers of which all processes learn the largest, over and over, without waiting for each other at every step."""
+    """Maximum over all processes of small numbers, exchanged at every step without waiting for the slowest process."""
 
     def __init__(self) -> None:
-        self._under_way: tuple[Tensor, Any] | None = None
+        self._pending: tuple[Tensor, Any] | None = None
 
     def __call__(self, *numbers: int) -> list[int]:
-        """Takes this process' numbers; returns the largest that any process gave at the call before, zeros at first."""
+        """Start the exchange of this process' numbers and return the maxima of the previous call, zeros at first."""
         import torch
         import torch.distributed as td
 
-        before = self._under_way
+        previous = self._pending
         tensor = torch.tensor(numbers)
-        self._under_way = tensor, td.all_reduce(tensor, td.ReduceOp.MAX, async_op=True)
-        if before is None:
+        self._pending = tensor, td.all_reduce(tensor, td.ReduceOp.MAX, async_op=True)
+        if previous is None:
             return [0] * len(numbers)
-        before[1].wait()
-        return before[0].tolist()
+        maxima, work = previous
+        work.wait()
+        return maxima.tolist()
+
+
+def all_or_raise(work: Callable[[], T]) -> T:
+    """Return `work()` of this process, once it has succeeded in all.
+
+    Args:
+        work: Calls no collective.
+
+    Raises:
+        UserError: `work()` failed in a process; all processes raise the error of the lowest rank that failed. Rank 0's error has the
+            lines of all processes, the others' have none, so that each line is printed once.
+        RunError: Likewise.
+        Interrupted: Likewise.
+    """
+    if world_size() == 1:
+        return work()
+    result, failure = _attempt(work)
+    _raise_in_all(_gather(failure, _setup_group))
+    return result  # type: ignore[return-value]  # not None: there was no failure
+
+
+def run_on_rank0(work: Callable[[], T]) -> T:
+    """Run `work()` on rank 0 only and return a copy of its result in all processes.
+
+    Raises:
+        UserError: As `all_or_raise`.
+        RunError: As `all_or_raise`.
+        Interrupted: As `all_or_raise`.
+    """
+    if world_size() == 1:
+        return work()
+    import torch.distributed as td
+
+    outcome: list[Any] = [_attempt(work) if is_main() else None]
+    td.broadcast_object_list(outcome, src=0, group=_setup_group)
+    [(result, failure)] = outcome
+    _raise_in_all([failure])
+    return result  # type: ignore[no-any-return]  # a copy of rank 0's T
+
+
+def first_on_each_machine(work: Callable[[], T]) -> T:
+    """Do `all_or_raise` in two turns, so that other processes find the caches that the first process of their machine has filled.
+
+    Raises:
+        UserError: As `all_or_raise`.
+        RunError: As `all_or_raise`.
+        Interrupted: As `all_or_raise`.
+    """
+    is_first = local_rank() == 0
+    first_result: T = all_or_raise(work if is_first else _nothing)
+    other_result: T = all_or_raise(_nothing if is_first else work)
+    return first_result if is_first else other_result
+
+
+def _nothing() -> Any:
+    return None
+
+
+def require_same(facts: dict[str, str]) -> None:
+    """Check that facts are the same in all processes.
+
+    Args:
+        facts: Values by the recipe key that they belong to.
+
+    Raises:
+        UserError: In all processes, with a line for each fact that differs.
+    """
+    all_facts = gather(facts)
+    problems = []
+    for key, expected in all_facts[0].items():
+        other = next((number for number, each in enumerate(all_facts) if each[key] != expected), None)
+        if other is not None:
+            values = f"{expected} to rank 0, {all_facts[other][key]} to rank {other}"
+            problems.append(f"{key}: must mean the same to all processes, but is {values}")
+    if problems:
+        _raise_in_all([Failure(EXIT_USER, problems)])
 
 
 def _attempt(work: Callable[[], T]) -> tuple[T | None, Failure | None]:
     try:
         return work(), None
     except (UserError, RunError, Interrupted) as error:
-        return None, (error.exit_code, str(error).splitlines())
+        return None, Failure(error.exit_code, str(error).splitlines())
 
 
-def _raise_together(failures: list[Failure | None]) -> None:
-    """Raises in every process where there is a failure; `failures` by rank, the same in all."""
-    found = [(number, *failure) for number, failure in enumerate(failures) if failure is not None]
-    if not found:
+def _raise_in_all(failures: Sequence[Failure | None]) -> None:
+    """Raise in every process if there is a failure; `failures`, by rank, are the same in all processes."""
+    by_rank = {number: failure for number, failure in enumerate(failures) if failure is not None}
+    if not by_rank:
         return
-    lines: dict[str, str] = {}  # what is printed by what was said, each thing once
-    for number, _, said in found:
-        for line in said:
-            lines.setdefault(line, f"rank {number}: {line}" if number else line)
-    shown = list(lines.values()) if is_main() else []
-    code = found[0][1]
-    if code == EXIT_USER:
-        raise UserError(*shown)
-    if code > 128:
-        raise Interrupted(code - 128, "\n".join(shown))
-    raise RunError("\n".join(shown))
+    printed: dict[str, str] = {}  # by the line itself: each is printed once
+    for number, failure in by_rank.items():
+        for line in failure.lines:
+            printed.setdefault(line, f"rank {number}: {line}" if number else line)
+    lines = list(printed.values()) if is_main() else []
+    exit_code = next(iter(by_rank.values())).exit_code
+    if exit_code == EXIT_USER:
+        raise UserError(*lines)
+    if exit_code > 128:
+        raise Interrupted(exit_code - 128, "\n".join(lines))
+    raise RunError("\n".join(lines))

@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from hw1.config.recipe import DataConfig
-from hw1.runtime.cpu import default_num_workers, own_cores
+from hw1.runtime.cpu import cores_per_process, default_num_workers
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def advice(config: DataConfig, device: torch.device) -> str | None:
     On the CPU the model and the loader share the cores, and only less work helps. A continued run may have other processes, but no other
     cache.
     """
-    is_cpu, cores = device.type == "cpu", own_cores()
+    is_cpu, cores = device.type == "cpu", cores_per_process()
     workers = default_num_workers(device) if config.num_workers is None else config.num_workers
     settings = [f"data.num_workers={cores}"] if not is_cpu and workers < cores - 1 else []
     if config.cache == "none":

@@ -1,1 +1,1 @@
-"""Files, signals and text."""
+"""Helpers for files, signals, the console and text."""

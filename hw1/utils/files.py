@@ -1,4 +1,4 @@
-"""Writing files so that a reader, or a crash, never meets half of one."""
+"""Write files and folders whole or not at all, also when the process or the machine stops half-way."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ ADVICE = {
 
 
 def cache_folder() -> Path:
-    """Where what can be made again is kept, for this user: by the XDG base directory specification; it need not exist."""
+    """Return the user's folder for files that can be made again, by the XDG base directory specification; it need not exist."""
     return Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "hw1")
 
 
@@ -31,18 +31,24 @@ def missing_file(key: str, path: str | None) -> list[str]:
 
 
 def write_atomic(path: Path, data: bytes | memoryview) -> None:
-    """Writes `data` as the whole content of `path`; see `replacing`."""
+    """Write `data` as the whole content of `path`.
+
+    Raises:
+        RunError: The file cannot be written; see `replacing`.
+    """
     with replacing(path) as file:
         file.write(data)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file beside `path`, open for writing and reading, that is synced to disk and renamed into place after the block.
+    """Open a temporary file beside `path` for writing and reading; after the block, sync it to disk and rename it to `path`.
 
-    Whatever happens on the way, `path` holds either its old content or the new. A temporary file stays behind only where the
-    process is killed meanwhile (`remove_leftovers`). Raises `RunError`, with what to do, where the disk is full or the folder cannot be
-    written to.
+    `path` holds either its old content or the new one at any time. A temporary file stays behind only when the process is killed, see
+    `remove_leftovers`.
+
+    Raises:
+        RunError: The disk is full or the folder cannot be written to; the message says what to do.
     """
     try:
         with atomic_file(path) as file:
@@ -54,7 +60,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def atomic_file(path: Path) -> Iterator[BinaryIO]:
-    """`replacing` for those who have more to say of an error: those of the system are raised as they come."""
+    """Do the same as `replacing`, but raise `OSError` as it comes, for callers with a message of their own."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # so that two writers do not share one
     try:
         with open(temporary, "x+b") as file:
@@ -69,12 +75,13 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 
 
 def sync(file: BinaryIO) -> None:
+    """Write the file's buffers to disk and wait until they are there."""
     file.flush()
     os.fsync(file.fileno())
 
 
 def sync_folder(path: Path) -> None:
-    """Makes renames in it last; some network file systems cannot, and their files are complete without."""
+    """Make renames in a folder durable; do nothing on network file systems that cannot, whose files are complete without it."""
     with suppress(OSError):
         folder = os.open(path, os.O_RDONLY)
         try:
@@ -84,10 +91,10 @@ def sync_folder(path: Path) -> None:
 
 
 def remove_file(path: Path) -> None:
-    """Remove a file that may be gone already.
+    """Remove a file if it exists.
 
     Raises:
-        RunError: It is there and cannot be removed.
+        RunError: It exists and cannot be removed.
     """
     try:
         path.unlink(missing_ok=True)
@@ -96,17 +103,19 @@ def remove_file(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files of writers that were killed; only where no other process is writing."""
+    """Remove the temporary files of writers that were killed. Call only while no other process writes to the folder."""
     for path in folder.glob(".*.tmp"):
         path.unlink(missing_ok=True)
 
 
 @contextmanager
 def atomic_folder(path: Path) -> Iterator[Path]:
-    """A new folder to be filled, under a hidden name beside `path`; at the end it takes the place of `path`, which may be there already.
+    """Make an empty folder with a hidden name beside `path`; after the block, rename it to `path`, which may exist and is replaced.
 
-    After an error it is removed and `path` is as it was. A process killed meanwhile leaves the hidden folder. Errors of the system are
-    raised as they come.
+    After an error the new folder is removed and `path` is unchanged. A process that is killed leaves the hidden folder behind.
+
+    Raises:
+        OSError: As it comes.
     """
     temporary = path.with_name(f".{path.name}-{secrets.token_hex(4)}")
     former = temporary.with_name(f"{temporary.name}-former")
@@ -114,7 +123,7 @@ def atomic_folder(path: Path) -> Iterator[Path]:
         temporary.mkdir()
         yield temporary
         if path.exists():
-            os.rename(path, former)  # no call exchanges two folders at once everywhere
+            os.rename(path, former)  # there is no portable call that exchanges two folders at once
         os.rename(temporary, path)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)

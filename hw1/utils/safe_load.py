@@ -1,4 +1,4 @@
-"""What a file from a stranger may hold before any of it is read into memory: no more than its own size, and nothing outside itself."""
+"""Check files from unknown sources before they are loaded: they must not claim more memory than they have bytes, nor run code."""
 
 import zipfile
 from pathlib import Path, PurePosixPath
@@ -10,9 +10,10 @@ NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.forma
 
 
 def check_zip(path: Path) -> None:
-    """Raises `ValueError` for an archive with compressed members (a small file may become any size), ones outside it or far too many.
+    """Check that a zip archive is not larger once unpacked: numpy and torch store members uncompressed.
 
-    numpy and torch write members as they are, so that an archive is as large as what it holds.
+    Raises:
+        ValueError: Members are compressed (a small file may then unpack to any size), lie outside the archive, or are too many.
     """
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
@@ -29,7 +30,12 @@ def check_zip(path: Path) -> None:
 
 
 def check_npz(path: Path) -> None:
-    """Raises `ValueError` for an archive of arrays where one claims to be larger than its bytes, or would run code."""
+    """Check the headers of an `.npz` archive's arrays.
+
+    Raises:
+        ValueError: An array claims another size than its bytes have, holds Python objects (pickles, which may run code), or the archive
+            fails `check_zip`.
+    """
     check_zip(path)
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
@@ -48,9 +54,11 @@ def check_npz(path: Path) -> None:
 
 
 def check_torch_file(path: Path) -> None:
-    """Raises for a file of `torch.save` whose tensors claim more memory than the file has bytes; what is no such file raises anything.
+    """Check a file of `torch.save` by loading it to the meta device, on which tensors take no memory; no code from it is run.
 
-    Reads it to the meta device, on which tensors have shapes and no memory; no code in it is run.
+    Raises:
+        ValueError: Its tensors claim more memory than the file has bytes, or the archive fails `check_zip`.
+        Exception: Of any kind, if it is no such file.
     """
     import argparse
 
@@ -61,15 +69,15 @@ def check_torch_file(path: Path) -> None:
     with torch.serialization.safe_globals([argparse.Namespace]):  # timm's training checkpoints hold one
         content = torch.load(path, map_location="meta", weights_only=True)
     sizes: dict[int, int] = {}
-    waiting = [content]
-    while waiting:
-        item = waiting.pop()
+    pending = [content]
+    while pending:
+        item = pending.pop()
         if isinstance(item, torch.Tensor) and not item.is_sparse:
             storage = item.untyped_storage()
             sizes[storage._cdata] = storage.nbytes()
         elif isinstance(item, dict):
-            waiting += item.values()
+            pending += item.values()
         elif isinstance(item, list | tuple):
-            waiting += item
+            pending += item
     if sum(sizes.values()) > path.stat().st_size:
         raise ValueError(f"claims to hold {sum(sizes.values())} bytes of tensors")

@@ -1,15 +1,15 @@
-"""Text for people: names of files, which need not be UTF-8, and errors in one line. Python has other bytes as lone surrogates."""
+"""Text for messages: file names, which need not be UTF-8 (Python holds other bytes as lone surrogates), and errors on one line."""
 
 from collections.abc import Iterable
 
 
 def to_bytes(text: str) -> bytes:
-    """Encode as a file holds it: names keep their bytes."""
+    """Encode text for a file; names that are not UTF-8 keep their bytes."""
     return text.encode(errors="surrogateescape")
 
 
 def showable(text: str) -> str:
-    """Return the text as an image or a page can show it, with a question mark for what no font has."""
+    """Return the text for a figure or a page, with a question mark for each byte that is not UTF-8."""
     return text.encode(errors="replace").decode()
 
 
@@ -31,7 +31,7 @@ def one_line(error: BaseException, width: int = 300) -> str:
 
 
 def some_of(names: Iterable[str], num: int = 5) -> str:
-    """Name the first `num`, and count the rest."""
+    """Return the first `num` names and the number of the others, as in "a, b and 3 more"."""
     names = list(names)
     more = len(names) - num
     return ", ".join(names[:num]) + (f" and {more} more" if more > 0 else "")

@@ -11,9 +11,11 @@ from helpers.recipe_texts import load, problems, value
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from hw1.config.contradictions import contradictions
 from hw1.config.json_schema import recipe_schema
-from hw1.config.load import MAX_BYTES, all_keys, dump_recipe, load_recipe
-from hw1.config.recipe import Recipe, contradictions
+from hw1.config.load import all_keys, dump_recipe, load_recipe
+from hw1.config.recipe import Recipe
+from hw1.config.settings import MAX_BYTES
 from hw1.errors import UserError
 
 # ----------------------------------------------------------------------------------------------------- files and chains

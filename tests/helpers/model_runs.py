@@ -54,9 +54,9 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
         model.get_classifier().weight.normal_(std=1.0)
         rng = np.random.default_rng(0)
         images = np.stack([draw_image(label, SIZE, rng)[:, :, ::-1] for label in range(32)]).transpose(0, 3, 1, 2)
-        own = (np.reshape(recipe.aug.mean, (3, 1, 1)), np.reshape(recipe.aug.std, (3, 1, 1)))
-        shown = torch.from_numpy(((images / 255 - own[0]) / own[1]).astype(np.float32))
-        model.get_classifier().bias.copy_(-model.eval()(shown).mean(0))
+        mean, std = np.reshape(recipe.aug.mean, (3, 1, 1)), np.reshape(recipe.aug.std, (3, 1, 1))
+        normalised = torch.from_numpy(((images / 255 - mean) / std).astype(np.float32))
+        model.get_classifier().bias.copy_(-model.eval()(normalised).mean(0))
     save_weights(run.best, model.state_dict(), {"classes": list(names), "epoch": epoch, "val_top1": 0.5, "val_loss": 2.0})
     row = {"epoch": epoch, "val_loss": 2.0, "val_top1": 0.5, "val_top5": 0.75, "lr": 1e-3, "seconds": 1.0}
     run.write_metrics([row])

@@ -34,7 +34,7 @@ def main(folder: str) -> None:
     root = Path(folder)
     images = write_images(root / f"images{os.environ['RANK']}")
     alone = compute(images)
-    with dist.group():
+    with dist.process_group():
         together = compute(images)
         assert together.keys() == alone.keys()
         for name, value in alone.items():
@@ -259,7 +259,7 @@ def hang(folder: str) -> None:
     dist.STEP_TIMEOUT, has_left = timedelta(seconds=5), Path(folder, "left")
 
     def meet() -> None:
-        with dist.group():
+        with dist.process_group():
             if dist.rank() == 1:
                 while not has_left.exists():
                     time.sleep(0.1)

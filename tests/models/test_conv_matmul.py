@@ -1,4 +1,4 @@
-"""Convolutions as matrix products: gradients that torch computes in float64 from the definition, torch's own outputs, the same state."""
+"""Convolutions as matrix products, compared with gradients in float64 from the definition, and with outputs of torch's convolution."""
 
 import copy
 
@@ -7,12 +7,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hw1.models import conv_matmul as products
+from hw1.models import conv_matmul
 from hw1.models.conv_matmul import MatmulConv2d, use_conv_matmul
 
 
 def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
-    """A convolution in NHWC memory order as torch has it, and the same one as it is here."""
+    """Return torch's convolution in NHWC memory order, and the same one after `use_conv_matmul`."""
     torch.manual_seed(0)
     plain = nn.Conv2d(*args, **kwargs).to(memory_format=torch.channels_last)  # type: ignore[arg-type]
     ours = nn.Sequential(copy.deepcopy(plain))
@@ -22,9 +22,9 @@ def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
 
 @pytest.fixture
 def any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However little there is to compute, it counts as enough."""
-    monkeypatch.setattr(products, "MIN_WORK", 0)
-    monkeypatch.setattr(products, "MIN_WORK_ALL", 0)
+    """Let a convolution of any size be worth its products."""
+    monkeypatch.setattr(conv_matmul, "MIN_WORK", 0)
+    monkeypatch.setattr(conv_matmul, "MIN_WORK_ALL", 0)
 
 
 @pytest.mark.usefixtures("any_work")
@@ -41,10 +41,10 @@ def test_gradients_are_those_of_the_definition(size: int, kernel: int, stride: i
     assert isinstance(ours, MatmulConv2d)
     x = torch.randn(5, 6, size, size).to(memory_format=torch.channels_last).requires_grad_()
     output = ours(x)
-    assert "Conv" not in type(output.grad_fn).__name__  # not torch's own
+    assert "Convolution" not in type(output.grad_fn).__name__  # not torch's
     factor = torch.randn_like(output)
     (output * factor).sum().backward()
-    # unfold writes the convolution out as one matrix product; in float64 its gradient is exact to float32's eyes
+    # unfold writes the convolution out as one matrix product; in float64 its gradient is exact to float32's precision
     exact = x.detach().double().contiguous().requires_grad_()
     weight = plain.weight.detach().double().contiguous().requires_grad_()
     columns = F.unfold(exact, kernel, padding=padding, stride=stride)
@@ -65,7 +65,7 @@ def test_gradients_are_those_of_the_definition(size: int, kernel: int, stride: i
 def test_gradient_has_the_strides_of_the_weight(size: int, kernel: int, order: torch.memory_format) -> None:
     _, ours = swapped(6, 8, kernel, padding=kernel // 2)
     ours = ours.to(memory_format=torch.contiguous_format).to(memory_format=order)
-    ours.weight.data = torch.empty_like(ours.weight, memory_format=order).copy_(ours.weight.data)  # of 1 x 1, `to` leaves them
+    ours.weight.data = torch.empty_like(ours.weight, memory_format=order).copy_(ours.weight.data)  # of 1 x 1, `to` leaves the strides
     ours(torch.randn(4, 6, size, size).to(memory_format=torch.channels_last)).sum().backward()
     assert ours.weight.grad.stride() == ours.weight.stride()
 
@@ -89,7 +89,7 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
 
 
 @pytest.mark.parametrize(
-    ("batch", "positions", "weight", "ways"),
+    ("batch", "positions", "weight", "products"),
     [
         (8, 9, (128, 128, 3, 3), ""),  # too little to compute
         (16, 9, (128, 128, 3, 3), "dw"),
@@ -104,17 +104,17 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
         (32, 196, (256, 1024, 1, 1), "dw"),
     ],
 )
-def test_what_is_faster_as_products(batch: int, positions: int, weight: tuple[int, ...], ways: str) -> None:
-    """Figures of benchmarks/NOTES.md, "Training step", lie behind each."""
-    chosen = products.choose_matmul(batch, positions, torch.Size(weight))._asdict()
-    assert [name for name, value in chosen.items() if value] == ways.split()
+def test_choose_matmul(batch: int, positions: int, weight: tuple[int, ...], products: str) -> None:
+    """Each case rests on figures of benchmarks/NOTES.md, "Training step"."""
+    chosen = conv_matmul.choose_matmul(batch, positions, torch.Size(weight))._asdict()
+    assert [name for name, value in chosen.items() if value] == products.split()
 
 
 @pytest.mark.usefixtures("any_work")
-def test_only_what_it_is_made_for_goes_this_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_only_for_small_float32_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
-    real = products._ConvMatmul.apply
-    monkeypatch.setattr(products._ConvMatmul, "apply", lambda *args: used.append(args[0].shape) or real(*args))
+    real = conv_matmul._ConvMatmul.apply
+    monkeypatch.setattr(conv_matmul._ConvMatmul, "apply", lambda *args: used.append(args[0].shape) or real(*args))
     _, ours = swapped(4, 4, 3, padding=1)
     ours(torch.randn(1, 4, 8, 8))
     with torch.no_grad():
@@ -133,13 +133,13 @@ def test_only_what_it_is_made_for_goes_this_way(monkeypatch: pytest.MonkeyPatch)
     _, pointwise = swapped(4, 4, 1)
     with torch.no_grad():
         pointwise(torch.randn(1, 4, 8, 8).to(memory_format=torch.channels_last))
-    pointwise(torch.randn(1, 4, 8, 8))  # each product would need a copy in NHWC order
+    pointwise(torch.randn(1, 4, 8, 8))  # NCHW: each product would need a copy
     assert len(used) == 2
 
 
 @pytest.mark.usefixtures("any_work")
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(2, 3, 1), (3, 3, 1), (5, 3, 2), (6, 3, 2), (7, 1, 1), (9, 1, 2)])
-def test_without_autograd_the_output_is_torchs_own(size: int, kernel: int, stride: int) -> None:
+def test_without_autograd_the_output_is_torchs(size: int, kernel: int, stride: int) -> None:
     plain, ours = swapped(6, 8, kernel, stride=stride, padding=kernel // 2)
     x = torch.randn(16, 6, size, size).to(memory_format=torch.channels_last)
     with torch.inference_mode():
@@ -150,7 +150,7 @@ def test_without_autograd_the_output_is_torchs_own(size: int, kernel: int, strid
     "options",
     [{"groups": 2}, {"dilation": 2}, {"padding": "same"}, {"padding": 1, "padding_mode": "reflect"}, {"kernel_size": 1, "padding": 1}],
 )
-def test_other_convolutions_stay_torchs_own(options: dict[str, object]) -> None:
+def test_other_convolutions_stay_torchs(options: dict[str, object]) -> None:
     _, ours = swapped(**{"in_channels": 4, "out_channels": 4, "kernel_size": 3, **options})
     assert type(ours) is nn.Conv2d
 

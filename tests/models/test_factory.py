@@ -51,10 +51,10 @@ def no_network(monkeypatch):
 
 
 def assert_backbone(model, weights, with_head=False):
-    own = model.state_dict()
+    state = model.state_dict()
     names = [name for name in weights if with_head or not name.startswith("fc.")]
     assert len(names) == len(weights) - (0 if with_head else 2)
-    assert all(torch.equal(own[name], weights[name]) for name in names)
+    assert all(torch.equal(state[name], weights[name]) for name in names)
 
 
 # --- from a local file
@@ -123,10 +123,10 @@ def test_any_timm_model_from_a_file(tmp_path, no_network):
     weights = plain_weights(11, arch="test_vit")
     torch.save(weights, tmp_path / "vit.pth")
     model = build_model(config(name="test_vit", weights=str(tmp_path / "vit.pth"), **PLAIN), 3, image_size=64)
-    own = model.state_dict()
-    assert all(torch.equal(own[name], weights[name]) for name in weights if not name.startswith(("head", "pos_embed")))
+    state = model.state_dict()
+    assert all(torch.equal(state[name], weights[name]) for name in weights if not name.startswith(("head", "pos_embed")))
     assert model(torch.randn(2, 3, 64, 64)).shape == (2, 3)
-    assert own["pos_embed"].shape[1] < weights["pos_embed"].shape[1]
+    assert state["pos_embed"].shape[1] < weights["pos_embed"].shape[1]
 
 
 def save_of_resnet18(path):

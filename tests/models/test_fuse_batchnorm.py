@@ -1,4 +1,4 @@
-"""Folded BatchNorm: the outputs and gradients of the model itself, and nothing of the model touched."""
+"""`fuse_batchnorm`: the outputs of the model itself, and a model that stays as it was."""
 
 import pytest
 import timm
@@ -30,39 +30,39 @@ def norms(model: nn.Module) -> int:
     ("name", "left"),
     [("resnet18_cbam", 0), ("resnet18d", 0), ("mobilenetv3_small_050", 0), ("efficientnet_b0", 0), ("resnet50", 0), ("densenet121", 62)],
 )
-def test_outputs_agree_with_as_many_norms_folded_as_can_be(name: str, left: int) -> None:
+def test_outputs_agree_with_as_many_norms_fused_as_can_be(name: str, left: int) -> None:
     model = trained(timm.create_model(name, num_classes=7)).train()
     images = torch.randn(2, 3, 64, 64)
-    folded = fuse_batchnorm(model)
-    assert norms(folded) == left
-    assert not any(module.training for module in folded.modules())
+    fused = fuse_batchnorm(model)
+    assert norms(fused) == left
+    assert not any(module.training for module in fused.modules())
     assert all(module.training for module in model.modules())
     with torch.no_grad():
         expected = model.eval()(images)
-        torch.testing.assert_close(folded(images), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
+        torch.testing.assert_close(fused(images), expected, rtol=1e-3, atol=1e-3 * expected.abs().max().item())
 
 
 def test_the_model_keeps_its_tensors_and_its_memory_order() -> None:
     model = trained(timm.create_model("resnet18_cbam", num_classes=3)).to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    folded = fuse_batchnorm(model)
-    assert folded.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert folded.fc.weight is model.fc.weight
+    fused = fuse_batchnorm(model)
+    assert fused.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert fused.fc.weight is model.fc.weight
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     model.fc.weight.grad = None
     model(torch.randn(2, 3, 32, 32)).sum().backward()
     assert model.conv1.weight.grad is not None
 
 
-def test_averages_of_views_are_folded_too() -> None:
+def test_averages_of_views_are_fused_too() -> None:
     model = trained(timm.create_model("resnet18_cbam", num_classes=3)).eval()
     for tta in ("flip", "crops"):
         views = TestTimeViews(model, tta, 32)
-        folded = fuse_batchnorm(views)
-        assert norms(folded) == 0
+        fused = fuse_batchnorm(views)
+        assert norms(fused) == 0
         images = torch.randn(2, 3, views.input_size, views.input_size)
         with torch.no_grad():
-            torch.testing.assert_close(folded(images), views(images), rtol=1e-4, atol=1e-4)
+            torch.testing.assert_close(fused(images), views(images), rtol=1e-4, atol=1e-4)
 
 
 class Shared(nn.Module):
@@ -81,13 +81,13 @@ class Shared(nn.Module):
 
 def test_what_serves_twice_is_left_alone() -> None:
     model = trained(Shared()).eval()
-    folded = fuse_batchnorm(model)
-    assert norms(folded) == 5
+    fused = fuse_batchnorm(model)
+    assert norms(fused) == 5
     x = torch.randn(2, 3, 8, 8)
-    assert torch.equal(folded(x), model(x))
+    assert torch.equal(fused(x), model(x))
 
 
 def test_convolutions_are_products_where_that_is_faster() -> None:
-    """As they are in training; `test_products.py` has what they compute."""
-    folded = fuse_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
-    assert isinstance(folded.get_submodule("layer4.1.conv2"), MatmulConv2d)
+    """As in training; `test_conv_matmul.py` tests what they compute."""
+    fused = fuse_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
+    assert isinstance(fused.get_submodule("layer4.1.conv2"), MatmulConv2d)

@@ -103,12 +103,12 @@ def test_cbam_draws_its_weights_last():
 @pytest.mark.parametrize("stages", [(1,), (2,), (3,), (4, 1), (1, 2, 3, 4)])
 def test_cbam_stands_after_the_stages_named(stages):
     model = small(cbam_stages=stages).eval()
-    found = {int(name[5]): module for name, module in model.named_modules() if isinstance(module, Cbam)}
-    assert set(found) == set(stages)
+    cbams = {int(name[5]): module for name, module in model.named_modules() if isinstance(module, Cbam)}
+    assert set(cbams) == set(stages)
     x = model.maxpool(model.act1(model.bn1(model.conv1(images()))))
     for stage in (1, 2, 3, 4):
         x = getattr(model, f"layer{stage}")[0](x)
-        x = found[stage](x) if stage in stages else x
+        x = cbams[stage](x) if stage in stages else x
     torch.testing.assert_close(model.forward_features(images()), x)
 
 
@@ -131,18 +131,18 @@ def test_dropout_after_layer3_is_elementwise():
     torch.manual_seed(0)
     model = small(drop_layer3=0.2, cbam_stages=(3,))
     assert [name for name, _ in model.layer3.named_children()] == ["0", "cbam", "drop"]
-    seen = {}
-    model.layer3.cbam.register_forward_hook(lambda _m, _i, out: seen.update(before=out))
-    model.layer4.register_forward_pre_hook(lambda _m, args: seen.update(after=args[0]))
+    features = {}
+    model.layer3.cbam.register_forward_hook(lambda _m, _i, out: features.update(before=out))
+    model.layer4.register_forward_pre_hook(lambda _m, args: features.update(after=args[0]))
     model.train()(images((128, 128), batch=4))
-    alive = seen["before"] != 0
-    kept = (seen["after"] != 0)[alive]
-    assert kept.float().mean() == pytest.approx(0.8, abs=0.02)
-    torch.testing.assert_close(seen["after"][alive][kept], seen["before"][alive][kept] / 0.8)
-    shares = (seen["after"] != 0).float().sum((2, 3)) / alive.float().sum((2, 3)).clamp(min=1)
+    alive = features["before"] != 0
+    passed = (features["after"] != 0)[alive]
+    assert passed.float().mean() == pytest.approx(0.8, abs=0.02)
+    torch.testing.assert_close(features["after"][alive][passed], features["before"][alive][passed] / 0.8)
+    shares = (features["after"] != 0).float().sum((2, 3)) / alive.float().sum((2, 3)).clamp(min=1)
     assert ((shares > 0.3) & (shares < 1.0)).float().mean() > 0.9  # single elements, not whole channels
     model.eval()(images())
-    assert torch.equal(seen["before"], seen["after"])
+    assert torch.equal(features["before"], features["after"])
 
 
 def test_library_default_drops_nothing():

@@ -96,9 +96,9 @@ def test_wrong_channels_of_the_input_layer(weights):
         load(changed(weights, add={"conv1.weight": torch.zeros(64, 4, 7, 7)}), in_chans=1)
 
 
-@pytest.mark.parametrize(("kept", "other"), [("paper", "identity"), ("identity", "paper")])
-def test_one_kind_of_cbam_is_not_taken_for_the_other(kept, other):
-    saved = timm.create_model("resnet18_cbam", num_classes=1000, cbam_init=kept, **ONE_BLOCK).state_dict()
-    assert load(saved, cbam_init=kept).num_classes == 1000
+@pytest.mark.parametrize(("init", "other"), [("paper", "identity"), ("identity", "paper")])
+def test_one_kind_of_cbam_is_not_taken_for_the_other(init, other):
+    saved = timm.create_model("resnet18_cbam", num_classes=1000, cbam_init=init, **ONE_BLOCK).state_dict()
+    assert load(saved, cbam_init=init).num_classes == 1000
     with pytest.raises(WeightsError, match=r"layer4.cbam.gate_scale"):
         load(saved, cbam_init=other)

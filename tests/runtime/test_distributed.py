@@ -37,7 +37,7 @@ def test_torchrun_says_who_this_is() -> None:
 def test_alone_everything_is_as_if_it_were_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in TORCHRUN:
         monkeypatch.delenv(name, raising=False)
-    with dist.group():
+    with dist.process_group():
         assert (dist.rank(), dist.world_size(), dist.is_main()) == (0, 1, True)
         for run in (dist.all_or_raise, dist.run_on_rank0, dist.first_on_each_machine):
             assert run(lambda: 7) == 7

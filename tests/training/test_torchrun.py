@@ -106,5 +106,5 @@ def test_two_machines_as_documented(tmp_path: Path) -> None:
     assert done.stdout.count("best val top-1") == 1
     assert "on 2 processes, each with cpu" in done.stderr
     [last] = (tmp_path / "runs").glob("debug/seed118/checkpoints/epoch*.pt")
-    assert len(load_state(last)["other_rngs"]) == 1
+    assert load_state(last)["num_processes"] == 2
     assert (run_in(tmp_path / "runs").parents[1] / "debug" / "seed118" / "summary.json").is_file()

@@ -1,0 +1,72 @@
+"""Check settings of a recipe that are each valid but not together."""
+
+from difflib import get_close_matches
+
+from hw1.config.recipe import TORCH_SETS, DataConfig, Recipe, base_lr
+
+Contradiction = tuple[str, str]
+"""Dotted key, what is wrong."""
+
+
+def contradictions(recipe: Recipe) -> list[Contradiction]:
+    """Return all contradictions of a recipe; a message names the other keys involved."""
+    problems: list[Contradiction] = []
+    for key, pair in (("aug.scale", recipe.aug.scale), ("aug.ratio", recipe.aug.ratio)):
+        if pair[0] > pair[1]:
+            problems.append((key, f"the first value must not exceed the second, got {list(pair)}"))
+    if recipe.model.cbam_kernel % 2 == 0:
+        problems.append(("model.cbam_kernel", f"must be odd, got {recipe.model.cbam_kernel}"))
+    for key, items in (("model.cbam_stages", recipe.model.cbam_stages), ("freeze.stages", recipe.freeze.stages)):
+        if len(set(items)) < len(items):
+            problems.append((key, f"names a stage twice: {list(items)}"))
+    if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
+        problems.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
+    if recipe.sched.name != "constant" and recipe.sched.min_lr > (lr := base_lr(recipe)):
+        rule = "" if recipe.optim.lr_scale == "none" else " by optim.lr_scale"
+        problems.append(("sched.min_lr", f"must not exceed optim.lr ({lr}{rule}), got {recipe.sched.min_lr}"))
+    if recipe.sched.warmup_epochs > recipe.train.epochs:
+        problems.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
+    problems += _dataset_contradictions(recipe.data)
+    if recipe.data.generate and recipe.data.val_fraction is not None:
+        problems.append(("data.val_fraction", "generated data has its own val/; leave it null"))
+    if recipe.data.sampling == "balanced" and recipe.loss.class_weights == "balanced":
+        problems.append(("loss.class_weights", "data.sampling=balanced does the same already; use one of them"))
+    if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
+        problems.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
+    return problems
+
+
+def _dataset_contradictions(data: DataConfig) -> list[Contradiction]:
+    names = ("download", "train_split", "val_split", "input_key", "target_key")
+    names_set = [name for name in names if getattr(data, name)]
+    if data.dataset is None:
+        return [(f"data.{name}", "means nothing without data.dataset; for folders leave it out") for name in names_set]
+    if problem := _unknown_dataset(data.dataset):
+        return [("data.dataset", problem)]
+    problems: list[Contradiction] = []
+    kind = data.dataset.partition("/")[0]
+    if data.generate:
+        problems.append(("data.generate", "draws a folder of its own; leave data.dataset null"))
+    if data.val_split is not None and data.val_fraction is not None:
+        problems.append(("data.val_split", "data.val_fraction takes validation from the training split; use one of them"))
+    if data.val_fraction is None and (data.train_split or "train") == (data.val_split or "validation"):
+        problems.append(("data.val_split", f"{data.val_split or 'validation'} is what it trains on (data.train_split)"))
+    if kind == "wds" and data.download:
+        problems.append(("data.download", "wds/ reads shards that are there; fetch them into data.root first"))
+    if kind == "torch":
+        problems += [(f"data.{name}", "torch/ has no such choice; leave it null") for name in names_set if name.endswith("_key")]
+    return problems
+
+
+def _unknown_dataset(name: str) -> str | None:
+    """Return what is wrong with a name that no data set can have, with the nearest possible one; None for a possible name."""
+    known = [f"torch/{each}" for each in TORCH_SETS]
+    kind, _, rest = name.partition("/")
+    if name in known or (kind in ("hfds", "wds") and rest):
+        return None
+    if kind in ("hfids", "tfds"):
+        return f"{kind}/ can only be read from front to back, so that no run could be continued; take torch/, hfds/ or wds/, not {name!r}"
+    [nearest] = get_close_matches(name.lower(), known, n=1, cutoff=0.0)
+    if rest and (close := get_close_matches(kind.lower(), ("hfds", "wds"), n=1)):
+        nearest = f"{close[0]}/{rest}"
+    return f"no such data set: {name!r}; nearest: {nearest} (torch/NAME, hfds/OWNER/NAME or wds/NAME)"

@@ -1,0 +1,142 @@
+"""Read a recipe file, its `base:` chain and command-line overrides as settings by dotted key, each with its source."""
+
+import difflib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hw1.config.shipped import shipped_recipes
+from hw1.config.strict_yaml import is_clean, parse_yaml
+
+COMMAND_LINE = "command line"
+MAX_BYTES = 65_536  # base.yaml has 5,000; PyYAML reads this many in about a second
+
+
+class Setting(NamedTuple):
+    """A value, and the file or `COMMAND_LINE` that set it."""
+
+    value: Any
+    source: str
+
+
+class Problem(NamedTuple):
+    """What is wrong with a key, or with a whole source if `key` is empty."""
+
+    source: str
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return ": ".join(part for part in self if part)
+
+
+Settings = dict[str, Setting]
+"""By dotted key; a section itself has the value {}."""
+
+
+def read_settings(path: Path, overrides: Sequence[str]) -> tuple[Settings, list[Problem]]:
+    """Read a recipe with its `base:` chain, then the overrides `section.key=value`; later settings replace earlier ones.
+
+    Returns:
+        The settings of all that could be read, and the problems of the rest.
+    """
+    chain, problems = _read_chain(path)
+    settings: Settings = {key: Setting(value, source) for source, content in chain for key, value in flatten(content)}
+    for text in overrides:
+        key, value, new_problems = _parse_override(text)
+        problems += new_problems
+        if not new_problems:
+            settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in flatten({key: value})}
+    return settings, problems
+
+
+def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}."""
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            yield f"{prefix}{name}", {}  # so that an unknown but empty section is reported
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def shorten(value: Any) -> str:
+    """Return a value as a message quotes it, in at most 80 characters."""
+    if value == {}:
+        return "a section"
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _read_chain(path: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[Problem]]:
+    """Return the files from the outermost base to `path` itself, each with its content without `base:`."""
+    chain: list[tuple[str, dict[str, Any]]] = []
+    if reason := _why_missing(path):
+        return chain, [Problem(str(path), "", reason)]
+    problems: list[Problem] = []
+    visited: list[str] = []
+    while True:
+        source = str(path)
+        content, file_problems = _read_file(path)
+        problems += file_problems
+        visited.append(os.path.realpath(path))
+        base = content.pop("base", None)
+        chain.insert(0, (source, content))
+        if base is None:
+            return chain, problems
+        path = path.parent / str(base)
+        message = None
+        if not isinstance(base, str):
+            message = f"must be a file name, got {shorten(base)}"
+        elif os.path.realpath(path) in visited:
+            message = f"a cycle: {' -> '.join([*(name for name, _ in reversed(chain)), str(path)])}"
+        elif reason := _why_missing(path):
+            message = f"{path}: {reason}"
+        if message:
+            return chain, [*problems, Problem(source, "base", message)]
+
+
+def _why_missing(path: Path) -> str | None:
+    try:
+        if path.is_file():
+            return None
+        names = [other.name for other in path.parent.glob("*.yaml")]
+        if path.name == str(path) and not path.suffix:
+            names += shipped_recipes()
+        nearest = difflib.get_close_matches(path.name, names, n=1)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return "no such recipe" + (f"; nearest: {path.with_name(nearest[0])}" if nearest else "")
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], list[Problem]]:
+    source = str(path)
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            return {}, [Problem(source, "", f"larger than {MAX_BYTES} bytes, so no recipe")]
+        content, yaml_problems = parse_yaml(data.decode())
+    except UnicodeDecodeError:
+        return {}, [Problem(source, "", "not UTF-8 text")]
+    except OSError as error:
+        return {}, [Problem(source, "", f"cannot be read: {error.strerror}")]
+    problems = [Problem(source, key, message) for key, message in yaml_problems]
+    if isinstance(content, dict):
+        return content, problems
+    if not problems:
+        kind = "empty" if content is None else f"a {type(content).__name__}"
+        problems = [Problem(source, "", f"must hold sections and keys, but is {kind}; say at least `base: FILE.yaml`")]
+    return {}, problems
+
+
+def _parse_override(text: str) -> tuple[str, Any, list[Problem]]:
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    if not equals or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not is_clean(text):
+        return "", None, [Problem(COMMAND_LINE, text if is_clean(text) else ascii(text), "an override reads section.key=value")]
+    content, yaml_problems = parse_yaml(value, key)
+    return key, content, [Problem(COMMAND_LINE, dotted, message) for dotted, message in yaml_problems]
