@@ -44,7 +44,7 @@ def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.
     ]
 
 
-def draw_attended(predictor: Predictor, images: ImageSet, chosen: Sequence[int]) -> Figure | None:
+def plot_attention_examples(predictor: Predictor, images: ImageSet, chosen: Sequence[int]) -> Figure | None:
     """The image for the `chosen` images of a set; None for a model without a feature map. Raises `RunError` for an unreadable file."""
     [batch] = read_images([images.image_file(i) for i in chosen], predictor.recipe.aug.size, len(chosen), _raise)
     try:
