@@ -13,12 +13,12 @@ from hw1.data.image_set import ImageSet
 from hw1.errors import RunError, UserError
 from hw1.evaluation.predictor import Predictor
 from hw1.models.preprocess import WithPreprocess
-from hw1.plots import Attention, Figure, plot_attention
+from hw1.plots import AttentionRow, Figure, plot_attention
 from hw1.predict.classifier import class_names, read_words
 from hw1.predict.image_batches import read_images
 
 
-def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.int64] | None = None) -> list[Attention]:
+def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.int64] | None = None) -> list[AttentionRow]:
     """A row for each of the images [B, S, S, 3], RGB: the evidence for its class of `classes` [B]; None takes the predicted ones.
 
     The title says which class that is, and its probability (0-1). FP32, whatever precision the run computes in. Raises UserError for a
@@ -39,12 +39,12 @@ def attend(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.
         for label, probability in zip(chosen.tolist(), probabilities.gather(1, chosen[:, None])[:, 0].tolist(), strict=True)
     ]
     return [
-        Attention(pixels[i], titles[i], cams[i], [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
+        AttentionRow(pixels[i], titles[i], cams[i], [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
         for i in range(len(pixels))
     ]
 
 
-def draw_attended(predictor: Predictor, images: ImageSet, chosen: Sequence[int]) -> Figure | None:
+def plot_attention_examples(predictor: Predictor, images: ImageSet, chosen: Sequence[int]) -> Figure | None:
     """The image for the `chosen` images of a set; None for a model without a feature map. Raises `RunError` for an unreadable file."""
     [batch] = read_images([images.image_file(i) for i in chosen], predictor.recipe.aug.size, len(chosen), _raise)
     try:

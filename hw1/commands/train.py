@@ -35,7 +35,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command; torchrun's processes all call it."""
-    with dist.group():
+    with dist.process_group():
         args = parse(argv, prog)
         recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
         if args.print_config:

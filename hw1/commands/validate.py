@@ -67,12 +67,14 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
         runs: The runs that are averaged, or one.
         recipe: Of the first run, with the command line's overrides.
     """
-    from hw1.attention.figure_rows import draw_attended  # torch and OpenCV take seconds to import: only once the arguments are right
+    from hw1.attention.figure_rows import (
+        plot_attention_examples,  # torch and OpenCV take seconds to import: only once the arguments are right
+    )
     from hw1.data.decode import check_images
     from hw1.data.image_folder import find_split
     from hw1.evaluation.ensemble import mean_predictions
     from hw1.evaluation.report.analysis import analyse
-    from hw1.evaluation.report.examples import choose_attended
+    from hw1.evaluation.report.examples import choose_for_attention
     from hw1.evaluation.report.write import write_evaluation
     from hw1.evaluation.submission import check_names, save_submission
 
@@ -94,8 +96,10 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
         return
     facts = {**predictor.facts, **({"tta": args.tta, "runs": [str(each.path) for each in runs]} if averaged else {})}
     logits, labels = predictions.logits, predictions.labels
-    analysis = analyse(logits, labels, images.files, classes.names, facts, temperature=temperature, fitted=fitted, fits=fits)
-    attention = None if averaged else draw_attended(predictor, images, choose_attended(analysis))
+    analysis = analyse(
+        logits, labels, images.files, classes.names, facts, temperature=temperature, fitted_temperature=fitted, fit_temperature=fits
+    )
+    attention = None if averaged else plot_attention_examples(predictor, images, choose_for_attention(analysis))
     write_evaluation(out, run, args.split, images, logits, analysis, attention)
     predictions.save(out / "predictions.npz", files=images.files, class_names=classes.names)
     print(f"{args.split}: {describe(analysis.metrics)}")

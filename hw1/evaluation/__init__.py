@@ -1,1 +1,1 @@
-"""From a trained model to metrics."""
+"""Evaluate trained models: predictions, metrics, calibration, significance."""

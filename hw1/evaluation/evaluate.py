@@ -1,4 +1,4 @@
-"""Model and loader to predictions: every sample once, in the order of its index."""
+"""Run a model on a loader: the predictions of every sample once, in the order of its index."""
 
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -21,17 +21,23 @@ class EvalBatch(Protocol):
     """The part of `hw1.data.loader.loader.Batch` that is read here."""
 
     @property
-    def image(self) -> Tensor: ...
+    def image(self) -> Tensor:
+        """Normalised images, float [B, 3, S, S]."""
+
     @property
-    def label(self) -> Tensor: ...
+    def label(self) -> Tensor:
+        """Labels, int64 [B]; -1 where there is none."""
+
     @property
-    def index(self) -> Tensor: ...
+    def index(self) -> Tensor:
+        """Positions of the samples in their set, int64 [B]."""
 
 
 class EvalLoader(Protocol):
     """The part of `hw1.data.loader.loader.Loader` that is used here."""
 
-    def epoch(self, epoch: int) -> Iterator[EvalBatch]: ...
+    def epoch(self, epoch: int) -> Iterator[EvalBatch]:
+        """Iterate over the batches of an epoch."""
 
 
 def _never() -> int | None:
@@ -46,14 +52,22 @@ def evaluate(
     should_stop: Callable[[], int | None] = _never,
     desc: str | None = None,
 ) -> Predictions:
-    """The model's logits for epoch 0 of `loader`, without autograd, under `autocast()`. The model itself is left as it is, in its mode: a
-    copy of it in eval mode computes them, with BatchNorm folded into its convolutions.
+    """Compute the model's logits for epoch 0 of a loader, without autograd.
 
-    Logits stay on the device until the end, so that no batch waits for it. `desc` names a progress bar, shown on a terminal only. Where
-    several processes train, the loader of each gives its share, and all get the predictions of all: every sample once.
+    A copy of the model in eval mode, with BatchNorm folded into its convolutions, computes them; the model itself keeps its mode and
+    state. Logits stay on the device until the end, so no batch waits for a copy. With several processes each loader yields a part of the
+    samples, and every process gets the predictions of all samples, each once.
 
-    Raises `Interrupted` when `should_stop()` returns a signal number (asked before each batch), and `RunError` if the loaders give no
-    sample, or one twice.
+    Args:
+        model: Maps images [B, 3, S, S] to logits [B, C].
+        loader: Yields the batches.
+        autocast: Makes the context in which the model computes.
+        should_stop: Called before each batch; returns the number of a signal that asks to stop, or None.
+        desc: Name of a progress bar, which is shown on a terminal only; None shows none.
+
+    Raises:
+        Interrupted: `should_stop` returned a signal number.
+        RunError: The loaders yield no sample, or one twice.
     """
     logits, labels, index = [], [], []
     batches = tqdm(
@@ -70,7 +84,7 @@ def evaluate(
                 raise Interrupted(signum)
             with autocast():
                 output = folded(fill_up(batch.image, 1))[: len(batch.image)]
-            logits.append(output.to(torch.float32, copy=True))  # a copy: a compiled model may reuse its output's memory
+            logits.append(output.to(torch.float32, copy=True))  # a compiled model may reuse the memory of its output
             labels.append(batch.label)
             index.append(batch.index)
         if not index:

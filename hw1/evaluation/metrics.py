@@ -1,4 +1,4 @@
-"""Arrays to numbers: exact means over samples, in float64. NumPy alone while a model trains; what is about classes takes scikit-learn.
+"""Metrics of predictions: exact means over samples, in float64. NumPy alone during training; metrics by class need scikit-learn.
 
 Everywhere `logits` is float [N, C] and `labels` int [N] with values in 0 ... C-1, N >= 1; anything else raises `ValueError`.
 """
@@ -11,34 +11,37 @@ from numpy.typing import NDArray
 
 
 def log_softmax(logits: NDArray[Any]) -> NDArray[np.float64]:
-    """Logarithm of softmax over the last axis, float64 of the same shape; safe for logits of any size."""
-    shifted = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
-    return shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True))
+    """Return the logarithm of softmax over the last axis, float64 of the same shape; stable for logits of any size."""
+    shifted: NDArray[np.float64] = np.asarray(logits, dtype=np.float64) - np.max(logits, axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
 
 
 def nll(logits: NDArray[Any], labels: NDArray[Any]) -> float:
-    """Cross-entropy in nats, the mean over samples (not over batch means, which misweight a smaller last batch)."""
+    """Return the mean cross-entropy over samples in nats; a mean of batch means would overweight a smaller last batch."""
     _check(logits, labels)
     return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
 def top_k_accuracy(logits: NDArray[Any], labels: NDArray[Any], k: int) -> float:
-    """Share of samples (0-1) whose label is among the `k` largest logits; `k` beyond C counts as C.
+    """Return the fraction of samples (0-1) whose label is among the `k` largest logits; `k` above C counts as C.
 
-    Ties go to the lower class, as in `argmax`, so exactly `k` classes are guessed and a model that says the same of every class gets
-    the share of the first `k` classes: chance, where classes are balanced. A label whose logit is NaN is not found (unless k = C).
+    Ties go to the lower class, as in `argmax`, so exactly `k` classes are predicted, and constant logits score the fraction of samples of
+    the first `k` classes: chance level if classes are balanced. A label whose logit is NaN counts as wrong (unless k = C).
+
+    Raises:
+        ValueError: `k` is below 1.
     """
     _check(logits, labels)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
-    own = logits[np.arange(len(labels)), labels][:, None]
+    label_logits = logits[np.arange(len(labels)), labels][:, None]
     comes_later = np.arange(logits.shape[1]) > labels[:, None]
-    beaten = ((logits < own) | ((logits == own) & comes_later)).sum(axis=1)
+    beaten = ((logits < label_logits) | ((logits == label_logits) & comes_later)).sum(axis=1)
     return float((beaten >= logits.shape[1] - k).mean())
 
 
 def summarize(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float | int]:
-    """`loss` (mean cross-entropy, nats), `top1`, `top5` (shares, 0-1) and `num_images`."""
+    """Return `loss` (mean cross-entropy, nats), `top1` and `top5` (accuracies, 0-1) and `num_images`."""
     return {
         "loss": nll(logits, labels),
         "top1": top_k_accuracy(logits, labels, 1),
@@ -48,17 +51,28 @@ def summarize(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float | i
 
 
 def per_class(logits: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) -> list[dict[str, Any]]:
-    """One row a class, in class order: `class` (its name), `support` (its samples), `precision`, `recall`, `f1` of the top-1 guess.
+    """Compute precision, recall and F1 of the top-1 predictions for each class.
 
-    A quotient 0/0 is 0: recall of a class without samples, precision of one that is never guessed, f1 of one without either.
+    A quotient 0/0 is 0: recall of a class without samples, precision of a class that is never predicted, F1 of a class with neither.
+
+    Args:
+        logits: [N, C].
+        labels: [N].
+        names: Name of each class, [C].
+
+    Returns:
+        One dict per class, in class order: `class` (its name), `support` (its samples), `precision`, `recall`, `f1`.
+
+    Raises:
+        ValueError: The number of names is not C.
     """
     from sklearn.metrics import precision_recall_fscore_support  # takes a second to import
 
     _check(logits, labels)
     if len(names) != logits.shape[1]:
         raise ValueError(f"{len(names)} class names for {logits.shape[1]} classes")
-    found = precision_recall_fscore_support(labels, logits.argmax(axis=1), labels=range(len(names)), zero_division=0.0)
-    precision, recall, f1, support = (column.tolist() for column in found)
+    columns = precision_recall_fscore_support(labels, logits.argmax(axis=1), labels=range(len(names)), zero_division=0.0)
+    precision, recall, f1, support = (column.tolist() for column in columns)
     return [
         {"class": name, "support": int(support[c]), "precision": precision[c], "recall": recall[c], "f1": f1[c]}
         for c, name in enumerate(names)
@@ -66,19 +80,19 @@ def per_class(logits: NDArray[Any], labels: NDArray[Any], names: Sequence[str]) 
 
 
 def class_averages(logits: NDArray[Any], labels: NDArray[Any]) -> dict[str, float]:
-    """`macro_f1`, the mean over classes that are a label or a guess; `balanced_accuracy`, the mean recall of those that are a label."""
+    """Return `macro_f1` over classes that are a label or a prediction, and `balanced_accuracy`, the mean recall of classes with samples."""
     from sklearn.metrics import f1_score, recall_score
 
     _check(logits, labels)
-    guesses = logits.argmax(axis=1)
+    predicted = logits.argmax(axis=1)
     return {
-        "macro_f1": float(f1_score(labels, guesses, average="macro", zero_division=0.0)),
-        "balanced_accuracy": float(recall_score(labels, guesses, labels=np.unique(labels), average="macro")),
+        "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0.0)),
+        "balanced_accuracy": float(recall_score(labels, predicted, labels=np.unique(labels), average="macro")),
     }
 
 
 def confusion_matrix(logits: NDArray[Any], labels: NDArray[Any]) -> NDArray[np.int64]:
-    """Counts [C, C]: samples of class `row` whose top-1 guess is class `column`."""
+    """Count the samples [C, C] of class `row` whose top-1 prediction is class `column`."""
     from sklearn.metrics import confusion_matrix as count
 
     _check(logits, labels)

@@ -1,4 +1,4 @@
-"""Logits of a set of images with their labels, in memory and on disk."""
+"""Predictions for a set of images, in memory and on disk. No torch."""
 
 import io
 import zipfile
@@ -17,10 +17,15 @@ from hw1.utils.safe_load import check_npz
 
 @dataclass(frozen=True, eq=False)
 class Predictions:
-    """What a model says of each sample of a split; row i belongs to sample `index[i]`.
+    """A model's logits for the samples of a split.
 
-    `index` int64 [N], strictly increasing; `logits` float32 [N, C]; `labels` int64 [N], -1 where there is none.
-    Raises `ValueError` for arrays of other types or shapes, or an index out of order or twice.
+    Attributes:
+        index: Position of each sample in its set, int64 [N], strictly increasing.
+        logits: float32 [N, C].
+        labels: int64 [N]; -1 where there is none.
+
+    Raises:
+        ValueError: Arrays have other types or shapes, or the index does not increase strictly.
     """
 
     index: NDArray[np.int64]
@@ -28,9 +33,9 @@ class Predictions:
     labels: NDArray[np.int64]
 
     def __post_init__(self) -> None:
-        kinds = (self.index.dtype, self.logits.dtype, self.labels.dtype)
-        if kinds != (np.int64, np.float32, np.int64):
-            raise ValueError(f"expected index int64, logits float32, labels int64, got {', '.join(map(str, kinds))}")
+        dtypes = [str(array.dtype) for array in (self.index, self.logits, self.labels)]
+        if dtypes != ["int64", "float32", "int64"]:
+            raise ValueError(f"expected index int64, logits float32, labels int64, got {', '.join(dtypes)}")
         num = len(self.index)
         if self.index.shape != (num,) or self.labels.shape != (num,) or self.logits.ndim != 2 or len(self.logits) != num:
             raise ValueError(f"shapes do not match: {self.index.shape}, {self.logits.shape}, {self.labels.shape}")
@@ -41,9 +46,18 @@ class Predictions:
         return len(self.index)
 
     def save(self, path: Path, *, files: Sequence[str], class_names: Sequence[str]) -> None:
-        """Writes an `.npz` with index, logits, labels, files (one a row) and class_names (one a class), whole or not at all.
+        """Write an `.npz` file with index, logits, labels, files and class_names, whole or not at all.
 
-        It needs no pickle: `numpy.load(path)` reads it. Raises `ValueError` if a count does not match.
+        It holds no pickle: `numpy.load(path)` reads it.
+
+        Args:
+            path: The file.
+            files: Name of each image, [N].
+            class_names: Name of each class, [C].
+
+        Raises:
+            ValueError: The number of files or class names does not match the logits.
+            RunError: The file cannot be written.
         """
         if (len(files), len(class_names)) != self.logits.shape:
             raise ValueError(f"{len(files)} files and {len(class_names)} class names for logits {self.logits.shape}")
@@ -60,7 +74,7 @@ class Predictions:
 
 
 class SavedPredictions(NamedTuple):
-    """A file of predictions: `files[i]` is the image of row i, `class_names[c]` the name of logit c."""
+    """The content of a file of predictions: `files[i]` is the image of row i, `class_names[c]` the class of logit c."""
 
     predictions: Predictions
     files: list[str]
@@ -68,7 +82,11 @@ class SavedPredictions(NamedTuple):
 
 
 def load_predictions(path: Path) -> SavedPredictions:
-    """Reads what `Predictions.save` wrote. Raises `UserError` for a file that is missing, damaged or something else."""
+    """Read a file that `Predictions.save` wrote.
+
+    Raises:
+        UserError: The file is missing, damaged or something else.
+    """
     try:
         check_npz(path)
         with np.load(path, allow_pickle=False) as saved:

@@ -1,4 +1,4 @@
-"""A finished or interrupted run at work on images: rebuilt from its folder alone, to predictions, tables and submissions."""
+"""Rebuild the model of a finished or interrupted run from its folder alone, and predict with it."""
 
 import json
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from hw1.config.recipe import Recipe
 from hw1.data.image_set import ClassMap, ImageSet
 from hw1.data.loader.loader import build_eval_loader
 from hw1.errors import UserError
-from hw1.evaluation.ensemble import TestTimeViews, Tta
+from hw1.evaluation.ensemble import TestTimeAugmentation, Tta
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.predictions import Predictions
 from hw1.models.factory import build_model
@@ -26,25 +26,36 @@ Checkpoint = Literal["best", "last", "ema"]
 
 @dataclass(frozen=True)
 class Predictor:
-    """A trained model with the classes and the preprocessing that it was trained with."""
+    """A trained model with the classes and the preprocessing that it was trained with.
+
+    Attributes:
+        recipe: The run's recipe, with the preprocessing.
+        model: The model, on `device`.
+        classes: Its classes.
+        device: Where it computes.
+        facts: Which checkpoint it is, and its epoch (and step): what metrics and model cards say of the weights.
+    """
 
     recipe: Recipe
     model: nn.Module
     classes: ClassMap
     device: torch.device
     facts: dict[str, Any]
-    """Which checkpoint this is, and the epoch that it holds."""
 
     def predict(self, images: ImageSet, desc: str | None = None, *, tta: Tta | None = None) -> Predictions:
-        """Logits of every image once, in the order of `images`; the same arithmetic as validation during training.
+        """Compute the logits of every image, with the same arithmetic as validation during training.
 
-        `tta`: of several views of each image, as `TestTimeViews` has them, instead.
+        Args:
+            images: The images; the predictions have their order.
+            desc: Name of a progress bar; None shows none.
+            tta: Test-time augmentation to average over; None for none.
 
-        The files are read themselves: to read them once, a cache of them would be made in vain.
+        Raises:
+            RunError: There is no image.
         """
-        model = TestTimeViews(self.model, tta, self.recipe.aug.size) if tta else self.model
-        data = self.recipe.data.model_copy(update={"cache": "none"})
-        aug = self.recipe.aug.model_copy(update={"size": model.input_size}) if isinstance(model, TestTimeViews) else self.recipe.aug
+        model = TestTimeAugmentation(self.model, tta, self.recipe.aug.size) if tta else self.model
+        data = self.recipe.data.model_copy(update={"cache": "none"})  # each file is read once: a cache would not pay off
+        aug = self.recipe.aug.model_copy(update={"size": model.input_size}) if isinstance(model, TestTimeAugmentation) else self.recipe.aug
         loader = build_eval_loader(images, self.recipe.model_copy(update={"data": data, "aug": aug}), self.device)
         autocast = autocast_of(self.device, amp_dtype(self.recipe.train, self.device))
         try:
@@ -54,12 +65,17 @@ class Predictor:
 
 
 def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "best") -> Predictor:
-    """Rebuilds the model of a run: `best` by validation, the `last` state, or the `ema` weights of the last state.
+    """Rebuild the model of a run with the weights of a checkpoint.
 
-    `recipe` is the run's own, where only keys that may change differ. Raises `UserError` if the checkpoint is missing,
-    damaged or does not fit the recipe.
+    Args:
+        run: The run's folder.
+        recipe: The run's recipe; only keys that may change after training may differ.
+        checkpoint: `best` by validation, the `last` state, or the `ema` weights of the last state.
+
+    Raises:
+        UserError: The checkpoint is missing, damaged or does not fit the recipe.
     """
-    limit_threads()  # as in training: the same arithmetic
+    limit_threads()  # the same arithmetic as in training
     keep_freed_memory()
     device = pick_device(recipe.train)
     files = [run.best] if checkpoint == "best" else run.state_files()
@@ -93,9 +109,17 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
 
 
 def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
-    """The temperature that an evaluation of the validation split fitted for the weights of `facts`; None where there is none (any more).
+    """Read the temperature that an evaluation of the validation split fitted.
 
-    Raises `UserError` for a damaged file.
+    Args:
+        run: The run's folder.
+        facts: `Predictor.facts` of the weights.
+
+    Returns:
+        The temperature; None if none was fitted for these weights.
+
+    Raises:
+        UserError: The file is damaged.
     """
     try:
         saved = json.loads(run.calibration.read_bytes())

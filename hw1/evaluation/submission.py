@@ -1,4 +1,4 @@
-"""Predictions of unlabelled images as a submission: prediction.csv and submission.zip."""
+"""Write the predictions of unlabelled images as a submission: prediction.csv and submission.zip."""
 
 import csv
 import io
@@ -17,26 +17,38 @@ from hw1.utils.text import to_bytes
 
 
 def check_names(images: ImageSet, *, full_names: bool) -> list[str]:
-    """The `image_name` of each image: its stem, or with `full_names` the whole name, of an archive's member with its path.
+    """Return the `image_name` of each image, and check that all differ.
 
-    Raises `UserError` listing every name that two images share: a submission could not tell them apart.
+    Args:
+        images: The images.
+        full_names: Keep the whole name, with its path inside an archive; else the stem alone.
+
+    Raises:
+        UserError: Images share a name, so that a submission would be ambiguous; every such name is listed.
     """
     names = [file if full_names else Path(file).stem for file in images.files]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        shared = {name: [file for file, own in zip(images.files, names, strict=True) if own == name] for name in twice}
+    duplicates = [name for name, count in Counter(names).items() if count > 1]
+    if duplicates:
+        files_of = {name: [file for file, other in zip(images.files, names, strict=True) if other == name] for name in duplicates}
         raise UserError(
-            *(f"{images.root}: {' and '.join(files)} share the name {name!r}" for name, files in shared.items()),
+            *(f"{images.root}: {' and '.join(files)} share the name {name!r}" for name, files in files_of.items()),
             f"{images.root}: --full-names keeps the extension in image_name",
         )
     return names
 
 
 def save_submission(folder: Path, names: Sequence[str], predictions: Predictions, classes: ClassMap, temperature: float) -> None:
-    """Writes `prediction.csv` (header `image_name,pred_label`, a row per image), `submission.zip`, which holds it, and `confidence.csv`,
-    the same rows with the confidence (0-1) at this temperature.
+    """Write `prediction.csv`, `submission.zip`, which holds it, and `confidence.csv` into a folder.
 
-    The label is the class folder's own name, never its position in a listing.
+    `prediction.csv` has the header `image_name,pred_label` and a row per image; `confidence.csv` has the same rows with the confidence
+    (0-1). A label is the name of the class folder, never its position in a listing.
+
+    Args:
+        folder: Where to write.
+        names: `image_name` of each image, [N].
+        predictions: The predictions, of N images.
+        classes: The classes.
+        temperature: What the logits are divided by for the confidences.
     """
     folder.mkdir(parents=True, exist_ok=True)
     labels = [classes.names[label] or str(label) for label in predictions.logits.argmax(1)]
@@ -45,10 +57,10 @@ def save_submission(folder: Path, names: Sequence[str], predictions: Predictions
     write_atomic(folder / "confidence.csv", _csv(["image_name", "pred_label", "confidence"], rows))
     content = _csv(["image_name", "pred_label"], list(zip(names, labels, strict=True)))
     write_atomic(folder / "prediction.csv", content)
-    packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(zipfile.ZipInfo("prediction.csv"), content, zipfile.ZIP_DEFLATED)  # a fixed date: same run, same bytes
-    write_atomic(folder / "submission.zip", packed.getvalue())
+    write_atomic(folder / "submission.zip", zipped.getvalue())
 
 
 def _csv(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:

@@ -1,1 +1,1 @@
-"""What all HTML pages share: one file that needs nothing beside it, its style, its tables. No torch."""
+"""What all HTML pages share: the frame with its style and script, and tables. No torch."""

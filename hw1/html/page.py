@@ -1,4 +1,4 @@
-"""Values and a template to one HTML file: no server, no internet, no other file, no script but its own."""
+"""Render one self-contained HTML file from a template and values: no server, no internet, no other file, no script but its own."""
 
 import base64
 import hashlib
@@ -17,9 +17,16 @@ from hw1.utils.text import showable, to_bytes
 
 
 def render_page(package: str, values: Mapping[str, Any]) -> str:
-    """`template.html` of `package`, which extends `frame.html` here, with `values`; `title` must be among them.
+    """Render `template.html` of `package`, which extends `frame.html` of this package.
 
-    What the page shows is escaped; a content security policy lets nothing run or load but what stands in the file itself.
+    All values are escaped, and a content security policy lets the browser run and load only what stands in the file itself.
+
+    Args:
+        package: Dotted name of the package that holds `template.html`.
+        values: What the template shows; `title` must be among them.
+
+    Returns:
+        The whole page.
     """
     environment = Environment(
         loader=FunctionLoader(lambda name: files(package if name == "template.html" else "hw1.html").joinpath(name).read_text()),
@@ -32,7 +39,7 @@ def render_page(package: str, values: Mapping[str, Any]) -> str:
     environment.filters |= {"csv_link": _csv_link, "link": data_link, "typeset": _typeset}
     style, script = (files("hw1.html").joinpath(name).read_text() for name in ("style.css", "script.js"))
     return environment.get_template("template.html").render(
-        policy=f"default-src 'none'; img-src data:; style-src {_hash(style)}; script-src {_hash(script)}; base-uri 'none'",
+        policy=f"default-src 'none'; img-src data:; style-src {_csp_hash(style)}; script-src {_csp_hash(script)}; base-uri 'none'",
         style=Markup(style),
         script=Markup(script),
         version=__version__,
@@ -41,18 +48,23 @@ def render_page(package: str, values: Mapping[str, Any]) -> str:
 
 
 def data_link(content: bytes, media_type: str) -> str:
-    """The content of a file, such as `image/png`, as a link that holds all of it."""
+    """Return a `data:` link that holds the whole content of a file.
+
+    Args:
+        content: The bytes of the file.
+        media_type: Its type, such as `image/png`.
+    """
     return f"data:{media_type};base64,{base64.b64encode(content).decode()}"
 
 
 def _typeset(text: str) -> str:
-    """A sentence that begins with a capital, with a real minus, as in the tables, and an arrow that no line break splits."""
+    """Capitalize a sentence; write minus signs as the tables do, and `->` as an arrow that no line break splits."""
     text = re.sub(r"(?<![\w.])-(?=\d)", MINUS, text.replace(" -> ", " → "))
     return text[:1].upper() + text[1:]
 
 
-def _hash(content: str) -> str:
-    """A style or script as the policy names it."""
+def _csp_hash(content: str) -> str:
+    """Return the hash by which the content security policy allows an inline style or script."""
     return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
 
 

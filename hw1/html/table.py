@@ -1,4 +1,4 @@
-"""A table, and how it is written: CSV (whole numbers behind the shown ones), Markdown, cells for HTML."""
+"""A table and its formats: CSV with unrounded numbers, Markdown, and cells for HTML."""
 
 import csv
 import io
@@ -14,9 +14,15 @@ MINUS = "−"
 
 @dataclass(frozen=True)
 class Column:
-    """A column of what is shown. `key` is that of the rows; `digits` after the point, None for text.
+    """A displayed column.
 
-    `spread`: key of a standard deviation, shown as ±; `upper`: key of the upper end of an interval of which `key` is the lower.
+    Attributes:
+        key: Key of the rows that holds the values.
+        title: Heading.
+        digits: Decimals of a number; None for text.
+        spread: Key of a standard deviation, displayed as ±; empty for none.
+        upper: Key of the upper end of an interval whose lower end is `key`; empty for none.
+        signed: Whether positive numbers have a plus sign.
     """
 
     key: str
@@ -28,17 +34,25 @@ class Column:
 
 
 class Cell(NamedTuple):
+    """A formatted value, and the value that the column is sorted by."""
+
     text: str
     value: float | str | None
-    """What the column is sorted by."""
     is_number: bool
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows are dicts with the same keys, in the CSV's order; `columns` choose and format what is shown.
+    """Rows with the columns to display.
 
-    `notices`: what keeps the rows from being compared. `sources`: the runs that the numbers come from. `note`: how to read it.
+    Attributes:
+        name: Name of the CSV file, without its ending.
+        title: Heading.
+        columns: Which values of a row are displayed, and how.
+        rows: Dicts with the same keys, in the order of the CSV file.
+        sources: Runs that the numbers come from.
+        notices: Why the rows cannot be compared, one line each.
+        note: How to read the table.
     """
 
     name: str
@@ -50,11 +64,12 @@ class Table:
     note: str = ""
 
     def cells(self) -> list[list[Cell]]:
+        """Format the displayed columns of all rows."""
         return [[_cell(column, row) for column in self.columns] for row in self.rows]
 
 
 def to_csv(table: Table) -> str:
-    """All keys of the rows, numbers unrounded, empty where there is none."""
+    """Return all keys of all rows as CSV: numbers unrounded, None as an empty cell."""
     buffer = io.StringIO()
     names = list(table.rows[0]) if table.rows else [column.key for column in table.columns]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
@@ -64,7 +79,7 @@ def to_csv(table: Table) -> str:
 
 
 def to_markdown(table: Table) -> str:
-    """Heading, notices, the table as GitHub reads it, note and sources."""
+    """Return heading, notices, table, note and sources as GitHub's Markdown."""
     lines = [f"### {table.title}", ""]
     lines += [f"> **Note:** {_escape(notice)}\n" for notice in table.notices]
     lines.append("| " + " | ".join(_escape(column.title) for column in table.columns) + " |")
@@ -77,8 +92,14 @@ def to_markdown(table: Table) -> str:
     return "\n".join(lines) + "\n"
 
 
-def number(value: float, digits: int, *, signed: bool = False) -> str:
-    """With a real minus, no sign for what rounds to 0, and groups of thousands."""
+def format_number(value: float, digits: int, *, signed: bool = False) -> str:
+    """Format a number with a typographic minus and grouped thousands; what rounds to 0 has no sign.
+
+    Args:
+        value: The number; NaN and infinities are spelt out.
+        digits: Decimals.
+        signed: Whether positive numbers have a plus sign.
+    """
     if not math.isfinite(value):
         return str(value)
     text = f"{abs(value):,.{digits}f}"
@@ -93,14 +114,14 @@ def _cell(column: Column, row: dict[str, Any]) -> Cell:
         return Cell(NOTHING if value in (None, "") else str(value), value, False)
     if value is None:
         return Cell(NOTHING, None, True)
-    text = number(value, column.digits, signed=column.signed)
+    text = format_number(value, column.digits, signed=column.signed)
     smallest = 10.0**-column.digits
     if 0 < value < smallest / 2 and not column.signed:  # a p-value is never 0
-        text = f"< {number(smallest, column.digits)}"
+        text = f"< {format_number(smallest, column.digits)}"
     if column.spread and row[column.spread] is not None:
-        text += f" ± {number(row[column.spread], column.digits)}"
+        text += f" ± {format_number(row[column.spread], column.digits)}"
     if column.upper:
-        text += f" to {number(row[column.upper], column.digits, signed=column.signed)}"
+        text += f" to {format_number(row[column.upper], column.digits, signed=column.signed)}"
     return Cell(text, float(value) if math.isfinite(value) else None, True)
 
 

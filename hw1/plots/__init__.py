@@ -1,7 +1,7 @@
-"""Data to matplotlib figures. No torch, no pyplot; only `save_figure` touches the disk."""
+"""Plot data with matplotlib. No torch, no pyplot; only `save_figure` touches the disk."""
 
 from hw1.plots.ablation import Difference, plot_differences, plot_seeds, plot_training_curve
-from hw1.plots.attention import Attention, plot_attention
+from hw1.plots.attention import AttentionRow, plot_attention
 from hw1.plots.calibration import plot_reliability
 from hw1.plots.confusion import plot_confusion
 from hw1.plots.curves import plot_curves
@@ -9,7 +9,7 @@ from hw1.plots.image_grid import plot_samples
 from hw1.plots.style import Figure, render_figure, save_figure
 
 __all__ = [
-    "Attention",
+    "AttentionRow",
     "Difference",
     "Figure",
     "plot_attention",

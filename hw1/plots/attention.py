@@ -1,4 +1,4 @@
-"""What a network looks at, beside the photo."""
+"""Plot Grad-CAM and CBAM gates over the images that they belong to."""
 
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,29 +7,35 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hw1.plots.style import BLUE, Cell, house_style, new_grid
+from hw1.plots.style import BLUE, CellLayout, house_style, new_grid
 from hw1.utils.text import showable
 
-CELL = Cell(1.65, above=0.28, below=0.22, left=0.3, right=0.08)
+CELL = CellLayout(1.65, above=0.28, below=0.22, left=0.3, right=0.08)
 
 
-class Attention(NamedTuple):
-    """One row of the image."""
+class AttentionRow(NamedTuple):
+    """One row of the figure.
 
-    photo: NDArray[np.uint8]
-    """[S, S, 3] RGB, as the model gets it."""
+    Attributes:
+        image: uint8 [S, S, 3], RGB, as the model gets it.
+        title: The class and its probability.
+        cam: Grad-CAM, float [S, S] in 0-1.
+        gates: For each CBAM the stage that it follows, its channel gate [C] and its spatial gate [h, w].
+    """
+
+    image: NDArray[np.uint8]
     title: str
     cam: NDArray[np.floating[Any]]
-    """[S, S] in 0-1."""
     gates: Sequence[tuple[str, NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
-    """Of each CBAM: the stage that it follows, its factor of each channel [C] and of each position [h, w]."""
 
 
-def plot_attention(rows: Sequence[Attention]) -> Figure:
-    """A row a photo: the photo, Grad-CAM over it, and for each CBAM its spatial gate over the photo and its channel gates in order of size.
+def plot_attention(rows: Sequence[AttentionRow]) -> Figure:
+    """Plot one row per image: the image, Grad-CAM over it, and for each CBAM its spatial gate over the image and its sorted channel gate.
 
-    The colours of a spatial gate run from its smallest to its largest factor, which stand under it. Raises `ValueError` for no rows, or
-    rows of models with different CBAMs.
+    The colours of a spatial gate run from its smallest to its largest factor, which its title names.
+
+    Raises:
+        ValueError: There are no rows, or the rows belong to models with different CBAMs.
     """
     if not rows or len({tuple(gate[0] for gate in row.gates) for row in rows}) != 1:
         raise ValueError("expected rows, all of one model")
@@ -37,19 +43,19 @@ def plot_attention(rows: Sequence[Attention]) -> Figure:
     with house_style():
         figure, cells = new_grid(len(rows), columns, CELL)
         for line, row in zip(cells, rows, strict=True):
-            _show(line[0], row.photo, row.title)
-            _show(line[1], row.photo, "Grad-CAM", row.cam, 0.0, 1.0)
+            _show(line[0], row.image, row.title)
+            _show(line[1], row.image, "Grad-CAM", row.cam, 0.0, 1.0)
             for i, (stage, channel, spatial) in enumerate(row.gates):
                 low, high = float(spatial.min()), float(spatial.max())
-                _show(line[2 + 2 * i], row.photo, f"CBAM, {stage}: {low:.2f} to {high:.2f}", spatial, low, high)
-                _sorted_channels(line[3 + 2 * i], channel)
+                _show(line[2 + 2 * i], row.image, f"CBAM, {stage}: {low:.2f} to {high:.2f}", spatial, low, high)
+                _plot_channel_gate(line[3 + 2 * i], channel)
     return figure
 
 
-def _show(cell: Any, photo: NDArray[np.uint8], title: str, heat: NDArray[Any] | None = None, low: float = 0.0, high: float = 1.0) -> None:
-    size = photo.shape[0]
+def _show(cell: Any, image: NDArray[np.uint8], title: str, heat: NDArray[Any] | None = None, low: float = 0.0, high: float = 1.0) -> None:
+    size = image.shape[0]
     cell.set_axis_off()
-    cell.imshow(photo if heat is None else photo.mean(2), cmap="gray", extent=(0, size, size, 0))
+    cell.imshow(image if heat is None else image.mean(2), cmap="gray", extent=(0, size, size, 0))
     if heat is not None:
         cell.imshow(
             heat, cmap="inferno", alpha=0.6, vmin=low, vmax=max(high, low + 1e-6), interpolation="bilinear", extent=(0, size, size, 0)
@@ -58,7 +64,7 @@ def _show(cell: Any, photo: NDArray[np.uint8], title: str, heat: NDArray[Any] | 
     text.set_parse_math(False)  # in a class name, `$` is a letter
 
 
-def _sorted_channels(cell: Any, channel: NDArray[Any]) -> None:
+def _plot_channel_gate(cell: Any, channel: NDArray[Any]) -> None:
     cell.plot(np.sort(channel)[::-1], color=BLUE)
     cell.set_title(f"{len(channel)} channels by factor", fontsize=8.0, fontweight="normal", loc="center", pad=4.0)
     cell.tick_params(labelsize=7.0)

@@ -1,4 +1,4 @@
-"""Training curves of one run."""
+"""Plot the training curves of one run."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -12,19 +12,24 @@ from numpy.typing import NDArray
 
 from hw1.plots.style import BLUE, GREEN, ORANGE, house_style, new_figure
 
-MARKED_EPOCHS = 25  # up to here each epoch has room for a dot of its own
-DASHED_EPOCHS = 150  # beyond, noise between epochs would swallow the dashes
+MARKED_EPOCHS = 25  # up to here each epoch has room for a marker
+DASHED_EPOCHS = 150  # beyond, noise between epochs would hide the dashes
 
 Epoch = Mapping[str, Any]
 """The metrics of one epoch, by name."""
 
 
 def plot_curves(rows: Sequence[Epoch]) -> Figure:
-    """Loss, accuracy (best epoch marked) and learning rate over epochs, side by side.
+    """Plot loss, accuracy (best epoch marked) and learning rate over epochs, side by side.
 
-    `rows` are the run's epoch records in order, each with epoch, train_loss, train_acc, val_loss, val_top1 and lr (losses in nats,
-    accuracies 0-1). The best epoch has the highest val_top1, ties going to the lower val_loss, then to the earlier one. A value that
-    is None, NaN or infinite leaves a gap. Raises `ValueError` for no rows.
+    A value that is None, NaN or infinite leaves a gap.
+
+    Args:
+        rows: The metrics of each epoch, in order: epoch, train_loss, train_acc, val_loss, val_top1 and lr (losses in nats, accuracies
+            0-1).
+
+    Raises:
+        ValueError: There are no rows.
     """
     if not rows:
         raise ValueError("no epochs to plot")
@@ -51,7 +56,10 @@ def plot_curves(rows: Sequence[Epoch]) -> Figure:
 
 
 def best_epoch(rows: Sequence[Epoch]) -> int | None:
-    """Position in `rows` of the best epoch, None if no validation accuracy is finite."""
+    """Return the position in `rows` of the best epoch; None if no validation accuracy is finite.
+
+    The best epoch has the highest val_top1; ties go to the lower val_loss, then to the earlier epoch.
+    """
     scores = [(_number(row["val_top1"]), -_number(row["val_loss"]), -i) for i, row in enumerate(rows)]
     scores = [(top1, loss if math.isfinite(loss) else -math.inf, i) for top1, loss, i in scores if math.isfinite(top1)]
     return -max(scores)[2] if scores else None
@@ -62,7 +70,7 @@ def _number(value: Any) -> float:
 
 
 def column(rows: Sequence[Epoch], key: str) -> NDArray[np.float64]:
-    """One value an epoch, [E]; NaN for what is None, NaN or infinite."""
+    """Return one metric over the epochs, float64 [E]; NaN where it is None, NaN or infinite."""
     values = np.array([_number(row[key]) for row in rows], dtype=np.float64)
     values[~np.isfinite(values)] = np.nan
     return values
@@ -91,7 +99,7 @@ def _mark_best(axes: Axes, rows: Sequence[Epoch]) -> None:
 
 
 def finish_axes(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str) -> None:
-    """Title and labels, and an x-axis of whole epochs with some room either side."""
+    """Set title and labels, and an x-axis of whole epochs with a margin on both sides."""
     axes.set_title(title)
     axes.set_xlabel("epoch")
     axes.set_ylabel(ylabel)
@@ -100,14 +108,14 @@ def finish_axes(axes: Axes, epochs: NDArray[np.float64], title: str, ylabel: str
 
 
 def scale_accuracy(axes: Axes) -> None:
-    """Shows no more than 0-1 and a little around it."""
+    """Limit the y-axis to 0-1 and a small margin."""
     low, high = axes.get_ylim()
     axes.set_ylim(max(-0.02, low), min(1.02, high))
 
 
 def _scale_rate(axes: Axes, rates: NDArray[np.float64]) -> None:
     positive = rates[rates > 0]
-    if not len(positive):  # nothing that a logarithm could show
+    if not len(positive):  # a logarithmic axis could show nothing
         return
     low, high = math.floor(math.log10(positive.min())), math.ceil(math.log10(positive.max()))
     if high == low:

@@ -1,4 +1,4 @@
-"""One light style for all figures, and how they are saved. matplotlib's objects only, never pyplot and its global state."""
+"""The light style of all figures, and how they are saved. matplotlib's objects only, never pyplot and its global state."""
 
 import io
 import warnings
@@ -10,11 +10,11 @@ from typing import Any, Literal, NamedTuple
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Figure  # re-exported: other packages do not import matplotlib
 
 from hw1.utils.files import write_atomic
 
-# Okabe & Ito's palette, told apart by colour-blind readers.
+# Okabe & Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 TEXT = "#202124"
 
@@ -49,7 +49,7 @@ _STYLE: dict[Any, Any] = {
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """matplotlib's defaults and this project's style inside, whatever the user's matplotlibrc says; the user's own again after."""
+    """Use matplotlib's defaults and this project's style within the block, whatever the user's matplotlibrc says."""
     with matplotlib.rc_context(), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # a class name in a script that the font lacks
         matplotlib.rcdefaults()
@@ -58,7 +58,7 @@ def house_style() -> Iterator[None]:
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, inches, laid out so that nothing overlaps."""
+    """Return an empty figure of `width` x `height` inches, laid out so that nothing overlaps."""
     figure = _blank(width, height)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0.02)
     return figure
@@ -70,8 +70,8 @@ def _blank(width: float, height: float) -> Figure:
     return figure
 
 
-class Cell(NamedTuple):
-    """Of a grid, in inches: the side of a square image, and what is left free around it."""
+class CellLayout(NamedTuple):
+    """A cell of a grid, in inches: the side of its square image, and the margins around it."""
 
     side: float
     above: float
@@ -80,26 +80,35 @@ class Cell(NamedTuple):
     right: float
 
 
-def new_grid(num_rows: int, num_columns: int, cell: Cell, **options: Any) -> tuple[Figure, list[list[Axes]]]:
-    """A figure of axes in rows, made with `options`. Where everything lies is known, which saves the layout that takes half of drawing."""
+def new_grid(num_rows: int, num_columns: int, cell: CellLayout, **options: Any) -> tuple[Figure, list[list[Axes]]]:
+    """Return a figure with a grid of axes, and the axes in rows.
+
+    All positions are known in advance, so no layout engine runs; it would take half of the drawing time.
+
+    Args:
+        num_rows: Number of rows.
+        num_columns: Number of columns.
+        cell: Size of a cell.
+        options: Further arguments of `Figure.add_axes`.
+    """
     width, height = cell.left + cell.side + cell.right, cell.above + cell.side + cell.below
     figure = _blank(num_columns * width, num_rows * height)
     rows = []
     for row in range(num_rows):
         bottom = 1 - (row * height + cell.above + cell.side) / (num_rows * height)
         size = (cell.side / (num_columns * width), cell.side / (num_rows * height))
-        places = [((column * width + cell.left) / (num_columns * width), bottom, *size) for column in range(num_columns)]
-        rows.append([figure.add_axes(place, **options) for place in places])
+        rectangles = [((column * width + cell.left) / (num_columns * width), bottom, *size) for column in range(num_columns)]
+        rows.append([figure.add_axes(rectangle, **options) for rectangle in rectangles])
     return figure, rows
 
 
 def save_figure(figure: Figure, path: Path) -> None:
-    """Writes a PNG, whole or not at all. The same data gives the same bytes: no date, no version in it."""
+    """Write a figure as PNG, whole or not at all; the same data gives the same bytes, without date or version."""
     write_atomic(path, render_figure(figure, "png"))
 
 
 def render_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """The figure as a PNG or SVG file; the same data gives the same bytes. Text in an SVG is outlines, as a reader may lack the font."""
+    """Return a figure as PNG or SVG; the same data gives the same bytes. Text in an SVG is outlines, as a reader may lack the font."""
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}
     with house_style():

@@ -13,21 +13,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.ablate.variants import NUM_PUBLISHED_IMAGES, PAIRS, Pair
+from hw1.evaluation.power import MAX_IMAGES, MAX_SEEDS, images_needed, seeds_needed
 from hw1.evaluation.significance import (
     ALPHA,
-    MAX_IMAGES,
-    MAX_SEEDS,
     Interval,
     McNemar,
     PublishedRange,
     TInterval,
     bootstrap_difference,
     holm,
-    images_needed,
     mcnemar_exact,
     paired_t,
     published_range,
-    seeds_needed,
 )
 from hw1.report.collect import Collection
 from hw1.report.pairing import PairRuns, match_pair

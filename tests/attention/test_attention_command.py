@@ -11,14 +11,14 @@ from helpers.model_runs import SIZE, call, make_run
 from PIL import Image
 
 from hw1.attention.__main__ import main
-from hw1.attention.figure_rows import attend, draw_attended
+from hw1.attention.figure_rows import attend, plot_attention_examples
 from hw1.attention.gradcam import grad_cam
 from hw1.data.image_folder import ImageSet
 from hw1.data.synthetic import draw_image
 from hw1.errors import RunError
 from hw1.evaluation.predictor import load_predictor
 from hw1.evaluation.report.analysis import analyse
-from hw1.evaluation.report.examples import choose_attended
+from hw1.evaluation.report.examples import choose_for_attention
 
 NAMES = ["cat", "$dog", "ant"]
 
@@ -97,22 +97,22 @@ def test_evaluation_looks_into_the_worst_and_the_surest(predictor, images):
     image_set = ImageSet(images, tuple(f"{i}.jpg" for i in range(18)), labels, 0)
     logits = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
     analysis = analyse(logits, labels, image_set.files, NAMES, {"checkpoint": "best", "epoch": 3})
-    chosen = choose_attended(analysis)
+    chosen = choose_for_attention(analysis)
     wrong, right = chosen[:4], chosen[4:]
-    mistakes = np.flatnonzero(analysis.labels != analysis.guesses)
+    mistakes = np.flatnonzero(analysis.labels != analysis.predicted)
     assert wrong == sorted(mistakes, key=lambda i: -analysis.losses[i])[:4]
-    assert sorted(labels[right]) == sorted(set(labels[analysis.labels == analysis.guesses]))  # each of another class
+    assert sorted(labels[right]) == sorted(set(labels[analysis.labels == analysis.predicted]))  # each of another class
     for i in right:
-        assert analysis.losses[i] == analysis.losses[(labels == labels[i]) & (analysis.guesses == labels)].min()
-    figure = draw_attended(predictor, image_set, chosen)
+        assert analysis.losses[i] == analysis.losses[(labels == labels[i]) & (analysis.predicted == labels)].min()
+    figure = plot_attention_examples(predictor, image_set, chosen)
     assert len(figure.axes) == len(chosen) * 4
     gone = ImageSet(images, ("none.jpg",), labels[:1], 0)
     with pytest.raises(RunError, match=r"none\.jpg"):
-        draw_attended(predictor, gone, [0])
+        plot_attention_examples(predictor, gone, [0])
 
 
 def test_a_model_without_a_feature_map_has_no_image(images, predictor):
     vit = timm.create_model("test_vit", num_classes=3, img_size=SIZE, patch_size=8)
     other = replace(predictor, model=vit)
     image_set = ImageSet(images, ("0.jpg",), np.zeros(1, np.int64), 0)
-    assert draw_attended(other, image_set, [0]) is None
+    assert plot_attention_examples(other, image_set, [0]) is None

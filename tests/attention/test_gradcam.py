@@ -10,7 +10,7 @@ import hw1.models  # noqa: F401  registers the models
 from hw1.attention.gradcam import cbam_gates, grad_cam
 from hw1.errors import UserError
 from hw1.models.cbam import Cbam
-from hw1.plots import Attention, plot_attention
+from hw1.plots import AttentionRow, plot_attention
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +78,11 @@ def test_models_without_cbam_or_without_a_map(images):
         grad_cam(transformer, images, torch.tensor([0, 1, 2]))
 
 
-def test_image_has_a_row_for_each_photo(model, images):
-    photo = np.zeros((96, 96, 3), np.uint8)
+def test_figure_has_a_row_for_each_image(model, images):
+    image = np.zeros((96, 96, 3), np.uint8)
     gates = cbam_gates(model, images)
     rows = [
-        Attention(photo, f"class ${i}", np.zeros((96, 96)), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
+        AttentionRow(image, f"class ${i}", np.zeros((96, 96)), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
         for i in range(3)
     ]
     figure = plot_attention(rows)

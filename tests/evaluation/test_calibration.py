@@ -82,7 +82,7 @@ def test_brier_is_scikit_learns():
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
-def test_the_temperature_of_drawn_labels_is_found(temperature):
+def test_the_temperature_of_drawn_labels_is_recovered(temperature):
     logits, labels = drawn(20_000, temperature=temperature)
     assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.05)
 
@@ -94,11 +94,11 @@ def test_the_temperature_is_where_torchs_gradient_is_zero():
     assert abs(log_t.grad.item()) < 1e-5
 
 
-def test_where_all_is_right_the_temperature_stays_finite():
+def test_where_all_predictions_are_correct_the_temperature_stays_finite():
     assert MIN_TEMPERATURE <= fit_temperature(np.eye(4) * 3, np.arange(4)) < 0.1
 
 
-def test_scaling_changes_no_guess_and_mends_the_calibration():
+def test_scaling_changes_no_prediction_and_improves_the_calibration():
     logits, labels = drawn(temperature=2.5)
     found = calibrate(logits, labels)
     assert (scale(logits, found.temperature).argmax(1) == logits.argmax(1)).all()
@@ -117,10 +117,10 @@ def test_no_image_has_a_part_in_its_own_temperature():
     changed = labels.copy()
     changed[0] = (labels[0] + 1) % 10
     again = cross_fit(logits, changed)[:, 0] / logits[:, 0]
-    own_half = np.isclose(scaled, scaled[0])
-    assert own_half.sum() == 20
-    np.testing.assert_allclose(again[own_half], scaled[own_half])
-    assert not np.isclose(again[~own_half], scaled[~own_half]).any()
+    same_half = np.isclose(scaled, scaled[0])
+    assert same_half.sum() == 20
+    np.testing.assert_allclose(again[same_half], scaled[same_half])
+    assert not np.isclose(again[~same_half], scaled[~same_half]).any()
     assert cross_fit(logits[:1], labels[:1]).tolist() == logits[:1].tolist()
 
 

@@ -27,15 +27,15 @@ def test_losses_are_torchs():
 
 def test_confused_classes_are_neighbours():
     rng = np.random.default_rng(1)
-    place = rng.permutation(30)
+    shuffled = rng.permutation(30)
     counts = np.diag(np.full(30, 10))
-    for first in range(0, 30, 3):  # ten groups of three that are taken for each other
-        group = place[first : first + 3]
+    for first in range(0, 30, 3):  # ten groups of three that are mistaken for each other
+        group = shuffled[first : first + 3]
         counts[np.ix_(group, group)] += 4
     order = order_by_confusion(counts)
     assert sorted(order) == list(range(30))
     found = {frozenset(order[i : i + 3].tolist()) for i in range(0, 30, 3)}
-    assert found == {frozenset(place[i : i + 3].tolist()) for i in range(0, 30, 3)}
+    assert found == {frozenset(shuffled[i : i + 3].tolist()) for i in range(0, 30, 3)}
 
 
 def test_few_classes_keep_their_order():

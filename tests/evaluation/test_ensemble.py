@@ -1,4 +1,4 @@
-"""Several answers as one: means of probabilities, by hand and by `validate.py`; the plain evaluation's files stay as they are."""
+"""Averaged predictions: means of probabilities, by hand and by `validate.py`; the plain evaluation's files stay as they are."""
 
 import cv2
 import numpy as np
@@ -10,7 +10,7 @@ from torch import nn
 
 import validate
 from hw1.data.synthetic import draw_image
-from hw1.evaluation.ensemble import TestTimeViews, mean_logits, mean_predictions
+from hw1.evaluation.ensemble import TestTimeAugmentation, mean_logits, mean_predictions
 from hw1.evaluation.predictions import Predictions
 from hw1.evaluation.predictor import load_predictor
 from hw1.runs.checkpoint import load_weights, save_weights
@@ -59,7 +59,7 @@ def test_views_are_what_they_are_called(tta):
             seen.append(images)
             return images.flatten(1)[:, :5] * 40
 
-    views = TestTimeViews(Model(), tta, 16)
+    views = TestTimeAugmentation(Model(), tta, 16)
     images = torch.randn(2, 3, views.input_size, views.input_size)
     mean = views(images).exp()
     far = views.input_size - 16
@@ -79,9 +79,9 @@ def test_validate_averages_beside_the_plain_evaluation(runs, data):
         result = call(validate.main, one.path, *arguments)
         assert result.returncode == 0, result.stderr
         assert read_json(one.eval_dir(name) / "metrics.json")["num_images"] == 9
-        assert not (one.eval_dir(name) / "attention.png").exists(), "the image is of one model's own answers"
+        assert not (one.eval_dir(name) / "attention.png").exists(), "the image is of one model's predictions"
     assert {path: path.read_bytes() for path in one.eval_dir("val").iterdir()} == before
-    mine, others, both = (saved_logits(*place)[0] for place in ((one, "val"), (other, "val"), (one, "val-mean2")))
+    mine, others, both = (saved_logits(*run_and_split)[0] for run_and_split in ((one, "val"), (other, "val"), (one, "val-mean2")))
     for file, logits in both.items():
         np.testing.assert_allclose(np.exp(logits), (softmax(mine[file]) + softmax(others[file])) / 2, atol=1e-6)
     assert "Averaged" in (one.eval_dir("val-mean2") / "index.html").read_text()

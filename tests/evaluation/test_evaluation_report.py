@@ -1,4 +1,4 @@
-"""The evaluation of a run as files and as a page in a real browser; the answers are drawn, the images are coloured squares."""
+"""The evaluation of a run as files and as a page in a real browser; predictions are drawn at random, images are coloured squares."""
 
 import csv
 import json
@@ -31,18 +31,18 @@ NAMES = ['<b>&amp; "x"</b>', "$\\frac{$", "", *(f"class {c}" for c in range(3, C
 FACTS = {"checkpoint": "best", "epoch": 4}
 
 
-def answers(seed: int = 0, sure: float = 9.0) -> tuple[np.ndarray, np.ndarray]:
+def random_predictions(seed: int = 0, sure: float = 9.0) -> tuple[np.ndarray, np.ndarray]:
     """Two in three are right; of class 5 all but two are taken for class 7."""
     rng = np.random.default_rng(seed)
     labels = np.arange(NUM, dtype=np.int64) % CLASSES
-    guesses = np.where(rng.random(NUM) < 0.67, labels, rng.integers(0, CLASSES, NUM))
-    guesses[np.flatnonzero(labels == 5)] = [7] * 8 + [5] * 2
+    predicted = np.where(rng.random(NUM) < 0.67, labels, rng.integers(0, CLASSES, NUM))
+    predicted[np.flatnonzero(labels == 5)] = [7] * 8 + [5] * 2
     logits = rng.normal(0, 1, (NUM, CLASSES)).astype(np.float32)
-    logits[np.arange(NUM), guesses] += sure
+    logits[np.arange(NUM), predicted] += sure
     return logits, labels
 
 
-def photographs(root: Path, labels: np.ndarray) -> ImageSet:
+def write_images(root: Path, labels: np.ndarray) -> ImageSet:
     files = tuple(f"val/{label}/{i:04}.jpg" for i, label in enumerate(labels))
     for i, file in enumerate(files):
         (root / file).parent.mkdir(parents=True, exist_ok=True)
@@ -50,19 +50,19 @@ def photographs(root: Path, labels: np.ndarray) -> ImageSet:
     return ImageSet(root, files, labels, 0)
 
 
-def found_in(logits: np.ndarray, labels: np.ndarray, **options: Any) -> Analysis:
+def analyse_logits(logits: np.ndarray, labels: np.ndarray, **options: Any) -> Analysis:
     return analyse(logits, labels, [f"{i}.jpg" for i in range(len(labels))], NAMES, FACTS, **options)
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of an evaluation, written over an older one."""
-    root = tmp_path_factory.mktemp("review")
+    root = tmp_path_factory.mktemp("evaluation")
     run = RunFolder(write_run(root / "runs", "plain", 0))
     save_figure(plot_curves(run.read_metrics()), run.curves)
-    logits, labels = answers()
-    images = photographs(root / "data", labels)
-    analysis = analyse(logits, labels, images.files, NAMES, FACTS, fits=True)
+    logits, labels = random_predictions()
+    images = write_images(root / "data", labels)
+    analysis = analyse(logits, labels, images.files, NAMES, FACTS, fit_temperature=True)
     out = run.eval_dir("val")
     write_evaluation(out, run, "val", images, logits, analysis, plot_curves(run.read_metrics()))
     return out
@@ -74,23 +74,23 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 
 
 def test_metrics_are_scikit_learns(written):
-    logits, labels = answers()
-    guesses = logits.argmax(1)
+    logits, labels = random_predictions()
+    predicted = logits.argmax(1)
     saved = json.loads((written / "metrics.json").read_text())
-    assert saved["top1"] == metrics.accuracy_score(labels, guesses)
+    assert saved["top1"] == metrics.accuracy_score(labels, predicted)
     assert saved["top5"] == pytest.approx(metrics.top_k_accuracy_score(labels, logits, k=5))
     assert saved["loss"] == pytest.approx(
         metrics.log_loss(labels, np.exp(logits.astype(float)) / np.exp(logits.astype(float)).sum(1)[:, None])
     )
-    assert saved["macro_f1"] == pytest.approx(metrics.f1_score(labels, guesses, average="macro"))
-    assert saved["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, guesses))
-    wilson = stats.binomtest(int((guesses == labels).sum()), NUM).proportion_ci(method="wilson")
+    assert saved["macro_f1"] == pytest.approx(metrics.f1_score(labels, predicted, average="macro"))
+    assert saved["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, predicted))
+    wilson = stats.binomtest(int((predicted == labels).sum()), NUM).proportion_ci(method="wilson")
     assert saved["top1_interval"] == pytest.approx([wilson.low, wilson.high])
     assert (saved["checkpoint"], saved["epoch"], saved["temperature"]) == ("best", 4, 1.0)
 
 
 def test_worst_files_come_first_and_all_are_there(written):
-    logits, labels = answers()
+    logits, labels = random_predictions()
     rows = read_csv(written / "worst.csv")
     losses = [float(row["loss"]) for row in rows]
     assert losses == sorted(losses, reverse=True)
@@ -106,7 +106,7 @@ def test_worst_files_come_first_and_all_are_there(written):
 
 
 def test_confused_pairs_are_counted(written):
-    logits, labels = answers()
+    logits, labels = random_predictions()
     rows = read_csv(written / "confused.csv")
     first = rows[0]
     assert (first["class"], first["guess"], first["images"], first["support"]) == ("class 5", "class 7", "8", "10")
@@ -114,16 +114,16 @@ def test_confused_pairs_are_counted(written):
     assert sum(int(row["images"]) for row in rows) == (logits.argmax(1) != labels).sum()
 
 
-def test_photographs_are_those_of_the_pairs_and_of_the_worst(tmp_path):
-    logits, labels = answers()
-    images, analysis = photographs(tmp_path, labels), found_in(logits, labels)
+def test_examples_are_of_the_pairs_and_of_the_worst(tmp_path):
+    logits, labels = random_predictions()
+    images, analysis = write_images(tmp_path, labels), analyse_logits(logits, labels)
     examples = choose_examples(analysis, images)
-    pair, wrong, right = examples.pairs[0]
-    assert (pair.label, pair.guess) == (5, 7)
-    assert [(labels[i], logits[i].argmax()) for i in wrong] == [(5, 7)] * 3
-    assert analysis.losses[wrong].min() >= np.sort(analysis.losses[(labels == 5) & (analysis.guesses == 7)])[-3]
-    assert [labels[i] for i in right] == [7] * 3
-    assert all(analysis.guesses[i] != labels[i] for i in examples.worst)
+    pair, mistaken, compared = examples.pairs[0]
+    assert (pair.label, pair.predicted) == (5, 7)
+    assert [(labels[i], logits[i].argmax()) for i in mistaken] == [(5, 7)] * 3
+    assert analysis.losses[mistaken].min() >= np.sort(analysis.losses[(labels == 5) & (analysis.predicted == 7)])[-3]
+    assert [labels[i] for i in compared] == [7] * 3
+    assert all(analysis.predicted[i] != labels[i] for i in examples.worst)
     assert all(max(pixels.shape[:2]) == 160 for pixels in examples.pixels.values())
     index = examples.worst[0]
     assert np.abs(examples.pixels[index][40, 20].astype(int) - [index, 255 - index, 90]).max() < 8, "the image of this very file"
@@ -132,7 +132,7 @@ def test_photographs_are_those_of_the_pairs_and_of_the_worst(tmp_path):
         choose_examples(analysis, images)
 
 
-def test_images_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
+def test_figures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
     for name in ("confusion", "calibration", "confused", "worst", "attention"):
         with Image.open(written / f"{name}.png") as image:
             image.verify()
@@ -144,46 +144,51 @@ def test_images_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
     run.eval_dir("val").mkdir(parents=True)
     for name in ("worst.png", "attention.png"):
         (run.eval_dir("val") / name).write_bytes(b"of an earlier one")
-    write_evaluation(run.eval_dir("val"), run, "val", photographs(tmp_path, labels), logits, found_in(logits, labels, fits=True))
+    write_evaluation(
+        run.eval_dir("val"), run, "val", write_images(tmp_path, labels), logits, analyse_logits(logits, labels, fit_temperature=True)
+    )
     assert not {"worst.png", "attention.png"} & {path.name for path in run.eval_dir("val").iterdir()}
     page = (run.eval_dir("val") / "index.html").read_text()
     assert "There is no mistake." in page
-    assert "What the model looks at" not in page
+    assert "<h3>Attention</h3>" not in page
 
 
-def test_a_temperature_changes_confidences_but_no_guess_and_not_the_calibration():
-    logits, labels = answers()
-    plain, cooled = found_in(logits, labels, fits=True), found_in(logits, labels, temperature=4.0, fits=True)
+def test_a_temperature_changes_confidences_but_no_prediction_and_not_the_calibration():
+    logits, labels = random_predictions()
+    plain, cooled = (
+        analyse_logits(logits, labels, fit_temperature=True),
+        analyse_logits(logits, labels, temperature=4.0, fit_temperature=True),
+    )
     assert cooled.metrics["top1"] == plain.metrics["top1"]
     assert cooled.metrics["temperature"] == 4.0
     assert cooled.confidence.max() < plain.confidence.max()
     assert cooled.metrics["loss"] != plain.metrics["loss"]
     assert cooled.calibration == plain.calibration
-    assert found_in(logits, labels, temperature=plain.calibration.temperature).metrics["loss"] == plain.calibration.in_sample["nll"]
-    other = found_in(logits, labels, fitted=3.0)
+    assert analyse_logits(logits, labels, temperature=plain.calibration.temperature).metrics["loss"] == plain.calibration.in_sample["nll"]
+    other = analyse_logits(logits, labels, fitted_temperature=3.0)
     assert (other.calibration.temperature, other.calibration.cross_fitted) == (3.0, False)
 
 
-def test_answers_that_are_no_numbers_are_an_error():
-    logits, labels = answers()
+def test_logits_that_are_not_finite_are_an_error():
+    logits, labels = random_predictions()
     logits[7, 3] = np.nan
     with pytest.raises(RunError, match=r"7\.jpg: .* not a finite number, as for 1 of 240"):
-        found_in(logits, labels)
+        analyse_logits(logits, labels)
 
 
-def test_sentences_say_what_was_found():
-    logits, labels = answers()
-    analysis = found_in(logits, labels, fits=True)
+def test_sentences_state_the_numbers():
+    logits, labels = random_predictions()
+    analysis = analyse_logits(logits, labels, fit_temperature=True)
     first, second = calibration_sentences(analysis.calibration)
     assert "too high" in first
     assert f"to {analysis.calibration.after['ece']:.3f}" in second
-    low = found_in(*answers(sure=2.5), fits=True).calibration
+    low = analyse_logits(*random_predictions(sure=2.5), fit_temperature=True).calibration
     assert low.before["confidence"] < low.before["accuracy"]
     assert "too low" in calibration_sentences(low)[0]
     calm = replace(analysis.calibration, chance=(0.2, 1.0), after=None)
     assert calibration_sentences(calm) == [calibration_sentences(calm)[0]]
     assert "The confidences hold" in calibration_sentences(calm)[0]
-    weakest = min(analysis.class_rows, key=lambda row: row["recall"])
+    weakest = min(analysis.class_metrics, key=lambda row: row["recall"])
     assert f"class {weakest['class']}: {100 * weakest['recall']:.1f}%" in mistakes_sentence(analysis)
 
 
@@ -195,7 +200,7 @@ def open_page(open_file, written) -> Callable[..., Any]:
     return partial(open_file, written / "index.html")
 
 
-def test_the_page_shows_headline_photographs_and_figures(open_page, written):
+def test_the_page_shows_headline_examples_and_figures(open_page, written):
     page = open_page()
     saved = json.loads((written / "metrics.json").read_text())
     assert [section.get_attribute("id") for section in page.locator("main > section").all()] == [
@@ -239,7 +244,7 @@ def test_class_names_are_shown_and_not_run(open_page):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_a_phone_never_scrolls_sideways_and_photographs_keep_their_colours(open_page, scheme):
+def test_a_phone_never_scrolls_sideways_and_images_keep_their_colours(open_page, scheme):
     page = open_page(viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True, color_scheme=scheme)
     for summary in page.locator("details > summary").all():
         summary.click()
@@ -247,7 +252,7 @@ def test_a_phone_never_scrolls_sideways_and_photographs_keep_their_colours(open_
     tops = page.evaluate("[...document.querySelector('.pair .thumbs').children].map(figure => figure.getBoundingClientRect().top)")
     assert len(tops) == 3
     assert len(set(tops)) == 1, "three images stand side by side"
-    filters = page.evaluate("['.photo img', '.plot img'].map(s => getComputedStyle(document.querySelector(s)).filter)")
+    filters = page.evaluate("['.example img', '.plot img'].map(s => getComputedStyle(document.querySelector(s)).filter)")
     assert filters[0] == "none"
     assert (filters[1] == "none") == (scheme == "light")
 

@@ -61,7 +61,7 @@ def test_top_1_is_argmax_and_top_k_a_stable_sort_with_ties_too():
 
 
 @pytest.mark.parametrize(("k", "chance"), [(1, 0.01), (5, 0.05), (100, 1.0)])
-def test_a_model_that_says_nothing_scores_chance(k, chance):
+def test_constant_logits_score_chance(k, chance):
     labels = np.repeat(np.arange(100), 3)
     assert top_k_accuracy(np.zeros((300, 100), np.float32), labels, k) == pytest.approx(chance)
 
@@ -94,9 +94,9 @@ def test_summary_is_the_measures():
 
 
 def test_per_class_by_hand():
-    guesses = [0, 0, 1, 1, 1, 0]
+    predicted = [0, 0, 1, 1, 1, 0]
     labels = np.array([0, 0, 0, 1, 1, 2])
-    rows = per_class(np.eye(4)[guesses], labels, ["a", "b", "c", ""])
+    rows = per_class(np.eye(4)[predicted], labels, ["a", "b", "c", ""])
     assert rows == [
         {"class": "a", "support": 3, "precision": pytest.approx(2 / 3), "recall": pytest.approx(2 / 3), "f1": pytest.approx(2 / 3)},
         {"class": "b", "support": 2, "precision": pytest.approx(2 / 3), "recall": 1.0, "f1": pytest.approx(0.8)},
@@ -112,11 +112,11 @@ def test_support_counts_whole_images_where_labels_are_few():
 
 def test_per_class_is_the_formula():
     logits, labels = sample(scale=1.0)
-    guesses = logits.argmax(1)
+    predicted = logits.argmax(1)
     rows = per_class(logits, labels, [f"c{i}" for i in range(12)])
     for c, row in enumerate(rows):
-        hits = np.sum((guesses == c) & (labels == c))
-        precision, recall = hits / np.sum(guesses == c), hits / np.sum(labels == c)
+        hits = np.sum((predicted == c) & (labels == c))
+        precision, recall = hits / np.sum(predicted == c), hits / np.sum(labels == c)
         assert (row["class"], row["support"]) == (f"c{c}", np.sum(labels == c))
         assert row["precision"] == pytest.approx(precision)
         assert row["recall"] == pytest.approx(recall)
@@ -127,10 +127,10 @@ def test_per_class_is_the_formula():
 
 def test_averages_and_confusion_are_the_formulas():
     logits, labels = sample(scale=1.0)
-    labels[labels == 3] = 4  # a class that is guessed, but never a label
-    guesses = logits.argmax(1)
+    labels[labels == 3] = 4  # a class that is predicted, but never a label
+    predicted = logits.argmax(1)
     counts = confusion_matrix(logits, labels)
-    assert counts.tolist() == [[np.sum((labels == a) & (guesses == b)) for b in range(12)] for a in range(12)]
+    assert counts.tolist() == [[np.sum((labels == a) & (predicted == b)) for b in range(12)] for a in range(12)]
     f1 = [2 * counts[c, c] / (counts[c].sum() + counts[:, c].sum()) for c in range(12)]
     assert f1[3] == 0.0
     recall = [counts[c, c] / counts[c].sum() for c in range(12) if c != 3]

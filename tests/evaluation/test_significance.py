@@ -9,7 +9,7 @@ from scipy import stats
 from hw1.evaluation.significance import ALPHA, bootstrap_difference, holm, mcnemar_exact, paired_t, proportion_interval
 
 
-def answers(num_images: int, only_without: int, only_with: int, both: int = 0) -> tuple[np.ndarray, np.ndarray]:
+def correct_runs(num_images: int, only_without: int, only_with: int, both: int = 0) -> tuple[np.ndarray, np.ndarray]:
     """Two runs, bool [N], that disagree on the given numbers of images."""
     without, with_ = np.zeros((2, num_images), dtype=bool)
     without[:only_without] = True
@@ -90,7 +90,7 @@ def test_t_interval_of_three_seeds_covers_the_true_difference_in_95_percent():
     ],
 )
 def test_mcnemar_is_the_printed_example(only_without, only_with, p, tolerance):
-    found = mcnemar_exact(*answers(100, only_without, only_with, both=20))
+    found = mcnemar_exact(*correct_runs(100, only_without, only_with, both=20))
     assert (found.only_without, found.only_with) == (only_without, only_with)
     assert found.p == pytest.approx(p, abs=tolerance)
 
@@ -99,17 +99,17 @@ def test_mcnemar_is_statsmodels_and_does_not_depend_on_images_on_which_both_agre
     from statsmodels.stats.contingency_tables import mcnemar
 
     for only_without, only_with in [(0, 1), (0, 5), (0, 6), (4, 4), (2, 9), (12, 3), (40, 61)]:
-        found = mcnemar_exact(*answers(200, only_without, only_with, both=50)).p
+        found = mcnemar_exact(*correct_runs(200, only_without, only_with, both=50)).p
         assert found == pytest.approx(mcnemar([[50, only_without], [only_with, 49]], exact=True).pvalue, rel=1e-9)
-        assert found == pytest.approx(mcnemar_exact(*answers(150, only_with, only_without)).p, rel=1e-12)
+        assert found == pytest.approx(mcnemar_exact(*correct_runs(150, only_with, only_without)).p, rel=1e-12)
 
 
 def test_mcnemar_without_disagreement_finds_nothing():
-    assert mcnemar_exact(*answers(30, 0, 0, both=20)).p == 1
+    assert mcnemar_exact(*correct_runs(30, 0, 0, both=20)).p == 1
 
 
 def test_mcnemar_refuses_several_seeds_and_other_arrays():
-    without, with_ = answers(10, 1, 2)
+    without, with_ = correct_runs(10, 1, 2)
     for bad in [(without[None], with_[None]), (without, with_[:-1]), (without.astype(int), with_), (without[:0], with_[:0])]:
         with pytest.raises(ValueError, match=r"two bool arrays of one shape, \[N\]"):
             mcnemar_exact(*bad)
@@ -121,7 +121,7 @@ def test_mcnemar_refuses_several_seeds_and_other_arrays():
 @pytest.mark.parametrize(("num_images", "wins"), [(300, 12), (651, 40), (50, 45)])
 def test_bootstrap_has_the_quantiles_of_its_exact_distribution(num_images, wins):
     """With wins only, the resampled difference is binomial(N, wins / N) / N."""
-    without, with_ = answers(num_images, 0, wins)
+    without, with_ = correct_runs(num_images, 0, wins)
     found = bootstrap_difference(without[None], with_[None])
     exact = stats.binom.ppf([0.025, 0.975], num_images, wins / num_images) / num_images
     assert found.mean == pytest.approx(wins / num_images)
@@ -129,7 +129,7 @@ def test_bootstrap_has_the_quantiles_of_its_exact_distribution(num_images, wins)
 
 
 def sampled(rng: np.random.Generator, num_seeds: int, num_images: int, gain: float) -> tuple[np.ndarray, np.ndarray]:
-    """Answers of two variants: images differ in how hard they are, seeds add their own luck; the true mean difference is `gain`."""
+    """Draw which predictions of two variants are right: images differ in difficulty, seeds in luck; the true mean difference is `gain`."""
     chance = rng.uniform(0.5, 0.95, num_images)
     draws = rng.random((2, num_seeds, num_images))
     return draws[0] < chance, draws[1] < chance + gain
@@ -145,7 +145,7 @@ def test_bootstrap_is_near_the_normal_interval_of_the_per_image_differences():
 
 
 def test_bootstrap_keeps_the_seeds_of_an_image_together():
-    """The same run three times is one run: drawing its answers one by one would narrow the interval by sqrt(3)."""
+    """The same run three times is one run: drawing its predictions one by one would narrow the interval by sqrt(3)."""
     without, with_ = sampled(np.random.default_rng(2), 1, 400, 0.03)
     once, thrice = bootstrap_difference(without, with_), bootstrap_difference(without.repeat(3, 0), with_.repeat(3, 0))
     assert (once.low, once.high) == pytest.approx((thrice.low, thrice.high), abs=1e-12)
@@ -206,7 +206,7 @@ def test_holm_leaves_out_pairs_without_a_test():
 
 
 def test_report_of_three_equal_pairs_finds_a_difference_in_at_most_5_percent():
-    """The rule as it is used: right and wrong answers, three seeds, t over seeds, Holm over pairs; no pair has a true difference."""
+    """The rule as it is used: right and wrong predictions, three seeds, t over seeds, Holm over pairs; no pair has a true difference."""
     rng = np.random.default_rng(7)
     false = 0
     for _ in range(200):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from hw1.evaluation.significance import ALPHA, images_needed, mcnemar_power, paired_t_power, published_range, seeds_needed
+from hw1.evaluation.power import images_needed, mcnemar_power, paired_t_power, seeds_needed
+from hw1.evaluation.significance import ALPHA, published_range
 
 
 def exact_p(only_one: int, only_other: int) -> float:

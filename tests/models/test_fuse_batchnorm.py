@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 import hw1.models  # noqa: F401  registers the *_cbam models
-from hw1.evaluation.ensemble import TestTimeViews
+from hw1.evaluation.ensemble import TestTimeAugmentation
 from hw1.models.conv_matmul import MatmulConv2d
 from hw1.models.fuse_batchnorm import fuse_batchnorm
 
@@ -57,7 +57,7 @@ def test_the_model_keeps_its_tensors_and_its_memory_order() -> None:
 def test_averages_of_views_are_fused_too() -> None:
     model = trained(timm.create_model("resnet18_cbam", num_classes=3)).eval()
     for tta in ("flip", "crops"):
-        views = TestTimeViews(model, tta, 32)
+        views = TestTimeAugmentation(model, tta, 32)
         fused = fuse_batchnorm(views)
         assert norms(fused) == 0
         images = torch.randn(2, 3, views.input_size, views.input_size)

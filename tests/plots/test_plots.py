@@ -124,7 +124,7 @@ def test_no_epochs_is_an_error():
         plot_curves([])
 
 
-def test_lines_are_told_apart_without_colour():
+def test_lines_can_be_distinguished_without_colour():
     """In grey, and to a reader who sees no difference between red and green (Viénot et al. 1999, deuteranopia)."""
     from matplotlib.colors import to_rgb
 
@@ -179,7 +179,7 @@ def test_titles_are_plain_text_and_cut(tmp_path, recwarn):
 
 
 def test_samples_need_images_and_as_many_titles():
-    with pytest.raises(ValueError, match="picture"):
+    with pytest.raises(ValueError, match="0 images and 0 titles"):
         plot_samples([], [])
     with pytest.raises(ValueError, match="2 images and 1 titles"):
         plot_samples(some_images(2), ["a"])

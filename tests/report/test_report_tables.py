@@ -12,7 +12,7 @@ import pytest
 from helpers.report_runs import ACCURACIES, write_ablation, write_run
 from scipy import stats
 
-from hw1.html.table import Column, Table, number, to_csv, to_markdown
+from hw1.html.table import Column, Table, format_number, to_csv, to_markdown
 from hw1.report.collect import collect
 from hw1.report.tables import all_tables, possible_tables
 from hw1.report.verdict import analyse
@@ -177,7 +177,7 @@ def test_markdown_escapes_what_would_break_it():
     ],
 )
 def test_numbers_are_shown_with_a_real_minus(value, digits, signed, text):
-    assert number(value, digits, signed=signed) == text
+    assert format_number(value, digits, signed=signed) == text
 
 
 def test_a_small_p_is_not_shown_as_none():

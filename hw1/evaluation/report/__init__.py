@@ -1,1 +1,1 @@
-"""Answers to labelled images -> what is right, what is wrong and what a confidence is worth: numbers, images, one HTML page."""
+"""Report an evaluation on labelled images: metrics, mistakes and calibration as files, figures and one HTML page."""

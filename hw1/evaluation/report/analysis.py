@@ -1,4 +1,4 @@
-"""Logits and labels to everything that the page, the tables and the images say."""
+"""Analyse logits and labels: everything that the page, the tables and the figures of an evaluation show."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -17,27 +17,43 @@ from hw1.html.table import Column, Table
 
 @dataclass(frozen=True, eq=False)
 class Analysis:
-    """What was found on N images of C classes. `names` has one a class, never empty; arrays are [N] but for `confusion` [C, C]."""
+    """The evaluation of N images of C classes.
+
+    Attributes:
+        names: Name of each class, [C], never empty.
+        files: Name of each image, [N].
+        labels: True classes, [N].
+        predicted: Predicted classes, [N].
+        confidence: Confidence of each prediction at the requested temperature, [N], in 0-1.
+        losses: Cross-entropy of each image at the requested temperature in nats, [N].
+        metrics: The content of `metrics.json`.
+        confusion: Counts [C, C]; row: the label, column: the prediction.
+        pairs: Confused pairs of classes, most images first.
+        calibration: Calibration of the unscaled logits, whatever temperature was requested.
+        class_metrics: Result of `per_class`, [C].
+    """
 
     names: Sequence[str]
     files: Sequence[str]
     labels: NDArray[np.int64]
-    guesses: NDArray[np.int64]
+    predicted: NDArray[np.int64]
     confidence: NDArray[np.float64]
-    """Of the guess, with the temperature that was asked for."""
     losses: NDArray[np.float64]
     metrics: dict[str, Any]
-    """What `metrics.json` holds."""
     confusion: NDArray[np.int64]
     pairs: list[ConfusedPair]
     calibration: Calibration
-    """Of the logits as the model gives them, whatever temperature was asked for."""
-    class_rows: list[dict[str, Any]]
+    class_metrics: list[dict[str, Any]]
 
     @property
-    def worst(self) -> NDArray[np.int64]:
-        """All images by falling loss."""
-        return np.argsort(-self.losses, kind="stable")
+    def correct(self) -> NDArray[np.bool_]:
+        """Whether each prediction is correct, [N]."""
+        return np.asarray(self.predicted == self.labels)
+
+    def by_loss(self, mask: NDArray[np.bool_]) -> list[int]:
+        """Return the positions of the images of `mask` [N] by increasing loss."""
+        indices = np.flatnonzero(mask)
+        return [int(i) for i in indices[np.argsort(self.losses[indices], kind="stable")]]
 
 
 def analyse(
@@ -48,33 +64,43 @@ def analyse(
     facts: dict[str, Any],
     *,
     temperature: float = 1.0,
-    fitted: float | None = None,
-    fits: bool = False,
+    fitted_temperature: float | None = None,
+    fit_temperature: bool = False,
 ) -> Analysis:
-    """Measures everything once. `facts` stand first in the metrics; `temperature` divides the logits of all but the calibration.
+    """Compute all metrics of an evaluation.
 
-    The calibration fits a temperature on these images where `fits`, else it tries the one `fitted` elsewhere, if any. Raises `RunError`
-    for logits that are not finite.
+    Args:
+        logits: float32 [N, C].
+        labels: int64 [N].
+        files: Name of each image, [N].
+        names: Name of each class, [C]; an empty one is replaced by the number of the class.
+        facts: Written first into the metrics.
+        temperature: Divides the logits of everything but the calibration.
+        fitted_temperature: A temperature fitted on other images, whose effect the calibration measures; None for none.
+        fit_temperature: Whether the calibration fits a temperature on these images instead.
+
+    Raises:
+        RunError: A logit is not finite.
     """
     broken = ~np.isfinite(logits).all(axis=1)
     if broken.any():
         first = files[int(broken.argmax())]
         raise RunError(f"{first}: the model's answer is not a finite number, as for {broken.sum()} of {len(files)} images")
     scaled = scale(logits, temperature)
-    shown = [name or str(label) for label, name in enumerate(names)]
+    names = [name or str(label) for label, name in enumerate(names)]
     confusion = confusion_matrix(scaled, labels)
     return Analysis(
-        names=shown,
+        names=names,
         files=files,
         labels=labels,
-        guesses=scaled.argmax(axis=1),
+        predicted=scaled.argmax(axis=1),
         confidence=confidences(scaled),
         losses=sample_losses(scaled, labels),
         metrics={**facts, "temperature": temperature, **_metrics(scaled, labels)},
         confusion=confusion,
         pairs=confused_pairs(confusion),
-        calibration=calibrate(logits, labels) if fits else apply_temperature(logits, labels, fitted),
-        class_rows=per_class(scaled, labels, shown),
+        calibration=calibrate(logits, labels) if fit_temperature else apply_temperature(logits, labels, fitted_temperature),
+        class_metrics=per_class(scaled, labels, names),
     )
 
 
@@ -82,27 +108,32 @@ def _metrics(logits: NDArray[Any], labels: NDArray[np.int64]) -> dict[str, Any]:
     metrics = summarize(logits, labels)
     total = int(metrics["num_images"])
     intervals = {f"{key}_interval": proportion_interval(round(metrics[key] * total), total) for key in ("top1", "top5")}
-    trust = {key: value for key, value in measure(logits, labels).items() if key in ("brier", "ece", "adaptive_ece")}
-    return {**metrics, **intervals, **class_averages(logits, labels), **trust}
+    calibration = {key: value for key, value in measure(logits, labels).items() if key in ("brier", "ece", "adaptive_ece")}
+    return {**metrics, **intervals, **class_averages(logits, labels), **calibration}
 
 
 def class_table(analysis: Analysis) -> Table:
-    """Precision, recall and F1 of every class."""
-    digits = {"precision": 3, "recall": 3, "f1": 3, "support": 0}
-    columns = (Column("class", "class"), *(Column(key, key.replace("f1", "F1"), places) for key, places in digits.items()))
-    return Table("per_class", "All classes", columns, analysis.class_rows)
+    """Tabulate precision, recall and F1 of every class."""
+    columns = (
+        Column("class", "class"),
+        Column("precision", "precision", 3),
+        Column("recall", "recall", 3),
+        Column("f1", "F1", 3),
+        Column("support", "support", 0),
+    )
+    return Table("per_class", "All classes", columns, analysis.class_metrics)
 
 
 def pair_table(analysis: Analysis) -> Table:
-    """Every pair of classes of which one was taken for the other, most images first."""
+    """Tabulate every confused pair of classes, most images first."""
     rows = [
         {
             "class": analysis.names[pair.label],
-            "guess": analysis.names[pair.guess],
-            "images": pair.images,
+            "guess": analysis.names[pair.predicted],
+            "images": pair.num_images,
             "support": pair.support,
-            "share": pair.images / pair.support,
-            "reverse": int(analysis.confusion[pair.guess, pair.label]),
+            "share": pair.num_images / pair.support,
+            "reverse": int(analysis.confusion[pair.predicted, pair.label]),
         }
         for pair in analysis.pairs
     ]
@@ -118,26 +149,26 @@ def pair_table(analysis: Analysis) -> Table:
 
 
 def worst_table(analysis: Analysis) -> Table:
-    """Every image, the largest loss first."""
+    """Tabulate every image, the largest loss first."""
     rows = [
         {
             "file": analysis.files[i],
             "class": analysis.names[analysis.labels[i]],
-            "guess": analysis.names[analysis.guesses[i]],
+            "guess": analysis.names[analysis.predicted[i]],
             "confidence": float(analysis.confidence[i]),
             "loss": float(analysis.losses[i]),
         }
-        for i in analysis.worst
+        for i in np.argsort(-analysis.losses, kind="stable")
     ]
     columns = (
-        Column("file", "file"), Column("class", "class"), Column("guess", "guess"), Column("confidence", "confidence", 3),
+        Column("file", "file"), Column("class", "class"), Column("guess", "prediction"), Column("confidence", "confidence", 3),
         Column("loss", "loss", 3),
     )  # fmt: skip
     return Table("worst", "All images, the largest loss first", columns, rows)
 
 
 def calibration_table(analysis: Analysis) -> Table:
-    """The calibration before and after temperature scaling."""
+    """Tabulate the calibration before and after temperature scaling."""
     calibration = analysis.calibration
     measures = [
         ("as trained", calibration.before),
@@ -158,7 +189,7 @@ def calibration_table(analysis: Analysis) -> Table:
 
 
 def calibration_json(analysis: Analysis) -> dict[str, Any]:
-    """`calibration.json`: the temperature, which weights it belongs to, and what it does."""
+    """Return the content of `calibration.json`: the temperature, which weights it belongs to, and its effect."""
     return {
         "checkpoint": analysis.metrics["checkpoint"],
         "epoch": analysis.metrics["epoch"],

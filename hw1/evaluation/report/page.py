@@ -1,4 +1,4 @@
-"""The evaluation of one run on one split as one HTML file."""
+"""Render the evaluation of one run on one split as one HTML file."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -6,18 +6,26 @@ from typing import Any
 
 from hw1.evaluation.calibration import BINNING, Calibration
 from hw1.evaluation.report.analysis import Analysis, calibration_table, class_table, pair_table
-from hw1.evaluation.report.examples import ExampleImages, guess_line
+from hw1.evaluation.report.examples import ExampleImages, describe_prediction
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Table
 from hw1.runs.folder import RunFolder
 
 SECTIONS = {"result": "Result", "mistakes": "Mistakes", "confidence": "Confidence", "classes": "Classes", "run": "Run"}
-SHOWN_PAIRS = 300
+MAX_SHOWN_PAIRS = 300
 """Rows of the page's table of pairs; `confused.csv` has all."""
 
 
 def render_evaluation(run: RunFolder, split: str, analysis: Analysis, examples: ExampleImages, figures: Mapping[str, bytes]) -> str:
-    """The page. `figures`: confusion, calibration and maybe attention as PNG files; the curves are the run's own."""
+    """Render the page.
+
+    Args:
+        run: The evaluated run; its training curves are shown too, if they are there.
+        split: Name of the split.
+        analysis: The evaluation.
+        examples: The images to show.
+        figures: PNG files by name: `confusion`, `calibration` and, if there is one, `attention`.
+    """
     recipe, calibration = run.read_recipe(), analysis.calibration
     if run.curves.is_file():
         figures = {**figures, "curves": run.curves.read_bytes()}
@@ -32,19 +40,19 @@ def render_evaluation(run: RunFolder, split: str, analysis: Analysis, examples: 
         "mistakes": mistakes_sentence(analysis),
         "pairs": [
             {
-                "title": f"{analysis.names[pair.label]} taken for {analysis.names[pair.guess]}",
-                "count": f"{pair.images} of {pair.support}",
+                "title": f"{analysis.names[pair.label]} taken for {analysis.names[pair.predicted]}",
+                "count": f"{pair.num_images} of {pair.support}",
                 "sides": [
-                    (f"{analysis.names[pair.label]}, mistaken", [_photo(analysis, examples, i) for i in wrong]),
-                    (f"{analysis.names[pair.guess]}, for comparison", [_photo(analysis, examples, i) for i in right]),
+                    (f"{analysis.names[pair.label]}, mistaken", [_example(analysis, examples, i) for i in mistaken]),
+                    (f"{analysis.names[pair.predicted]}, for comparison", [_example(analysis, examples, i) for i in compared]),
                 ],
             }
-            for pair, wrong, right in examples.pairs
+            for pair, mistaken, compared in examples.pairs
         ],
-        "worst": [_photo(analysis, examples, i) for i in examples.worst],
-        "pair_table": _shortened(pair_table(analysis)),
-        "trust": calibration_sentences(calibration),
-        "helps": bool(calibration.after and calibration.after["nll"] < calibration.before["nll"]),
+        "worst": [_example(analysis, examples, i) for i in examples.worst],
+        "pair_table": _truncate(pair_table(analysis)),
+        "calibration_sentences": calibration_sentences(calibration),
+        "temperature_helps": bool(calibration.after and calibration.after["nll"] < calibration.before["nll"]),
         "binning": binning_note(),
         "calibration_table": calibration_table(analysis),
         "class_table": class_table(analysis),
@@ -55,7 +63,7 @@ def render_evaluation(run: RunFolder, split: str, analysis: Analysis, examples: 
 
 
 def _tiles(analysis: Analysis) -> list[tuple[str, str, str]]:
-    """Name, value, and what stands below it, of the headline numbers."""
+    """Return name, value and subtitle of the headline numbers."""
     metrics, chance = analysis.metrics, analysis.calibration.chance[1]
     intervals = [f"{low:.4f} to {high:.4f}" for low, high in (metrics["top1_interval"], metrics["top5_interval"])]
     return [
@@ -84,48 +92,49 @@ def _facts(run: RunFolder, split: str, analysis: Analysis) -> list[tuple[str, st
     return facts
 
 
-def _photo(analysis: Analysis, examples: ExampleImages, index: int) -> dict[str, Any]:
+def _example(analysis: Analysis, examples: ExampleImages, index: int) -> dict[str, Any]:
     return {
         "link": data_link(examples.jpeg(index), "image/jpeg"),
         "label": analysis.names[analysis.labels[index]],
-        "guess": guess_line(analysis, index),
-        "is_right": bool(analysis.guesses[index] == analysis.labels[index]),
+        "prediction": describe_prediction(analysis, index),
+        "is_correct": bool(analysis.correct[index]),
         "file": analysis.files[index],
         "loss": f"{analysis.losses[index]:.2f}",
     }
 
 
-def _shortened(table: Table) -> Table:
-    if len(table.rows) <= SHOWN_PAIRS:
+def _truncate(table: Table) -> Table:
+    if len(table.rows) <= MAX_SHOWN_PAIRS:
         return table
-    note = f"The first {SHOWN_PAIRS} of {len(table.rows):,}; {table.name}.csv beside this page has all."
-    return replace(table, name=f"{table.name}_first", rows=table.rows[:SHOWN_PAIRS], note=note)
+    note = f"The first {MAX_SHOWN_PAIRS} of {len(table.rows):,}; {table.name}.csv beside this page has all."
+    return replace(table, name=f"{table.name}_first", rows=table.rows[:MAX_SHOWN_PAIRS], note=note)
 
 
 def accuracy_sentence(analysis: Analysis) -> str:
-    """The headline."""
+    """Say how many images are right, with the interval."""
     metrics = analysis.metrics
     low, high = metrics["top1_interval"]
-    right, total = round(metrics["top1"] * metrics["num_images"]), metrics["num_images"]
-    return f"{right:,} of {total:,} images are right: {_percent(metrics['top1'])}, 95% interval {_percent(low)} to {_percent(high)}."
+    correct, total = round(metrics["top1"] * metrics["num_images"]), metrics["num_images"]
+    return f"{correct:,} of {total:,} images are right: {_percent(metrics['top1'])}, 95% interval {_percent(low)} to {_percent(high)}."
 
 
 def mistakes_sentence(analysis: Analysis) -> str:
-    """How many mistakes there are, and whether few pairs make most of them."""
-    mistakes = sum(pair.images for pair in analysis.pairs)
-    if not mistakes:
+    """Say how many mistakes there are, and whether few pairs of classes make most of them."""
+    num_mistakes = sum(pair.num_images for pair in analysis.pairs)
+    if not num_mistakes:
         return "There is no mistake."
     top = analysis.pairs[:10]
-    share = sum(pair.images for pair in top) / mistakes
-    weakest = min((row for row in analysis.class_rows if row["support"]), key=lambda row: (row["recall"], -row["support"]))
+    fraction = sum(pair.num_images for pair in top) / num_mistakes
+    weakest = min((row for row in analysis.class_metrics if row["support"]), key=lambda row: (row["recall"], -row["support"]))
     return (
-        f"{mistakes:,} mistakes in {len(analysis.pairs):,} pairs of classes; the {len(top)} most confused make {_percent(share)} of them. "
-        f"Least often found is class {weakest['class']}: {_percent(weakest['recall'])} of its {weakest['support']} images."
+        f"{num_mistakes:,} mistakes in {len(analysis.pairs):,} pairs of classes; the {len(top)} most confused make "
+        f"{_percent(fraction)} of them. "
+        f"The lowest recall is that of class {weakest['class']}: {_percent(weakest['recall'])} of its {weakest['support']} images."
     )
 
 
 def calibration_sentences(calibration: Calibration) -> list[str]:
-    """Whether confidences can be taken at their word, and what a temperature does about it."""
+    """Say whether the confidences are calibrated, and what a temperature changes."""
     before, (_, limit) = calibration.before, calibration.chance
     error, gap = before["ece"], before["confidence"] - before["accuracy"]
     if error <= limit:
@@ -139,20 +148,21 @@ def calibration_sentences(calibration: Calibration) -> list[str]:
     if calibration.after is None or calibration.temperature is None:
         return [first]
     after = calibration.after
-    origin = "fitted on each half of these images and measured on the other" if calibration.cross_fitted else "fitted on validation"
+    source = "fitted on each half of these images and measured on the other" if calibration.cross_fitted else "fitted on validation"
     second = (
         f"A temperature of {calibration.temperature:.2f} brings the ECE from {error:.3f} to {after['ece']:.3f} and the cross-entropy from "
-        f"{before['nll']:.3f} to {after['nll']:.3f}, {origin}."
+        f"{before['nll']:.3f} to {after['nll']:.3f}, {source}."
     )
     return [first, second]
 
 
 def binning_note() -> str:
+    """Say how the calibration errors are binned, with the sources."""
     return (
         f"Binned: {BINNING}. ECE: Guo et al. 2017; adaptive bins: Nixon et al. 2019; limit by chance: the 95% quantile of redrawn answers "
         "of a perfectly calibrated model (Bröcker & Smith 2007)."
     )
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.1f}%"
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.1f}%"

@@ -1,4 +1,4 @@
-"""Findings into a folder: JSON, CSV, images and the page."""
+"""Write an evaluation into a folder: JSON, CSV, figures and the page."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from hw1.data.image_set import ImageSet
 from hw1.evaluation.report.analysis import Analysis, calibration_json, class_table, pair_table, worst_table
-from hw1.evaluation.report.examples import choose_examples, draw_confusion, draw_pairs, draw_reliability, draw_worst
+from hw1.evaluation.report.examples import choose_examples
+from hw1.evaluation.report.figures import confusion_figure, pair_figure, reliability_figure, worst_figure
 from hw1.evaluation.report.page import render_evaluation
 from hw1.html.table import to_csv
 from hw1.plots import Figure, render_figure
@@ -27,16 +28,26 @@ def write_evaluation(
     analysis: Analysis,
     attention: Figure | None = None,
 ) -> None:
-    """Writes all but the predictions, each file whole or not at all and the page last; what an earlier evaluation left is replaced.
+    """Write all files of an evaluation but the predictions; those of an earlier evaluation are replaced.
 
-    `attention`: what the model looks at, of `choose_attended`'s images; None where that cannot be said.
+    Each file is written whole or not at all, and the page last.
 
-    Raises `RunError` where an image cannot be read any more or the folder cannot be written to.
+    Args:
+        folder: Where to write; it is made if it is missing.
+        run: The evaluated run.
+        split: Name of the split.
+        images: The images, N.
+        logits: Unscaled logits, [N, C].
+        analysis: The evaluation.
+        attention: Figure of the images of `choose_for_attention`; None where there is none.
+
+    Raises:
+        RunError: An image cannot be read any more, or the folder cannot be written to.
     """
     examples = choose_examples(analysis, images)
-    figures = {"confusion": draw_confusion(analysis), "calibration": draw_reliability(analysis, logits)}
+    figures = {"confusion": confusion_figure(analysis), "calibration": reliability_figure(analysis, logits)}
     if examples.worst:
-        figures |= {"confused": draw_pairs(analysis, examples), "worst": draw_worst(analysis, examples)}
+        figures |= {"confused": pair_figure(analysis, examples), "worst": worst_figure(analysis, examples)}
     if attention:
         figures["attention"] = attention
     pngs = {name: render_figure(figure, "png") for name, figure in figures.items()}
@@ -44,7 +55,7 @@ def write_evaluation(
         run, split, analysis, examples, {name: pngs[name] for name in ("confusion", "calibration", "attention") if name in pngs}
     )
     files = {f"{table.name}.csv": to_bytes(to_csv(table)) for table in (class_table(analysis), pair_table(analysis), worst_table(analysis))}
-    files |= {f"{name}.png": image for name, image in pngs.items()}
+    files |= {f"{name}.png": png for name, png in pngs.items()}
     files |= {"metrics.json": _json(analysis.metrics), "calibration.json": _json(calibration_json(analysis)), "index.html": page.encode()}
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
