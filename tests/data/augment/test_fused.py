@@ -16,7 +16,7 @@ from PIL import Image
 
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import MAX_SHRINK, augment_fused, output_to_crop
-from hw1.data.augment.kernels import HUE, shade
+from hw1.data.augment.kernels import HUE, adjust_colours
 from hw1.data.augment.params import AugmentParams, draw_params
 from hw1.data.augment.reference import augment_in_steps
 from hw1.data.decode import read_image
@@ -156,7 +156,7 @@ def test_hue_of_every_colour_at_any_turn():
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     for sixths in np.linspace(-3, 3, 41):
         out = np.empty_like(packed)
-        shade(packed, out, identity, packed.size, 1, np.array([HUE]), np.array([sixths], np.float32))
+        adjust_colours(packed, out, identity, packed.size, 1, np.array([HUE]), np.array([sixths], np.float32))
         ours = out.view(np.uint8).reshape(-1, 4)[:, :3]
         expected = hsv_to_rgb(np.stack([(hsv[:, 0] + sixths / 6) % 1.0, hsv[:, 1], hsv[:, 2]], axis=1)) * 255
         assert np.abs(ours - expected).max() < 0.51
