@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> None:
     recipe = run.read_recipe(args.overrides)
 
     from hw1.attention.figure_rows import draw_attended  # torch and OpenCV take seconds to import: only once the arguments are right
-    from hw1.data.decode import check_images
+    from hw1.data.bad_images import check_images
     from hw1.data.image_folder import find_split
     from hw1.evaluation.ensemble import mean_predictions
     from hw1.evaluation.predictor import load_predictor, load_temperature

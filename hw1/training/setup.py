@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hw1.config.recipe import Recipe, TrainConfig
-from hw1.data.decode import check_images
+from hw1.data.bad_images import check_images
 from hw1.data.image_folder import open_training_data
 from hw1.data.image_set import TrainingData
 from hw1.data.leak_check import describe_faults

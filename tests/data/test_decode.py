@@ -28,7 +28,8 @@ from helpers.image_files import (
 )
 from PIL import Image, ImageOps
 
-from hw1.data.decode import BadImage, decode_image, find_bad_images, read_image
+from hw1.data.bad_images import find_bad_images
+from hw1.data.decode import BadImage, decode_image, read_image
 from hw1.data.image_folder import ImageSet
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the filter that hw1.data.decode sets

@@ -17,8 +17,8 @@ from helpers.public_sets import encoded, jpeg, opened, write_folder, write_food1
 from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
 
 from hw1.config.recipe import DataConfig, Recipe, TrainConfig
-from hw1.data import decode
-from hw1.data.decode import check_images, find_bad_images
+from hw1.data import bad_images
+from hw1.data.bad_images import check_images, find_bad_images
 from hw1.data.image_set import ImageSet
 from hw1.data.leak_check import describe_faults, find_equal_files
 from hw1.data.loader.base import BatchLoader
@@ -140,8 +140,8 @@ def test_unreadable_members_are_named_left_out_and_remembered(tmp_path, monkeypa
     assert kept.files == train.files[:6] + train.files[7:]
     assert encoded(kept) == encoded(train)[:6] + encoded(train)[7:]
     decoded = []
-    real = decode.read_image
-    monkeypatch.setattr(decode, "read_image", lambda file: (decoded.append(str(file)), real(file))[1])
+    real = bad_images.read_image
+    monkeypatch.setattr(bad_images, "read_image", lambda file: (decoded.append(str(file)), real(file))[1])
     assert find_bad_images(train) == {6: "truncated"}
     assert decoded == [bad]
 
@@ -192,15 +192,14 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
         "checkpoint.every_steps=1",
     )
     folder = tmp_path / kind / "seed5"
-    last = newest_state(folder)
     process = start(tmp_path / "out.txt", "train", *arguments)
-    process.wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] >= 5)
+    process.wait_until(lambda: any(path.name >= "epoch0001-step000001" for path in RunFolder(folder).state_files()))
     process.kill()
     assert process.code == -signal.SIGKILL, process.output
     result = run("train.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert "continues in epoch" in result.stderr
-    assert_equal(torch.load(last, weights_only=True), torch.load(newest_state(finished[kind]), weights_only=True), but=TIMES)
+    assert_equal(*(torch.load(newest_state(each), weights_only=True) for each in (folder, finished[kind])), but=TIMES)
     assert rows_without_times(folder) == rows_without_times(finished[kind])
 
 
@@ -272,9 +271,9 @@ def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished,
     assert result.returncode == 2
     assert result.stderr.startswith("--split: wds/shapes: split tset not found in info")
     assert not (finished["wds"] / "eval/tset").exists()
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").write_bytes(jpeg(0))
-    result = run("validate.py", finished["wds"], "--split", tmp_path / "pictures")
+    result = run("validate.py", finished["wds"], "--split", tmp_path / "images")
     assert result.returncode == 0, result.stderr
 
 
@@ -318,8 +317,8 @@ def test_classes_keep_the_names_of_the_set(recipe, tmp_path):
     result = run("validate.py", folder, "--split", "test")
     assert result.returncode == 0, result.stderr
     assert "on 2 images" in result.stdout
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").write_bytes(jpeg(0))
-    assert run("validate.py", folder, "--split", tmp_path / "pictures").returncode == 0
+    assert run("validate.py", folder, "--split", tmp_path / "images").returncode == 0
     [row] = (folder / f"eval/{tmp_path.name}-images/prediction.csv").read_text().splitlines()[1:]
     assert row in ("a,apple_pie", "a,baklava")
