@@ -21,7 +21,7 @@ from helpers.loader_images import AUG, SIZE, loaders_of, write_images
 from helpers.paths import ROOT
 
 from hw1.data.cache import disk as diskcache
-from hw1.data.cache.image_file import HEAD, CacheFile, DamagedFile
+from hw1.data.cache.image_file import HEADER, CacheFile, DamagedFile
 from hw1.data.image_folder import ImageSet
 from hw1.errors import RunError, UserError
 
@@ -43,12 +43,12 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 from helpers.cached_images import open_cache
-from helpers.loader_images import write_pictures
+from helpers.loader_images import write_images
 from hw1.data.image_source import FileSource
 read, delay = FileSource.read, float(sys.argv[3])
 FileSource.read = lambda self, index: (time.sleep(delay), read(self, index))[1]
 root = Path(sys.argv[1])
-cached = open_cache(write_pictures(root), Path(sys.argv[2]))
+cached = open_cache(write_images(root), Path(sys.argv[2]))
 print(len(cached))
 """
 
@@ -94,14 +94,14 @@ def test_the_second_of_two_waits_and_uses_what_the_first_has_made(images, tmp_pa
 
 
 def test_many_at_once_all_get_the_whole(images, folder, capsys):
-    found: list[CacheFile] = []
-    threads = [threading.Thread(target=lambda: found.append(open_cache(images, folder))) for _ in range(4)]
+    caches: list[CacheFile] = []
+    threads = [threading.Thread(target=lambda: caches.append(open_cache(images, folder))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {(each.path, len(each)) for each in found} == {(found[0].path, SIZE)}
-    assert len(found) == 4
+    assert {(each.path, len(each)) for each in caches} == {(caches[0].path, SIZE)}
+    assert len(caches) == 4
     assert capsys.readouterr().err.count("data.cache: writing") == 1
 
 
@@ -155,7 +155,7 @@ def flip(position: int):
 
 
 @pytest.mark.parametrize("alter", [cut, begin, empty, longer, without_head, *(flip(n) for n in (0, 9, 15, 17, 24, 31, 33, 39, -1, -500))])
-def test_a_damaged_index_is_found_and_the_cache_made_anew(images, folder, alter, capsys):
+def test_a_damaged_file_is_noticed_and_the_cache_built_anew(images, folder, alter, capsys):
     cached = open_cache(images, folder)
     expected = [cached.read(index).copy() for index in range(SIZE)]
     data = cached.path.read_bytes()
@@ -171,11 +171,11 @@ def test_a_damaged_index_is_found_and_the_cache_made_anew(images, folder, alter,
 
 
 def test_every_byte_of_the_table_is_guarded(images, folder):
-    """A place that is wrong by one byte would give an image that looks almost right."""
+    """An offset that is wrong by one byte would give an image that looks almost right."""
     cached = open_cache(images.subset(range(3)), folder)
     data = cached.path.read_bytes()
-    _, count, described, length = HEAD.unpack_from(data)
-    start = length - described - count * 24
+    _, count, description_size, length = HEADER.unpack_from(data)
+    start = length - description_size - count * 24
     assert struct.unpack_from("<Q", data, start)[0] < start
     for position in (*range(40), *range(start, length)):
         cached.path.write_bytes(flip(position)(data))
@@ -183,7 +183,7 @@ def test_every_byte_of_the_table_is_guarded(images, folder):
             CacheFile(cached.path)
 
 
-def test_altered_pixels_are_found_when_they_are_read(images, folder):
+def test_altered_pixels_are_noticed_when_they_are_read(images, folder):
     path = open_cache(images, folder).path
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
