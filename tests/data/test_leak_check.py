@@ -9,7 +9,7 @@ from helpers.audit_images import clean_root, photo, save
 from helpers.train_commands import run, write_recipe
 
 from hw1.config.recipe import DataConfig
-from hw1.data import leak_check as quickcheck
+from hw1.data import leak_check
 from hw1.data.image_folder import TrainingData, open_training_data
 from hw1.data.leak_check import describe_faults, find_equal_files
 from hw1.errors import RunError
@@ -62,7 +62,7 @@ def test_no_more_files_are_opened_than_the_limit_allows(tmp_path, monkeypatch):
             path = tmp_path / split / "ab"[number % 2] / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(f"{split}{number:09}".encode()[-9:] if number else b"rare, and the same")
-    monkeypatch.setattr(quickcheck, "MAX_PROBES", 20)
+    monkeypatch.setattr(leak_check, "MAX_PROBES", 20)
     opened_files = []
     monkeypatch.setattr("builtins.open", lambda *args, _open=open: (opened_files.append(args), _open(*args))[1])
     assert copy(opened(tmp_path)) == [("train/a/0.jpg", "val/a/0.jpg")]

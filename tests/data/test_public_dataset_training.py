@@ -21,8 +21,7 @@ from hw1.data import bad_images
 from hw1.data.bad_images import check_images, find_bad_images
 from hw1.data.image_set import ImageSet
 from hw1.data.leak_check import describe_faults, find_equal_files
-from hw1.data.loader.base import BatchLoader
-from hw1.data.loader.loader import build_eval_loader, build_train_loader
+from hw1.data.loader.loader import Loader, build_eval_loader, build_train_loader
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
 from hw1.evaluation.predictor import load_predictor
@@ -85,9 +84,9 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ImageSet, 
 
 @pytest.fixture
 def batches(tmp_path: Path) -> Iterator[object]:
-    loaders: list[BatchLoader] = []
+    loaders: list[Loader] = []
 
-    def make(images: tuple[ImageSet, ImageSet], workers: int, cache: str) -> list[BatchLoader]:
+    def make(images: tuple[ImageSet, ImageSet], workers: int, cache: str) -> list[Loader]:
         data = DataConfig(batch_size=5, eval_batch_size=4, num_workers=workers, cache=cache, cache_dir=str(tmp_path), sampling="balanced")
         recipe = Recipe(data=data, aug=AUG, train=TrainConfig(device="cpu"))
         loaders.extend(made := [build_train_loader(images[0], recipe, CPU), build_eval_loader(images[1], recipe, CPU)])
@@ -109,7 +108,7 @@ def test_batches_are_those_of_the_folder(sets, batches, kind, workers, cache):
 
 
 @pytest.mark.parametrize("kind", ["wds", "hfds"])
-def test_the_disk_cache_is_made_once_and_kept_for_other_splits(sets, batches, tmp_path, kind):
+def test_the_disk_cache_is_built_once_and_stays_for_other_splits(sets, batches, tmp_path, kind):
     train, val = sets[kind]
     halves = [train.subset(range(part, 23, 2)) for part in range(2)]
     for half in (*halves, *halves):
@@ -124,7 +123,7 @@ def test_the_disk_cache_is_made_once_and_kept_for_other_splits(sets, batches, tm
 
 
 @pytest.mark.parametrize("kind", ["wds", "hfds"])
-def test_unreadable_members_are_named_left_out_and_remembered(tmp_path, monkeypatch, kind):
+def test_unreadable_members_are_named_and_left_out_and_good_ones_remembered(tmp_path, monkeypatch, kind):
     root = write_folder(tmp_path / "folder")
     (root / "train/1/2.jpg").write_bytes(jpeg(3)[:-200])
     data = opened(root)
@@ -136,9 +135,9 @@ def test_unreadable_members_are_named_left_out_and_remembered(tmp_path, monkeypa
     with pytest.raises(UserError) as caught:
         check_images([train], "stop")
     assert caught.value.problems[0] == f"{bad}: truncated"
-    [kept] = check_images([train], "skip")
-    assert kept.files == train.files[:6] + train.files[7:]
-    assert encoded(kept) == encoded(train)[:6] + encoded(train)[7:]
+    [good] = check_images([train], "skip")
+    assert good.files == train.files[:6] + train.files[7:]
+    assert encoded(good) == encoded(train)[:6] + encoded(train)[7:]
     decoded = []
     real = bad_images.read_image
     monkeypatch.setattr(bad_images, "read_image", lambda file: (decoded.append(str(file)), real(file))[1])
@@ -258,12 +257,12 @@ def predicted(path: Path) -> list[tuple[str, str]]:
 
 
 def test_an_export_is_checked_on_the_same_images(finished):
-    found = []
+    splits = []
     for kind in KINDS:
         folder = RunFolder.existing(finished[kind])
-        found.append(load_split(load_predictor(folder, folder.read_recipe()), "val", 9))
-    assert all(each.source == "9 of 100 images of the validation split" for each in found)
-    assert all(np.array_equal(each.pixels, found[0].pixels) and np.array_equal(each.labels, found[0].labels) for each in found)
+        splits.append(load_split(load_predictor(folder, folder.read_recipe()), "val", 9))
+    assert all(each.source == "9 of 100 images of the validation split" for each in splits)
+    assert all(np.array_equal(each.pixels, splits[0].pixels) and np.array_equal(each.labels, splits[0].labels) for each in splits)
 
 
 def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished, tmp_path):

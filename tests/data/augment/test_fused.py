@@ -73,7 +73,7 @@ def test_equals_the_definition(case):
         assert max(params.box[2:]) <= MAX_SHRINK * size
         expected, inside = by_definition(image, params, size)
         off = np.abs(augment_fused(image, params, size) - expected)[np.abs(inside) > 1e-3]
-        assert off.max() < (3.3 if cv2.__version__ >= "5" else 12)  # OpenCV 4 knows only 32 places between two pixels
+        assert off.max() < (3.3 if cv2.__version__ >= "5" else 12)  # OpenCV 4 knows only 32 positions between two pixels
         assert off.mean() < (0.6 if cv2.__version__ >= "5" else 2)
 
 
@@ -175,7 +175,7 @@ def test_values_are_cut_off_after_every_adjustment(first):
     assert np.abs(augment_fused(image, params, 16) - by_definition(image, params, 16)[0]).max() < 1
 
 
-def test_works_where_nothing_can_be_kept_between_runs():
+def test_works_where_compiled_code_cannot_be_stored():
     """No folder for compiled code: compiled anew, the same image."""
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"

@@ -20,7 +20,7 @@ from helpers.cached_images import LOCK, names, open_cache
 from helpers.loader_images import AUG, SIZE, loaders_of, write_images
 from helpers.paths import ROOT
 
-from hw1.data.cache import disk as diskcache
+from hw1.data.cache import disk
 from hw1.data.cache.image_file import HEADER, CacheFile, DamagedFile
 from hw1.data.image_folder import ImageSet
 from hw1.errors import RunError, UserError
@@ -106,14 +106,14 @@ def test_many_at_once_all_get_the_whole(images, folder, capsys):
 
 
 def test_an_interrupt_removes_what_was_written(images, folder, monkeypatch):
-    read = diskcache.FileSource.read
+    read = disk.FileSource.read
 
     def interrupt(self, index):
         if index == 17:
             raise KeyboardInterrupt
         return read(self, index)
 
-    monkeypatch.setattr(diskcache.FileSource, "read", interrupt)
+    monkeypatch.setattr(disk.FileSource, "read", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_cache(images, folder)
     assert names(folder) == []
@@ -216,7 +216,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(images, folde
     needed = open_cache(images, folder).path.stat().st_size
     shutil.rmtree(folder)
     usage = shutil.disk_usage(folder.parent)
-    monkeypatch.setattr(diskcache.shutil, "disk_usage", lambda _: usage._replace(free=needed - 100))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=needed - 100))
     with pytest.raises(UserError) as caught:
         open_cache(images, folder)
     [line] = caught.value.problems
@@ -224,7 +224,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(images, folde
     for part in ("MB are needed", "MB are free", "data.cache_dir=FOLDER", "data.cache=none"):
         assert part in line
     assert os.listdir(folder) == [LOCK]
-    monkeypatch.setattr(diskcache.shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=needed))
     assert len(open_cache(images, folder)) == SIZE
 
 
@@ -245,7 +245,7 @@ def test_a_small_disk_is_measured_and_one_that_fills_up_is_left_clean(images, fo
         with pytest.raises(UserError, match=r"data\.cache: .* MB are needed"):
             open_cache(images, folder)
         usage = shutil.disk_usage(folder)
-        monkeypatch.setattr(diskcache.shutil, "disk_usage", lambda _: usage._replace(free=10**9))  # as if others wrote meanwhile
+        monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=10**9))  # as if others wrote meanwhile
         with pytest.raises(RunError, match=r"^data\.cache: .*: cannot be written: No space left on device; data\.cache_dir=FOLDER"):
             open_cache(images, folder)
         assert names(folder) == []
