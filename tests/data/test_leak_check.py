@@ -5,7 +5,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.audit_images import clean_root, photo, save
+from helpers.audit_images import clean_root, make_image, save
 from helpers.train_commands import run, write_recipe
 
 from hw1.config.recipe import DataConfig
@@ -33,7 +33,7 @@ def test_equal_files_and_missing_classes_are_one_line_with_the_command(tmp_path)
     shutil.copy(root / "train/b/3.jpg", root / "val/b/y.jpg")
     shutil.copy(root / "train/a/1.jpg", root / "val/a/z.jpg")
     for name in ("c", "d", "e"):
-        save(photo(ord(name)), root / f"train/{name}/0.jpg")
+        save(make_image(ord(name)), root / f"train/{name}/0.jpg")
     assert describe_faults(opened(root)) == (
         "warning: 3 of 11 validation images are in training too (val/a/x.jpg is train/b/3.jpg; val/a/z.jpg is train/a/1.jpg, ...), "
         f"and 3 classes have no validation image (c, d, ...); python -m hw1.audit '{root}' shows all"
