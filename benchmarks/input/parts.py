@@ -20,10 +20,10 @@ from PIL import Image
 from benchmarks.common.timing import time_rounds, use_one_thread
 from benchmarks.input.images import copy_photos, draw_images
 from hw1.config.recipe import AugConfig
-from hw1.data.augment.fused import FLAGS, NAMES, augment_fused, output_to_crop
-from hw1.data.augment.kernels import shade
+from hw1.data.augment.fused import FLAGS, KINDS, augment_fused, output_to_crop, resize_crop
+from hw1.data.augment.kernels import adjust_colours
 from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
-from hw1.data.augment.reference import ADJUST, augment_in_steps, resize_crop
+from hw1.data.augment.reference import ADJUST, augment_in_steps
 from hw1.data.augment.transforms import build_train_transform
 from hw1.data.decode import decode_image
 from hw1.errors import run_command
@@ -45,7 +45,7 @@ def decoding(files: list[bytes], kind: str) -> dict[str, Work]:
 
 def shrinking(images: list[np.ndarray]) -> dict[str, Work]:
     boxes = [(0, 0, image.shape[1], image.shape[0]) for image in images]
-    fours = [cv2.cvtColor(image, cv2.COLOR_RGB2RGBA) for image in images]
+    fours = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), np.uint8) for image in images]
     size = (AUG.size, AUG.size)
     return {
         "shrink: torch, antialiased": lambda _, i: resize_crop(images[i], boxes[i], AUG.size),
@@ -59,8 +59,8 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
     params = [_draw(0, i, image) for i, image in enumerate(images)]
     crops = [image[f.box[1] : f.box[1] + f.box[3], f.box[0] : f.box[0] + f.box[2]] for image, f in zip(images, params, strict=True)]
     matrices = [output_to_crop(*f.box[2:], f.flip, f.angle, AUG.size) for f in params]
-    names = [np.array([NAMES[name] for name, _ in f.jitter], np.int64) for f in params]
-    amounts = [np.array([factor * 6 if name == "hue" else factor for name, factor in f.jitter], np.float32) for f in params]
+    kinds = [np.array([KINDS[name] for name, _ in f.jitter], np.int64) for f in params]
+    factors = [np.array([factor * 6 if name == "hue" else factor for name, factor in f.jitter], np.float32) for f in params]
 
     def warp(crop: np.ndarray, i: int) -> np.ndarray:
         return cv2.warpAffine(crop, matrices[i], (AUG.size, AUG.size), flags=FLAGS, borderMode=cv2.BORDER_REPLICATE)
@@ -82,7 +82,7 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
         "augment: steps, in all": lambda _, i: augment_in_steps(images[i], params[i], AUG.size),
         "warp: 3 channels": lambda _, i: warp(crops[i], i),
         "warp: 4 channels, there and back included": lambda _, i: warp_four(i),
-        "colours: compiled loop": lambda _, i: shade(packed[i], target, matrices[i], *params[i].box[2:], names[i], amounts[i]),
+        "colours: compiled loop": lambda _, i: adjust_colours(packed[i], target, matrices[i], *params[i].box[2:], kinds[i], factors[i]),
         "colours: OpenCV step by step": lambda _, i: adjust(i),
     }
 

@@ -16,7 +16,7 @@ from benchmarks.training.case import Case, with_weights
 from benchmarks.training.images import open_folders
 from benchmarks.training.loops import choose
 from benchmarks.training.measure import Amounts, CaseBench
-from hw1.data.decode import check_images
+from hw1.data.bad_images import check_images
 from hw1.data.loader.loader import build_train_loader
 
 DEFAULT_LOOPS = ("faithful/nhwc", "fast/nhwc", "report", "timm/nhwc")

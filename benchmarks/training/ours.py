@@ -107,5 +107,5 @@ ENDLESS = 10**9  # steps of the one epoch that a benchmark trains in
 
 
 def _loader_of(batch_size: int) -> Any:
-    """The part of a BatchLoader that a step asks."""
-    return SimpleNamespace(num_batches=ENDLESS, batch_size_of=lambda step: batch_size, share_of=lambda step: batch_size)
+    """The part of a Loader that a step asks."""
+    return SimpleNamespace(num_batches=ENDLESS, batch_size_of=lambda step: batch_size, local_batch_size_of=lambda step: batch_size)

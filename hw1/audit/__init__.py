@@ -1,1 +1,1 @@
-"""What is wrong with a folder of images: leaks between its splits, copies, contradicting labels, files that cannot be read."""
+"""Find what is wrong with a folder of images: leaks between its splits, copies, contradicting labels, files that cannot be read."""

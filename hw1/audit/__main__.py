@@ -1,4 +1,4 @@
-"""Looks for what is wrong with a folder of images before a model is trained on it: python -m hw1.audit DATA_ROOT [--out DIR]"""
+"""Look for what is wrong with a folder of images before a model is trained on it: python -m hw1.audit DATA_ROOT [--out DIR]."""
 
 import argparse
 import json
@@ -9,11 +9,11 @@ from typing import Any
 
 from hw1 import __version__
 from hw1.audit.duplicates import find_copies
-from hw1.audit.findings import KINDS, Finding, find_all, headlines, leaked, statistics
+from hw1.audit.findings import KINDS, Finding, count_leaks, find_all, headlines, statistics
 from hw1.audit.inventory import Inventory, take_inventory
 from hw1.audit.label_errors import LabelErrors, find_label_errors
 from hw1.audit.page import render_audit
-from hw1.audit.scan import scan
+from hw1.audit.scan import scan_files
 from hw1.errors import UserError, run_command
 from hw1.runs.folder import RunFolder
 from hw1.utils.files import write_atomic
@@ -23,6 +23,7 @@ EXIT_CODES = "exit codes: 0 clean, 1 findings, 2 a mistake in the command, 3 the
 
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.audit") -> argparse.Namespace:
+    """Parse the command line of the program `prog`."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("root", metavar="DATA_ROOT", type=Path, help="folder with train/, val/ and test/, or with class folders; only read")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("audit"), help="for audit.html and audit.json (default: ./audit)")
@@ -31,6 +32,14 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.audit") -> argparse.Na
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
+    """Audit a folder, write the two files and print the summary.
+
+    Returns:
+        The exit code: 0, or `EXIT_FINDINGS`.
+
+    Raises:
+        UserError: The folder holds no images, the run has no fitting predictions, or `--out` cannot be used.
+    """
     args = parse(argv, prog)
     root = args.root.expanduser()
     if args.out.resolve().is_relative_to(root.resolve()):
@@ -38,10 +47,10 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
     inventory = take_inventory(root)
     label_errors = find_label_errors(RunFolder.existing(args.run), inventory) if args.run else None
     paths = [inventory.path(index) for index in range(len(inventory.images))]
-    found = scan(paths)
-    groups = find_copies(paths, found)
-    findings = find_all(inventory, found, groups)
-    facts = {"leaked": leaked(inventory, groups), **statistics(inventory, found)}
+    scan = scan_files(paths)
+    groups = find_copies(paths, scan)
+    findings = find_all(inventory, scan, groups)
+    facts = {"leaked": count_leaks(inventory, groups), **statistics(inventory, scan)}
     lines = headlines(inventory, facts["leaked"], findings)
     try:
         args.out.mkdir(parents=True, exist_ok=True)
@@ -56,7 +65,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
 
 
 def _as_json(inventory: Inventory, findings: Sequence[Finding], facts: dict[str, Any], label_errors: LabelErrors | None) -> dict[str, Any]:
-    """Paths are relative to the root, as in the listing; `label_errors` and `statistics` are no findings."""
+    """Return the content of audit.json. Paths are relative to the root; `suspects` and `statistics` are no findings."""
     counts = {kind: sum(finding.kind == kind for finding in findings) for kind in KINDS}
     return {
         "root": str(inventory.root),
@@ -79,9 +88,9 @@ def _as_json(inventory: Inventory, findings: Sequence[Finding], facts: dict[str,
 def _finding(inventory: Inventory, finding: Finding) -> dict[str, Any]:
     record: dict[str, Any] = {"kind": finding.kind, "text": finding.text, "files": finding.files}
     if finding.links:
-        name = [image.file for image in inventory.images]
+        files = [image.file for image in inventory.images]
         record["links"] = [
-            {"files": [name[link.first], name[link.second]], **link.match._asdict(), "correlation": round(link.match.correlation, 4)}
+            {"files": [files[link.first], files[link.second]], **link.match._asdict(), "correlation": round(link.match.correlation, 4)}
             for link in finding.links
         ]
     return record

@@ -1,4 +1,4 @@
-"""Which files are copies of each other: every pair of hashes is compared, in blocks, and each candidate's pixels decide."""
+"""Find the files that are copies of each other: compare every pair of hashes, in blocks, and the pixels of each candidate."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -16,11 +16,12 @@ from hw1.data.decode import BadImage
 from hw1.runtime.cpu import usable_cores
 
 BLOCK = 2_000_000  # pairs of hashes compared at once: 16 MB
-CANDIDATES = 4096  # of which the detail is compared at once
+MAX_CANDIDATES = 4096  # pairs whose detail is compared at once
+PAIRS_AT_ONCE = 16  # pairs whose pixels are compared at once
 
 
 class Link(NamedTuple):
-    """Files `first` < `second` (positions in the contents) are one image."""
+    """Files `first` < `second` (positions in the inventory) are copies."""
 
     first: int
     second: int
@@ -28,36 +29,40 @@ class Link(NamedTuple):
 
 
 class Groups:
-    """Files by image: `of[i]` is the number of a group; at first each file is its own."""
+    """Groups of files that are copies of each other.
+
+    `ids[i]` is the number of the group of file i; at first each file is a group. `links` are the pairs that were joined.
+    """
 
     def __init__(self, num: int) -> None:
-        self.of = np.arange(num)
+        self.ids = np.arange(num)
         self.links: list[Link] = []
 
     def join(self, link: Link) -> None:
+        """Join the groups of two files."""
         self.links.append(link)
-        self.of[self.of == self.of[link.second]] = self.of[link.first]
+        self.ids[self.ids == self.ids[link.second]] = self.ids[link.first]
 
     def copies(self) -> list[list[int]]:
-        """The groups of two files and more."""
+        """Return the groups of two files and more, as ascending positions."""
         members = defaultdict(list)
-        joined = np.isin(self.of, self.of[[link.first for link in self.links]])
+        joined = np.isin(self.ids, self.ids[[link.first for link in self.links]])
         for index in np.flatnonzero(joined).tolist():
-            members[int(self.of[index])].append(index)
+            members[int(self.ids[index])].append(index)
         return sorted(members.values())
 
 
-def find_copies(paths: Sequence[Path], found: Scan) -> Groups:
-    """Groups all files that show one image. Two files of a group need not be compared: the links of a group form a tree."""
+def find_copies(paths: Sequence[Path], scan: Scan) -> Groups:
+    """Group all files that show one image. Not all pairs of a group are compared: its links form a tree."""
     groups = Groups(len(paths))
     first_of: dict[bytes, int] = {}
-    for index, look in enumerate(found.looks):
-        if not look.reason and (first := first_of.setdefault(look.digest, index)) != index:
+    for index, file in enumerate(scan.files):
+        if not file.reason and (first := first_of.setdefault(file.digest, index)) != index:
             groups.join(Link(first, index, Match("same file", False, False, 1.0)))
-    distinct = np.array([index for index in first_of.values() if found.has_detail[index]], dtype=np.int64)
+    distinct = np.array([index for index in first_of.values() if scan.has_detail[index]], dtype=np.int64)
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        for candidates in _candidates(distinct, found, pool):
+        for candidates in _candidates(distinct, scan, pool):
             _confirm(candidates, groups, paths, pool)
     finally:
         pool.shutdown(cancel_futures=True)
@@ -65,14 +70,16 @@ def find_copies(paths: Sequence[Path], found: Scan) -> Groups:
 
 
 class Candidate(NamedTuple):
+    """Two files whose hashes and coarse detail agree, with the first one mirrored or not."""
+
     first: int
     second: int
     mirrored: bool
 
 
-def _candidates(distinct: NDArray[np.int64], found: Scan, pool: ThreadPoolExecutor) -> Iterator[list[Candidate]]:
-    """Pairs of `distinct` whose hash and coarse detail agree, likeliest first, a block of rows at a time."""
-    hashes = found.hashes[:, distinct]
+def _candidates(distinct: NDArray[np.int64], scan: Scan, pool: ThreadPoolExecutor) -> Iterator[list[Candidate]]:
+    """Yield the candidates among the files `distinct`, likeliest first, a block of pairs at a time."""
+    hashes = scan.hashes[:, distinct]
     rows = max(1, BLOCK // max(len(distinct), 1))
     starts = range(0, len(distinct), rows)
 
@@ -83,22 +90,22 @@ def _candidates(distinct: NDArray[np.int64], found: Scan, pool: ThreadPoolExecut
             first, second = np.nonzero(distance <= MAX_DISTANCE)
             once = first < second
             first, second = distinct[start + first[once]], distinct[start + second[once]]
-            for i in range(0, len(first), CANDIDATES):
-                a, b = first[i : i + CANDIDATES], second[i : i + CANDIDATES]
-                like = similarity(found.detail, a, b, mirrored=mirrored)
+            for i in range(0, len(first), MAX_CANDIDATES):
+                a, b = first[i : i + MAX_CANDIDATES], second[i : i + MAX_CANDIDATES]
+                like = similarity(scan.detail, a, b, mirrored=mirrored)
                 pairs += [(-float(like[k]), Candidate(int(a[k]), int(b[k]), mirrored)) for k in np.flatnonzero(like >= MIN_SIMILARITY)]
         return [candidate for _, candidate in sorted(pairs)]
 
-    todo = tqdm(starts, desc="comparing images", unit=" blocks", disable=None, delay=1.0)
+    bar = tqdm(starts, desc="comparing images", unit=" blocks", disable=None, delay=1.0)
     width = usable_cores()
     for i in range(0, len(starts), width):  # not all at once: results wait for the pixels
         yield from pool.map(search, starts[i : i + width])
-        todo.update(len(starts[i : i + width]))
-    todo.close()
+        bar.update(len(starts[i : i + width]))
+    bar.close()
 
 
 def _confirm(candidates: Sequence[Candidate], groups: Groups, paths: Sequence[Path], pool: ThreadPoolExecutor) -> None:
-    """Compares the pixels of those that are not in one group yet, a handful at a time, and joins what is confirmed."""
+    """Compare the pixels of candidates that are not in one group yet, and join those that are copies."""
 
     def check(candidate: Candidate) -> Match | None:
         try:
@@ -108,11 +115,11 @@ def _confirm(candidates: Sequence[Candidate], groups: Groups, paths: Sequence[Pa
 
     waiting = list(candidates)[::-1]
     while waiting:
-        handful: list[Candidate] = []
-        while waiting and len(handful) < 16:
+        batch: list[Candidate] = []
+        while waiting and len(batch) < PAIRS_AT_ONCE:
             candidate = waiting.pop()
-            if groups.of[candidate.first] != groups.of[candidate.second]:
-                handful.append(candidate)
-        for candidate, match in zip(handful, pool.map(check, handful), strict=True):
-            if match is not None and groups.of[candidate.first] != groups.of[candidate.second]:
+            if groups.ids[candidate.first] != groups.ids[candidate.second]:
+                batch.append(candidate)
+        for candidate, match in zip(batch, pool.map(check, batch), strict=True):
+            if match is not None and groups.ids[candidate.first] != groups.ids[candidate.second]:
                 groups.join(Link(candidate.first, candidate.second, match))

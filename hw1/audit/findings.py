@@ -1,4 +1,4 @@
-"""From what was read to findings: what should be mended before training. Counts and sizes are statistics, and no findings."""
+"""Derive findings, which should be mended before training, and statistics (counts, sizes), which are no findings."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from hw1.audit.duplicates import Groups, Link
 from hw1.audit.inventory import WHOLE, Inventory
-from hw1.audit.scan import Look, Scan
+from hw1.audit.scan import FileFacts, Scan
 
 KINDS = {
     "leak": "the same image in two splits",
@@ -18,31 +18,37 @@ KINDS = {
     "unreadable": "files that cannot be read",
     "missing class": "classes without an image in a split",
 }
+"""Kinds of finding, and what each means."""
 TINY = 10  # training images of a class below which it is named
 EXAMPLES = 5
 
 
 @dataclass(frozen=True)
 class Finding:
+    """Something to mend before training."""
+
     kind: str
     """One of KINDS."""
     text: str
     files: list[str]
-    """Relative to the root; the class folder, of a missing class."""
+    """Paths relative to the root; of a missing class, its folder."""
     links: tuple[Link, ...] = ()
-    """Of copies: a tree that holds the files together."""
+    """For copies: the pairs that were compared, a tree over the files."""
     members: tuple[int, ...] = ()
-    """Of copies: positions in the contents, as `files`."""
+    """For copies: positions of `files` in the inventory."""
 
 
-def find_all(inventory: Inventory, found: Scan, groups: Groups) -> list[Finding]:
-    """Every finding, in the order of KINDS, and there in the order of the files. Copies in two splits and two classes are found twice."""
-    findings = [*_copies(inventory, groups), *_unreadable(inventory, found), *_missing(inventory)]
+def find_all(inventory: Inventory, scan: Scan, groups: Groups) -> list[Finding]:
+    """Return every finding, in the order of KINDS and then of the files.
+
+    Copies in two splits and under two labels give two findings, a leak and a conflict.
+    """
+    findings = [*_copies(inventory, groups), *_unreadable(inventory, scan), *_missing(inventory)]
     return sorted(findings, key=lambda finding: list(KINDS).index(finding.kind))
 
 
-def leaked(inventory: Inventory, groups: Groups) -> dict[str, dict[str, int]]:
-    """Split -> earlier split -> how many images of the first are also in the second, where there are any."""
+def count_leaks(inventory: Inventory, groups: Groups) -> dict[str, dict[str, int]]:
+    """Count, for each split, its images that are also in an earlier split; return only counts above 0, by split and earlier split."""
     counts: dict[str, dict[str, int]] = defaultdict(dict)
     order = list(inventory.splits)
     for members in groups.copies():
@@ -54,109 +60,109 @@ def leaked(inventory: Inventory, groups: Groups) -> dict[str, dict[str, int]]:
     return {split: dict(counts[split]) for split in order if split in counts}
 
 
-def statistics(inventory: Inventory, found: Scan) -> dict[str, Any]:
-    """Counts, sizes, kinds of images; shares and ratios as numbers."""
+def statistics(inventory: Inventory, scan: Scan) -> dict[str, Any]:
+    """Return counts, sizes and traits of the images, as audit.json holds them."""
     train = next(iter(inventory.classes.values()), {})
     sizes = [count for count in train.values() if count]
     return {
-        "splits": {split: _split_facts(inventory, found, split) for split in inventory.splits},
+        "splits": {split: _split_facts(inventory, scan, split) for split in inventory.splits},
         "classes": {name: {split: counts.get(name, 0) for split, counts in inventory.classes.items()} for name in _all_classes(inventory)},
         "imbalance": max(sizes) / min(sizes) if sizes else None,
         "tiny_classes": {name: count for name, count in train.items() if 0 < count < TINY},
-        "traits": _traits(inventory, found),
+        "traits": _traits(inventory, scan),
         "strays": inventory.num_stray,
     }
 
 
 def headlines(inventory: Inventory, leaks: dict[str, dict[str, int]], findings: Sequence[Finding]) -> list[str]:
-    """The audit in a few lines, what spoils an evaluation first."""
+    """Sum up the audit in a few lines, beginning with what spoils an evaluation."""
     sizes = inventory.splits
     lines = [
         f"leak: {count} of {sizes[split]} {split} images ({count / sizes[split]:.1%}) are also in {earlier}"
         for split, counts in leaks.items()
         for earlier, count in counts.items()
     ]
-    counted = Counter(finding.kind for finding in findings)
-    found = ", ".join(f"{counted[kind]} x {kind}" for kind in KINDS if counted[kind])
-    lines.append(f"{sum(counted.values())} findings: {found}" if found else "clean: no finding")
-    if WHOLE in sizes and counted["duplicate"]:
+    counts_by_kind = Counter(finding.kind for finding in findings)
+    listed = ", ".join(f"{counts_by_kind[kind]} x {kind}" for kind in KINDS if counts_by_kind[kind])
+    lines.append(f"{len(findings)} findings: {listed}" if listed else "clean: no finding")
+    if WHOLE in sizes and counts_by_kind["duplicate"]:
         lines.append("without a val/ of its own, data.val_fraction may draw one copy for validation and leave the other for training")
     lines.append(f"{sum(sizes.values())} images: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     return lines
 
 
 def _all_classes(inventory: Inventory) -> dict[str, None]:
-    """Names of the classes of all splits, each split in natural order."""
+    """Return the names of the classes of all splits, in natural order within each split, as keys."""
     return dict.fromkeys(name for counts in inventory.classes.values() for name in counts)
 
 
-def _split_facts(inventory: Inventory, found: Scan, split: str) -> dict[str, Any]:
-    looks = [look for look, image in zip(found.looks, inventory.images, strict=True) if image.split == split]
-    readable = [look for look in looks if look.width]
-    facts: dict[str, Any] = {"images": len(looks), "classes": sum(map(bool, inventory.classes.get(split, {}).values())) or None}
-    facts["bytes"] = sum(look.num_bytes for look in looks)
-    for side, values in (("width", [look.width for look in readable]), ("height", [look.height for look in readable])):
+def _split_facts(inventory: Inventory, scan: Scan, split: str) -> dict[str, Any]:
+    files = [file for file, image in zip(scan.files, inventory.images, strict=True) if image.split == split]
+    readable = [file for file in files if file.width]
+    facts: dict[str, Any] = {"pictures": len(files), "classes": sum(map(bool, inventory.classes.get(split, {}).values())) or None}
+    facts["bytes"] = sum(file.num_bytes for file in files)
+    for side, values in (("width", [file.width for file in readable]), ("height", [file.height for file in readable])):
         facts[side] = {"min": min(values), "median": float(np.median(values)), "max": max(values)} if values else None
     return facts
 
 
-def _traits(inventory: Inventory, found: Scan) -> dict[str, dict[str, Any]]:
-    """Trait -> how many images have it, and the first few of them."""
+def _traits(inventory: Inventory, scan: Scan) -> dict[str, dict[str, Any]]:
+    """Return how many images have each trait, and the first few of them."""
     files = defaultdict(list)
-    for index, look in enumerate(found.looks):
-        for trait in (*look.traits, *_blank(look, bool(found.has_detail[index]))):
+    for index, file in enumerate(scan.files):
+        for trait in (*file.traits, *_blank(file, bool(scan.has_detail[index]))):
             files[trait].append(inventory.images[index].file)
-    return {trait: {"images": len(files[trait]), "examples": files[trait][:EXAMPLES]} for trait in sorted(files)}
+    return {trait: {"pictures": len(files[trait]), "examples": files[trait][:EXAMPLES]} for trait in sorted(files)}
 
 
-def _blank(look: Look, has_detail: bool) -> tuple[str, ...]:
-    return () if has_detail or look.reason else ("blank or smooth",)
+def _blank(file: FileFacts, has_detail: bool) -> tuple[str, ...]:
+    return () if has_detail or file.reason else ("blank or smooth",)
 
 
 def _copies(inventory: Inventory, groups: Groups) -> Iterator[Finding]:
     links = defaultdict(list)
     for link in groups.links:
-        links[int(groups.of[link.first])].append(link)
+        links[int(groups.ids[link.first])].append(link)
     for members in groups.copies():
         images = [inventory.images[index] for index in members]
-        files, tree = [image.file for image in images], tuple(links[int(groups.of[members[0]])])
+        files, tree = [image.file for image in images], tuple(links[int(groups.ids[members[0]])])
         splits = list(dict.fromkeys(image.split for image in images))
         labels = list(dict.fromkeys(image.label for image in images if image.label is not None))
-        how = describe(tree)
+        how = _describe_links(tree)
         if len(splits) > 1:
-            yield Finding("leak", f"in {_and(splits)}: {how}", files, tree, tuple(members))
+            yield Finding("leak", f"in {_join_words(splits)}: {how}", files, tree, tuple(members))
         if len(labels) > 1:
-            yield Finding("conflict", f"labelled {_and(labels)}: {how}", files, tree, tuple(members))
+            yield Finding("conflict", f"labelled {_join_words(labels)}: {how}", files, tree, tuple(members))
         if len(splits) == 1 and len(labels) <= 1:
             yield Finding("duplicate", f"{len(files)} times in {splits[0]}: {how}", files, tree, tuple(members))
 
 
-def describe(links: tuple[Link, ...]) -> str:
-    """What the copies of a group are: same file, near copy (mirrored, resized), ..."""
-    kinds = Counter(_how(link) for link in links)
+def _describe_links(links: tuple[Link, ...]) -> str:
+    """Say what the copies of a group are: same file, near copy (mirrored, resized), ..."""
+    kinds = Counter(_describe_match(link) for link in links)
     return ", ".join(f"{count} x {how}" if count > 1 else how for how, count in kinds.items())
 
 
-def _how(link: Link) -> str:
+def _describe_match(link: Link) -> str:
     changes = [word for word, is_so in (("mirrored", link.match.mirrored), ("resized", link.match.resized)) if is_so]
     return link.match.how + (f" ({', '.join(changes)})" if changes else "")
 
 
-def _unreadable(inventory: Inventory, found: Scan) -> Iterator[Finding]:
-    for look, image in zip(found.looks, inventory.images, strict=True):
-        if look.reason:
-            yield Finding("unreadable", look.reason, [image.file])
+def _unreadable(inventory: Inventory, scan: Scan) -> Iterator[Finding]:
+    for file, image in zip(scan.files, inventory.images, strict=True):
+        if file.reason:
+            yield Finding("unreadable", file.reason, [image.file])
 
 
 def _missing(inventory: Inventory) -> Iterator[Finding]:
     for split, counts in inventory.classes.items():
         for name in _all_classes(inventory):
             if not counts.get(name):
-                others = [f"{other} has {found[name]}" for other, found in inventory.classes.items() if found.get(name)]
-                there = f" ({', '.join(others)})" if others else ""
+                others = [f"{other} has {num[name]}" for other, num in inventory.classes.items() if num.get(name)]
+                elsewhere = f" ({', '.join(others)})" if others else ""
                 folder = name if split == WHOLE else f"{split}/{name}"
-                yield Finding("missing class", f"{split} has no image of class {name}{there}", [folder])
+                yield Finding("missing class", f"{split} has no image of class {name}{elsewhere}", [folder])
 
 
-def _and(words: list[str]) -> str:
+def _join_words(words: list[str]) -> str:
     return " and ".join((", ".join(words[:-1]), words[-1]) if len(words) > 1 else words)

@@ -1,4 +1,4 @@
-"""Which images a data folder holds, by split and class; more forgiving than training, which refuses what is here to be reported."""
+"""List the images of a data folder by split and class; accept what training refuses, as the audit is to report it."""
 
 import os
 from collections import Counter
@@ -7,48 +7,53 @@ from pathlib import Path
 from typing import NamedTuple
 
 from hw1.data.image_folder import SPLIT_NAMES
-from hw1.data.list_files import list_class_folders, list_flat_images, list_folders, natural_key, require_folder
+from hw1.data.list_files import NaturalKey, list_class_folders, list_flat_images, list_folders, natural_key, require_folder
 from hw1.errors import UserError
 from hw1.utils.text import printable
 
 WHOLE = "all"
-"""The split's name where class folders lie in the root itself."""
+"""Name of the only split if class folders lie in the root itself."""
 
 
 class Image(NamedTuple):
+    """An image file of the data folder."""
+
     file: str
-    """Posix path, relative to the root."""
+    """POSIX path relative to the root."""
     split: str
     label: str | None
-    """The class folder's name; None where there are none."""
+    """The class folder's name; None in a split without class folders."""
 
 
 @dataclass(frozen=True, eq=False)
 class Inventory:
-    """All images below `root`, split by split; `classes` counts them: split -> class -> images, of labelled splits only."""
+    """All images below `root`, split by split."""
 
     root: Path
     images: list[Image]
     classes: dict[str, dict[str, int]]
+    """Number of images by split and class, of labelled splits only."""
     num_stray: int
 
     @property
     def splits(self) -> dict[str, int]:
-        """Split -> images, in the order train, val, test."""
+        """Number of images by split, in the order train, val, test."""
         return dict(Counter(image.split for image in self.images))
 
     def path(self, index: int) -> Path:
+        """Return the path of image `index`."""
         return self.root / self.images[index].file
 
 
 def take_inventory(root: Path) -> Inventory:
-    """The splits that are folders of `root` (train, val, test and their usual names), or else its class folders as one split, `WHOLE`.
+    """List the splits that are folders of `root` (train, val, test and their usual names), or else its class folders as one split, `WHOLE`.
 
-    Raises UserError for a folder that is missing, cannot be read or holds no image.
+    Raises:
+        UserError: A folder is missing or cannot be read, or there is no image.
     """
     require_folder(root, "")
     folders = list_folders(root)
-    splits = sorted((name for name in folders if name.lower() in SPLIT_NAMES), key=_rank)
+    splits = sorted((name for name in folders if name.lower() in SPLIT_NAMES), key=_split_key)
     if not splits:
         inner = [name for name in folders if os.path.isdir(root / name / "train")]
         if inner:
@@ -59,7 +64,7 @@ def take_inventory(root: Path) -> Inventory:
     for name in splits or [""]:
         split = name or WHOLE
         flat, num_others = list_flat_images(root / name)
-        if flat and _rank(name)[0] == 2:  # an unlabelled test set: folders in it are strays, as in validate.py
+        if flat and _split_key(name)[0] == 2:  # an unlabelled test set: folders in it are strays, as in validate.py
             images += [Image(f"{name}/{file}", split, None) for file in flat]
             num_stray += num_others
             continue
@@ -72,6 +77,6 @@ def take_inventory(root: Path) -> Inventory:
     return Inventory(root, images, classes, num_stray)
 
 
-def _rank(split: str) -> tuple:
-    """Training first, then validation, then test."""
-    return ("tvs".find("s" if split.lower().startswith("te") else split[:1].lower()), natural_key(split))
+def _split_key(split: str) -> tuple[int, NaturalKey]:
+    """Return a sort key that begins with 0 for training, 1 for validation and 2 for test."""
+    return "tvs".find("s" if split.lower().startswith("te") else split[:1].lower()), natural_key(split)

@@ -1,4 +1,4 @@
-"""Images that a trained model doubts: probably a wrong label, or unlike anything it knows. From its out-of-sample probabilities."""
+"""Find images that a trained model doubts, by its out-of-sample probabilities: probable label errors, and the least certain."""
 
 from typing import NamedTuple
 
@@ -14,61 +14,82 @@ NUM_OUTLIERS = 24
 
 
 class LabelError(NamedTuple):
+    """An image that the model doubts."""
+
     file: str
+    """POSIX path relative to the root."""
     label: str
-    """The folder that it lies in."""
+    """Name of its class folder."""
     predicted: str
+    """Name of the likeliest class."""
     label_probability: float
+    """0-1."""
     predicted_probability: float
+    """0-1."""
 
 
 class LabelErrors(NamedTuple):
-    """`labels`: probable label errors, worst first. `outliers`: the least certain predictions, a ranking that always has members."""
+    """What the model of a run says of the data."""
 
     run: str
+    """The run folder."""
     num_images: int
-    """Images that both the run and the data have."""
+    """Number of images that both the run and the data have."""
     accuracy: float
-    """The model's top-1 on them, 0-1: a weak model doubts much that is right."""
+    """Top-1 accuracy of the model on them, 0-1: a weak model doubts much that is right."""
     labels: list[LabelError]
+    """Probable label errors, worst first."""
     outliers: list[LabelError]
+    """The least certain predictions, a ranking that always has members."""
 
 
 def find_label_errors(run: RunFolder, inventory: Inventory) -> LabelErrors:
-    """Reads the run's validation predictions. Raises UserError if there are none, or none of images that the data has."""
+    """Find label errors by the run's validation predictions.
+
+    Raises:
+        UserError: There are no predictions, or none of images that the data has.
+    """
     from hw1.evaluation.predictions import load_predictions  # loads torch
 
     predictions, files, names = load_predictions(run.val_predictions)
-    present = {image.file for image in inventory.images}
-    rows = np.array([row for row, file in enumerate(files) if file in present and predictions.labels[row] >= 0], dtype=np.int64)
+    in_data = {image.file for image in inventory.images}
+    rows = np.array([row for row, file in enumerate(files) if file in in_data and predictions.labels[row] >= 0], dtype=np.int64)
     if not len(rows):
         raise UserError(f"{run.val_predictions}: of none of the images in {inventory.root}; it was made with other data")
     probabilities = np.exp(log_softmax(predictions.logits[rows]))
     labels = predictions.labels[rows]
     best = probabilities.argmax(axis=1)
 
-    def label_error(row: int, other: int) -> LabelError:
-        own = int(labels[row])
-        chances = float(probabilities[row, own]), float(probabilities[row, other])
-        return LabelError(files[rows[row]], names[own] or str(own), names[other] or str(other), *chances)
+    def label_error(row: int) -> LabelError:
+        label, predicted = int(labels[row]), int(best[row])
+        chances = float(probabilities[row, label]), float(probabilities[row, predicted])
+        return LabelError(files[rows[row]], names[label] or str(label), names[predicted] or str(predicted), *chances)
 
+    confidence = probabilities.max(axis=1)
+    margin = probabilities[np.arange(len(rows)), labels] - confidence
     doubted = np.flatnonzero(is_label_error(probabilities, labels))
-    margin = probabilities[np.arange(len(rows)), labels] - probabilities.max(axis=1)
-    order = doubted[np.argsort(margin[doubted], kind="stable")]
-    unsure = np.argsort(probabilities.max(axis=1), kind="stable")[:NUM_OUTLIERS]
-    wrong, outliers = ([label_error(int(row), int(best[row])) for row in rows_of] for rows_of in (order, unsure))
+    by_margin = doubted[np.argsort(margin[doubted], kind="stable")]
+    least_certain = np.argsort(confidence, kind="stable")[:NUM_OUTLIERS]
+    wrong, outliers = ([label_error(row) for row in ranked.tolist()] for ranked in (by_margin, least_certain))
     return LabelErrors(str(run.path), len(rows), float((best == labels).mean()), wrong, outliers)
 
 
 def is_label_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """[N, C] and [N] -> [N]: whether the label is suspected.
+    """Decide which labels are probably wrong.
 
     After confident learning (Northcutt, Jiang and Chuang, JAIR 70, 2021, the confident joint): a sample belongs to class j if its
-    probability of j is at least the mean that samples labelled j have. Stricter than there, j must also be the likeliest class. A class
-    that is no sample's label has no members.
+    probability of j is at least the mean that samples labelled j have. Stricter than there, j must also be the likeliest class. No sample
+    belongs to a class that is no sample's label.
+
+    Args:
+        probabilities: float64 [N, C].
+        labels: int64 [N].
+
+    Returns:
+        bool [N].
     """
     counts = np.bincount(labels, minlength=probabilities.shape[1])
     sums = np.bincount(labels, weights=probabilities[np.arange(len(labels)), labels], minlength=probabilities.shape[1])
     threshold = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
     best = probabilities.argmax(axis=1)
-    return (best != labels) & (probabilities.max(axis=1) >= threshold[best])
+    return np.asarray((best != labels) & (probabilities.max(axis=1) >= threshold[best]))

@@ -1,4 +1,4 @@
-"""The audit as one HTML page with images; what is too much for a page is in audit.json."""
+"""Render the audit as one HTML page with images; what is too much for a page is in audit.json."""
 
 from collections.abc import Sequence
 from itertools import islice
@@ -26,35 +26,48 @@ TITLES = {
 }
 
 
-class Shown(NamedTuple):
-    """An image on the page. `source` is "" for one that cannot be read any more."""
+class PageImage(NamedTuple):
+    """An image on the page."""
 
     source: str
+    """Data URL; "" for an image that can no longer be read."""
     name: str
     notes: list[str]
 
 
-class Group(NamedTuple):
+class PageGroup(NamedTuple):
+    """Copies of each other on the page."""
+
     title: str
-    images: list[Shown]
+    images: list[PageImage]
     num_more: int
+    """Copies that are not shown."""
 
 
 def render_audit(
     inventory: Inventory, findings: Sequence[Finding], facts: dict[str, Any], label_errors: LabelErrors | None, lines: Sequence[str]
 ) -> str:
+    """Return the page.
+
+    Args:
+        inventory: The images.
+        findings: All findings.
+        facts: `statistics`.
+        label_errors: What a run's model says of the images, None without a run.
+        lines: `headlines`.
+    """
     of_kind = {kind: [finding for finding in findings if finding.kind == kind] for kind in KINDS}
     kinds = [
         {
             "id": kind.replace(" ", "-"),
             "title": TITLES[kind],
             "meaning": KINDS[kind],
-            "count": len(found),
-            "groups": [_group(inventory, finding) for finding in islice(found, MAX_GROUPS) if finding.members],
-            "rows": [finding for finding in islice(found, MAX_ROWS) if not finding.members],
-            "num_more": max(len(found) - (MAX_GROUPS if found and found[0].members else MAX_ROWS), 0),
+            "count": len(kind_findings),
+            "groups": [_group(inventory, finding) for finding in islice(kind_findings, MAX_GROUPS) if finding.members],
+            "rows": [finding for finding in islice(kind_findings, MAX_ROWS) if not finding.members],
+            "num_more": max(len(kind_findings) - (MAX_GROUPS if kind_findings and kind_findings[0].members else MAX_ROWS), 0),
         }
-        for kind, found in of_kind.items()
+        for kind, kind_findings in of_kind.items()
     ]
     sections: dict[str, str] = {"summary": "Summary"} | {str(kind["id"]): str(kind["title"]) for kind in kinds if kind["count"]}
     if label_errors:
@@ -67,47 +80,49 @@ def render_audit(
         "lines": lines,
         "kinds": kinds,
         "suspects": label_errors,
-        "doubted": [_label_error(inventory, label_error) for label_error in label_errors.labels[:MAX_GROUPS]] if label_errors else [],
-        "outliers": [_label_error(inventory, label_error) for label_error in label_errors.outliers[:MAX_GROUPS]] if label_errors else [],
+        "doubted": [_doubted_image(inventory, label_error) for label_error in label_errors.labels[:MAX_GROUPS]] if label_errors else [],
+        "outliers": [_doubted_image(inventory, label_error) for label_error in label_errors.outliers[:MAX_GROUPS]] if label_errors else [],
         "tables": _tables(facts),
         "facts": facts,
     }
     return render_page("hw1.audit", values)
 
 
-def _group(inventory: Inventory, finding: Finding) -> Group:
-    shown = [_shown(inventory, inventory.images[index].file, _process(inventory, index)) for index in finding.members[:MAX_IMAGES]]
-    return Group(finding.text, shown, len(finding.members) - len(shown))
+def _group(inventory: Inventory, finding: Finding) -> PageGroup:
+    shown = [
+        _page_image(inventory, inventory.images[index].file, _split_and_class(inventory, index)) for index in finding.members[:MAX_IMAGES]
+    ]
+    return PageGroup(finding.text, shown, len(finding.members) - len(shown))
 
 
-def _process(inventory: Inventory, index: int) -> list[str]:
+def _split_and_class(inventory: Inventory, index: int) -> list[str]:
     image = inventory.images[index]
     return [image.split, *([] if image.label is None else [f"class {image.label}"])]
 
 
-def _label_error(inventory: Inventory, label_error: LabelError) -> Shown:
+def _doubted_image(inventory: Inventory, label_error: LabelError) -> PageImage:
     label, predicted = (f"{probability:.0%}" for probability in (label_error.label_probability, label_error.predicted_probability))
-    return _shown(
+    return _page_image(
         inventory, label_error.file, [f"labelled {label_error.label} ({label})", f"looks like {label_error.predicted} ({predicted})"]
     )
 
 
-def _shown(inventory: Inventory, file: str, notes: list[str]) -> Shown:
+def _page_image(inventory: Inventory, file: str, notes: list[str]) -> PageImage:
     try:
         image = read_image(inventory.root / file, THUMBNAIL)
     except BadImage:
-        return Shown("", file, notes)
+        return PageImage("", file, notes)
     height, width = image.shape[:2]
     scale = min(THUMBNAIL / max(height, width), 1.0)
     small = cv2.resize(image, (max(round(width * scale), 1), max(round(height * scale), 1)), interpolation=cv2.INTER_AREA)
     _, data = cv2.imencode(".jpg", np.ascontiguousarray(small[:, :, ::-1]), [cv2.IMWRITE_JPEG_QUALITY, 80])
-    return Shown(data_link(data.tobytes(), "image/jpeg"), file, notes)
+    return PageImage(data_link(data.tobytes(), "image/jpeg"), file, notes)
 
 
 def _tables(facts: dict[str, Any]) -> list[Table]:
     tables = [_split_table(facts["splits"])]
     if facts["traits"]:
-        rows = [{"kind": kind, "images": found["images"], "first": found["examples"][0]} for kind, found in facts["traits"].items()]
+        rows = [{"kind": kind, "images": trait["pictures"], "first": trait["examples"][0]} for kind, trait in facts["traits"].items()]
         columns = [Column("kind", "kind"), Column("images", "images", 0), Column("first", "the first")]
         tables.append(Table("kinds", "Other than plain 8-bit RGB", columns, rows))
     if facts["classes"]:
@@ -122,7 +137,7 @@ def _tables(facts: dict[str, Any]) -> list[Table]:
 def _split_table(splits: dict[str, Any]) -> Table:
     columns = [Column("split", "split"), Column("images", "images", 0), Column("classes", "classes", 0), Column("megabytes", "MB", 1)]
     rows = [
-        {"split": name, "images": facts["images"], "classes": facts["classes"], "megabytes": facts["bytes"] / 1e6}
+        {"split": name, "images": facts["pictures"], "classes": facts["classes"], "megabytes": facts["bytes"] / 1e6}
         for name, facts in splits.items()
     ]
     for side in ("width", "height"):

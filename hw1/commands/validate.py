@@ -70,7 +70,7 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
     from hw1.attention.figure_rows import (
         plot_attention_examples,  # torch and OpenCV take seconds to import: only once the arguments are right
     )
-    from hw1.data.decode import check_images
+    from hw1.data.bad_images import check_images
     from hw1.data.image_folder import find_split
     from hw1.evaluation.ensemble import mean_predictions
     from hw1.evaluation.report.analysis import analyse

@@ -1,1 +1,1 @@
-"""Images from folders: listing, decoding, augmentation, order and loading."""
+"""Find, decode, augment and load images."""

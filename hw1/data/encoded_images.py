@@ -1,4 +1,4 @@
-"""Images that lie in no files of their own: rows of an Arrow table, images in memory. No torch, no datasets."""
+"""Archives (`image_set.Archive`) of images that are not files: rows of an Arrow table, images in memory. No torch, no datasets."""
 
 import os
 import zlib
@@ -13,10 +13,13 @@ from PIL import Image
 from hw1.data.verified_files import Stamp, take_stamp
 
 
-class Rows:
-    """An `Archive` of the rows of a Hugging Face data set, called `<split>/<row>`; a cell holds the encoded image or the path of its file.
+class ArrowImages:
+    """The rows of a Hugging Face data set, named `<split>/<row>`. A cell holds the encoded image or the path of its file.
 
-    dataset: `datasets.Dataset` whose `column` is an image that is not decoded.
+    Args:
+        dataset: A `datasets.Dataset`.
+        column: Name of its image column, which is not decoded.
+        split: Name of the split.
     """
 
     def __init__(self, dataset: Any, column: str, split: str) -> None:
@@ -31,26 +34,30 @@ class Rows:
         self._paths = pyarrow.compute.struct_field(cells, "path").to_pylist() if 0 in self._sizes else None
         tables = [os.path.abspath(file["filename"]) for file in dataset.cache_files]
         self._table = tables[0] if tables else os.path.abspath(split)
-        self._changed = max((stamp[1] for table in tables if (stamp := take_stamp(table))), default=0)
+        self._changed_at = max((stamp[1] for table in tables if (stamp := take_stamp(table))), default=0)
         self.root = Path(self._table).parent
         self.names = tuple(f"{split}/{row:06d}" for row in range(len(dataset)))
         self.has_images = any(self._sizes) or any(self._paths or ())
 
     def read(self, name: str) -> bytes:
+        """Return the encoded image; see `Archive.read`."""
         row = self._row(name)
         if not self._sizes[row]:
             with open(self._path(row), "rb") as file:
                 return file.read()
-        return self._rows[row][self._column]["bytes"]
+        data: bytes = self._rows[row][self._column]["bytes"]
+        return data
 
     def stamp(self, name: str) -> Stamp | None:
+        """Return the image's size and the table's last change; see `Archive.stamp`."""
         split, _, row = name.rpartition("/")
         if split != self._split or not row.isdecimal() or int(row) >= len(self._sizes):
             return None
         size = self._sizes[int(row)]
-        return [size, self._changed] if size else take_stamp(self._path(int(row)))
+        return [size, self._changed_at] if size else take_stamp(self._path(int(row)))
 
-    def place(self, name: str) -> str:
+    def location(self, name: str) -> str:
+        """Return the table's path and the row's number, or the path of the image's file; see `Archive.location`."""
         row = self._row(name)
         return f"{self._table}/{row}" if self._sizes[row] else os.path.abspath(self._path(row))
 
@@ -58,11 +65,17 @@ class Rows:
         return int(name.rpartition("/")[2])
 
     def _path(self, row: int) -> str:
-        return (self._paths and self._paths[row]) or f"{self._table}/{row}"  # a row without an image is a file that is not there
+        return (self._paths and self._paths[row]) or f"{self._table}/{row}"  # a row without an image becomes a file that does not exist
 
 
-class Encoded:
-    """An `Archive` of images in memory, called `<split>/<number>`: of sets that keep all their images in a few files of numbers."""
+class MemoryImages:
+    """Images in memory, named `<split>/<number>`, of a data set that holds all its images in a few files of numbers.
+
+    Args:
+        root: Folder of the data set.
+        split: Name of the split.
+        images: The encoded images.
+    """
 
     def __init__(self, root: Path, split: str, images: Sequence[bytes]) -> None:
         self._root = os.path.abspath(root)
@@ -70,18 +83,21 @@ class Encoded:
         self._images = dict(zip(self.names, images, strict=True))
 
     def read(self, name: str) -> bytes:
+        """Return the encoded image; see `Archive.read`."""
         return self._images[name]
 
     def stamp(self, name: str) -> Stamp | None:
+        """Return the image's size and CRC-32; see `Archive.stamp`."""
         image = self._images.get(name)
         return None if image is None else [len(image), zlib.crc32(image)]
 
-    def place(self, name: str) -> str:
+    def location(self, name: str) -> str:
+        """Return the folder's path and the image's name; see `Archive.location`."""
         return os.path.join(self._root, name)
 
 
-def encode(image: Image.Image) -> bytes:
-    """An image without loss, so that it takes the way of all files: as PNG, grey or RGB."""
+def encode_png(image: Image.Image) -> bytes:
+    """Encode an image without loss as grey or RGB PNG, so that it is read as files are."""
     pixels = np.asarray(image if image.mode in ("L", "RGB") else image.convert("RGB"))
     done, png = cv2.imencode(".png", pixels if pixels.ndim == 2 else pixels[:, :, ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])
     assert done

@@ -1,7 +1,7 @@
-"""Folders of images -> training, validation and unlabelled sets with labels. No torch; no image is opened here.
+"""Open folders of images as labelled training and validation sets or as unlabelled sets. No torch; no image is opened here.
 
 Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
-`data.val_fraction` becomes the validation split. `root/test` is never read for training. Where `data.dataset` is set,
+`data.val_fraction` becomes the validation split. `root/test` is never read for training. If `data.dataset` is set,
 `hw1.data.public_datasets` reads the splits instead.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from hw1.config.recipe import DataConfig
 from hw1.data.folders import require_root
-from hw1.data.image_set import ClassMap, ImageSet, TrainingData, held_out, number_classes
+from hw1.data.image_set import ClassMap, ImageSet, TrainingData, draw_held_out, number_classes
 from hw1.data.list_files import ClassFolders, list_class_folders, list_flat_images, list_folders, require_folder
 from hw1.data.public_datasets import open_named_data, open_named_split
 from hw1.errors import UserError
@@ -24,13 +24,18 @@ SPLIT_NAMES = frozenset(("train", "training", "val", "valid", "validation", "tes
 
 
 def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -> TrainingData:
-    """Lists the training and validation images of `config.root`, or opens those of `config.dataset` (`open_named_data`).
+    """List the training and validation images of `config.root`, or open those of `config.dataset` (`open_named_data`).
 
-    Where all class folders are integers the label is the folder's own integer, and there are max+1 classes, or `num_classes` if larger.
-    Integers too sparse for that (max+1 above both 2 * folders + 10 and `num_classes`) count as names. Names are numbered in natural order.
+    Classes are numbered as `number_classes` says: folders named by integers keep their integer, others are numbered in natural order.
 
-    Raises UserError, with every problem found: a missing, empty or ambiguous folder, a validation class that training lacks,
-    a training class without images, a `num_classes` that does not fit.
+    Args:
+        config: The recipe's section `data`.
+        seed: The run's seed, on which the split by `config.val_fraction` depends.
+        num_classes: Number of classes that the recipe states, None if it states none.
+
+    Raises:
+        UserError: Has every problem: a missing, empty or ambiguous folder, a validation class that training lacks, a training class
+            without images, a `num_classes` that does not fit.
     """
     if config.dataset is not None:
         return open_named_data(config, seed, num_classes)
@@ -54,12 +59,21 @@ def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -
 
 
 def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> tuple[ImageSet, str]:
-    """What `--split` means, with the class map of a checkpoint: the images, and a name for their evaluation.
+    """Open the split that `--split` names.
 
-    "train" and "val" are the run's own; another name is a split of the run's data, a folder in `config.root` or one that `config.dataset`
-    has, or else the folder at that path. Unlabelled are a folder without class folders and a split whose samples have no label.
+    Args:
+        text: "train" or "val", the run's own splits; another split of the run's data (a folder in `config.root`, or a split of
+            `config.dataset`); or else the path of a folder.
+        config: The run's section `data`.
+        classes: The class map of the checkpoint.
+        seed: The run's seed.
 
-    Raises UserError as `open_split`, `open_unlabelled` and `open_named_split`.
+    Returns:
+        The images, and a name for their evaluation. A folder without class folders, and a split none of whose samples has a label, are
+        unlabelled.
+
+    Raises:
+        UserError: As `open_split`, `open_unlabelled` and `open_named_split` do.
     """
     is_folder = text not in ("train", "val", "test") and Path(text).is_dir()
     if config.dataset is not None and not is_folder:
@@ -75,10 +89,18 @@ def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> t
 
 
 def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, seed: int) -> ImageSet:
-    """The labelled images of a split, with the class map of a checkpoint. "train" and "val" are those of `open_training_data`, the split
-    by `config.val_fraction` and `seed` included; any other name is a folder of class folders in `root` (`config.root` is not used).
+    """Open the labelled images of a split with the class map of a checkpoint.
 
-    Raises UserError for a missing or empty folder and for class folders that the map lacks.
+    Args:
+        root: The data root; `config.root` is not used.
+        split: "train" and "val" are those of `open_training_data`, including a split by `config.val_fraction` and `seed`; another name
+            is that of a folder of class folders in `root`.
+        classes: The class map of the checkpoint.
+        config: The run's section `data`.
+        seed: The run's seed.
+
+    Raises:
+        UserError: A folder is missing or empty, or there are class folders that the map lacks.
     """
     root = require_root(str(root))
     problems: list[str] = []
@@ -97,25 +119,29 @@ def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, se
 
 
 def open_unlabelled(folder: Path) -> ImageSet:
-    """The images that lie in `folder` itself, unlabelled. Raises UserError if there are none; subfolders are passed over, as strays."""
+    """Open the images directly in `folder` as an unlabelled set; subfolders are passed over, as strays.
+
+    Raises:
+        UserError: There are no such images.
+    """
     folder = folder.expanduser()
     require_folder(folder, "")
     files, num_stray = list_flat_images(folder)
     if not files:
         folders = list_folders(folder)
         shown = ", ".join(map(printable, folders[:3])) + ", ..." * (len(folders) > 3)
-        found = f"no images, only folders ({shown})" if folders else "no images"
-        raise UserError(f"{printable(folder)}: {found}; unlabelled images are expected in the folder itself")
+        problem = f"no images, only folders ({shown})" if folders else "no images"
+        raise UserError(f"{printable(folder)}: {problem}; unlabelled images are expected in the folder itself")
     return ImageSet(folder, tuple(files), None, num_stray)
 
 
 def _has_class_folders(folder: Path) -> bool:
-    """Whether the folder holds folders of images rather than images."""
+    """Return whether the folder holds folders of images rather than images."""
     return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
 
 
 def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str]) -> tuple[ClassFolders, ClassFolders]:
-    """Training and validation listing; appends to `problems` what is wrong with the layout."""
+    """List the training and validation images; append to `problems` what is wrong with the layout."""
     has_train, has_val = (os.path.isdir(root / split) for split in ("train", "val"))
     if not has_train:
         _require_classes_not_splits(root)
@@ -125,14 +151,14 @@ def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str])
             problems.append(f"data.val_fraction: {printable(root)} has its own val/; leave it null, or take val/ away")
         return train, list_class_folders(root, "val")
     if config.val_fraction is None:
-        other = [f" (or rename {name}/ to val/)" for name in list_folders(root) if name.lower() in ("valid", "validation")]
-        problems.append(f"data.val_fraction: not set, but {printable(root)} has no val/; set data.val_fraction=0.1{''.join(other)}")
+        hints = [f" (or rename {name}/ to val/)" for name in list_folders(root) if name.lower() in ("valid", "validation")]
+        problems.append(f"data.val_fraction: not set, but {printable(root)} has no val/; set data.val_fraction=0.1{''.join(hints)}")
         return train, ClassFolders(train.folder, {}, 0)
-    return _split(train, config.val_fraction, seed)
+    return _hold_out(train, config.val_fraction, seed)
 
 
 def _require_classes_not_splits(root: Path) -> None:
-    """Raises UserError where the folders in `root` look like splits or like whole data sets: they would silently become classes."""
+    """Raise an error if the folders in `root` look like splits or like whole data sets: they would silently become classes."""
     for name in list_folders(root):
         if name.lower() in SPLIT_NAMES:
             raise UserError(f"data.root: {printable(root)}: has {name}/ but no train/; the splits are named train, val and test")
@@ -140,20 +166,21 @@ def _require_classes_not_splits(root: Path) -> None:
             raise UserError(f"data.root: {printable(root)}: has no train/ and val/; did you mean {printable(root / name)}?")
 
 
-def _split(listing: ClassFolders, fraction: float, seed: int) -> tuple[ClassFolders, ClassFolders]:
-    """Takes `fraction` of each class for validation."""
+def _hold_out(listing: ClassFolders, fraction: float, seed: int) -> tuple[ClassFolders, ClassFolders]:
+    """Hold out `fraction` of each class for validation."""
     train, val = {}, {}
     for name, files in listing.files.items():
-        chosen = held_out(len(files), fraction, seed, name)
-        train[name] = [file for i, file in enumerate(files) if i not in chosen]
-        val[name] = [file for i, file in enumerate(files) if i in chosen]
+        held_out = draw_held_out(len(files), fraction, seed, name)
+        train[name] = [file for i, file in enumerate(files) if i not in held_out]
+        val[name] = [file for i, file in enumerate(files) if i in held_out]
     return replace(listing, files=train), replace(listing, files=val, num_stray=0)
 
 
 def _label(root: Path, listing: ClassFolders, classes: ClassMap) -> ImageSet:
-    """Joins the classes into one set; an empty folder needs no label."""
-    files, labels = [], []
-    for name, found in listing.files.items():
-        files += found
-        labels += [classes.labels[name] for _ in found]
+    """Join the classes into one set; an empty folder needs no label."""
+    files: list[str] = []
+    labels: list[int] = []
+    for name, class_files in listing.files.items():
+        files += class_files
+        labels += [classes.labels[name] for _ in class_files]
     return ImageSet(root, tuple(files), np.array(labels, dtype=np.int64), listing.num_stray)

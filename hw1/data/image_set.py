@@ -1,4 +1,4 @@
-"""What a split is: names, labels, classes, and where its encoded images lie. No torch; no image is opened here."""
+"""Define a split: file names, labels, classes, and where the encoded images are. No torch; no image is opened here."""
 
 import hashlib
 import io
@@ -12,57 +12,69 @@ from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw1.data.verified_files import Stamp, take_stamp
+from hw1.utils.text import to_bytes
 
 
 @dataclass(frozen=True)
 class ClassMap:
-    """`names[label]` is the class folder's own name, or the set's for the class; "" for an integer label that no image has."""
+    """The classes of a data set; `names[label]` is the name of the class folder, or the public data set's name of the class.
+
+    An integer label that no image has is named "".
+    """
 
     names: tuple[str, ...]
 
     @property
     def num_classes(self) -> int:
+        """Number of labels, including those that no image has."""
         return len(self.names)
 
     @cached_property
     def labels(self) -> dict[str, int]:
-        """Name -> label."""
+        """Label by name."""
         return {name: label for label, name in enumerate(self.names) if name}
 
 
 class Archive(Protocol):
-    """Encoded images that are no files of their own, by name. It is read by many threads and processes at once."""
+    """Encoded images that are not files of their own, by name. Many threads and processes read it at once."""
 
     def read(self, name: str) -> bytes:
-        """The encoded image. Raises OSError where it cannot be read any more."""
+        """Return the encoded image.
+
+        Raises:
+            OSError: It can no longer be read.
+        """
         ...
 
     def stamp(self, name: str) -> Stamp | None:
-        """Its size in bytes and the time of the archive's last change, or what else changes with it; None where it is not there."""
+        """Return its size in bytes and the archive's last change (or another value that changes with it); None if it does not exist."""
         ...
 
-    def place(self, name: str) -> str:
-        """Absolute path of the file that holds it, and its name there: for messages, and for what is remembered of it."""
+    def location(self, name: str) -> str:
+        """Return the absolute path of the file that holds it, followed by its name there: for messages, and to remember it by."""
         ...
 
 
 @dataclass(frozen=True)
 class Member:
-    """One image of an archive, in place of a Path."""
+    """One image of an archive, with the methods of a Path that reading an image needs."""
 
     archive: Archive
     name: str
 
     def read_bytes(self) -> bytes:
+        """Return the encoded image."""
         return self.archive.read(self.name)
 
     def open(self, mode: Literal["rb"] = "rb") -> io.BytesIO:
+        """Open the encoded image for reading."""
         return io.BytesIO(self.read_bytes())
 
     def __str__(self) -> str:
-        return self.archive.place(self.name)
+        return self.archive.location(self.name)
 
 
 ImageFile = Path | Member
@@ -70,88 +82,96 @@ ImageFile = Path | Member
 
 @dataclass(frozen=True, eq=False)
 class ImageSet:
-    """The images of one split, in the order of `files`; `labels` int64 [N], or None (unlabelled)."""
+    """The images of one split, in the order of `files`."""
 
     root: Path
     files: tuple[str, ...]
-    """Posix paths relative to `root`, or, of an archive, names that look like them."""
-    labels: np.ndarray | None
+    """POSIX paths relative to `root`; names of the same form in an archive."""
+    labels: NDArray[np.int64] | None
+    """int64 [N]; None for an unlabelled set."""
     num_stray: int
-    """Files and folders that were passed over because they are no images, or samples without an image or a label."""
+    """Number of files and folders that were passed over because they are no images, or of samples without an image or a label."""
     archive: Archive | None = None
-    """Where the images are; None: they are files."""
+    """Where the images are; None if they are files."""
     dataset: str | None = None
-    """timm's name of the public data set that this is a split of; None: folders."""
+    """timm's name of the public data set that this is a split of; None for folders."""
 
     def __len__(self) -> int:
         return len(self.files)
 
     def path(self, index: int) -> Path:
-        """Only where there is no archive."""
+        """Return the path of image `index`, of a set without an archive."""
         return self.root / self.files[index]
 
     def image_file(self, index: int) -> ImageFile:
-        """What image `index` is read from."""
+        """Return the file or member that image `index` is read from."""
         return self.path(index) if self.archive is None else Member(self.archive, self.files[index])
 
-    def place(self, file: str) -> str:
-        """Where one of `files` lies: an absolute path."""
-        return os.path.join(self._absolute, file) if self.archive is None else self.archive.place(file)
+    def location(self, file: str) -> str:
+        """Return the absolute path of one of `files`."""
+        return os.path.join(self._absolute_root, file) if self.archive is None else self.archive.location(file)
 
     def stamp(self, file: str) -> Stamp | None:
-        """Size in bytes first; equal stamps, equal content. None for what is not there (any more)."""
-        return take_stamp(self.place(file)) if self.archive is None else self.archive.stamp(file)
+        """Return a stamp that differs when the content does, with the size in bytes first; None for a file that does not exist."""
+        return take_stamp(self.location(file)) if self.archive is None else self.archive.stamp(file)
 
-    def subset(self, indices: Sequence[int] | np.ndarray) -> "ImageSet":
-        """The images at `indices`, in that order."""
+    def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
+        """Return the images at `indices`, in that order."""
         labels = None if self.labels is None else self.labels[np.asarray(indices, dtype=np.int64)]
         return replace(self, files=tuple(self.files[i] for i in indices), labels=labels)
 
     def labelled(self) -> "ImageSet":
-        """Without the samples that have no label (-1), which become strays; but an unlabelled set where none has one."""
+        """Leave out the images whose label is -1, as strays; if no image has a label, return the set as an unlabelled one."""
         if self.labels is None or not (self.labels < 0).any():
             return self
-        kept = np.flatnonzero(self.labels >= 0)
-        if not len(kept):
+        labelled = np.flatnonzero(self.labels >= 0)
+        if not len(labelled):
             return replace(self, labels=None)
-        return replace(self.subset(kept), num_stray=self.num_stray + len(self) - len(kept))
+        return replace(self.subset(labelled), num_stray=self.num_stray + len(self) - len(labelled))
 
     @cached_property
-    def _absolute(self) -> str:
+    def _absolute_root(self) -> str:
         return os.path.abspath(self.root)
 
 
 @dataclass(frozen=True, eq=False)
 class TrainingData:
+    """The labelled images to train and to validate with, and their classes."""
+
     train: ImageSet
     val: ImageSet
     classes: ClassMap
 
     @cached_property
     def fingerprint(self) -> str:
-        """sha256 (hex) of the class names and of every file's relative name, size and label; the same wherever the folder lies."""
+        """SHA-256 (hex) of the class names and of every file's relative name, size and label; it does not depend on `root`."""
         digest = hashlib.sha256()
         for name in self.classes.names:
-            digest.update(name_bytes(name) + b"\0")
+            digest.update(to_bytes(name) + b"\0")
         for images, sizes in zip((self.train, self.val), self.sizes, strict=True):
             assert images.labels is not None
             digest.update(b"\0%d\0" % len(images))
             for file, size, label in zip(images.files, sizes, images.labels, strict=True):
-                digest.update(b"%s\0%d\0%d\0" % (name_bytes(file), size, label))
+                digest.update(b"%s\0%d\0%d\0" % (to_bytes(file), size, label))
         return digest.hexdigest()
 
     @cached_property
     def sizes(self) -> tuple[list[int], list[int]]:
-        """Bytes of every training and every validation image; -1 of one that is not there, which is reported when images are checked."""
+        """Size in bytes of every training and every validation image; -1 if it does not exist, which the check of the images reports."""
         train, val = ([(images.stamp(file) or [-1])[0] for file in images.files] for images in (self.train, self.val))
         return train, val
 
 
 def number_classes(names: list[str], num_classes: int | None, problems: list[str]) -> ClassMap:
-    """Class map of the class folders' names, which are in natural order; appends to `problems` what does not fit.
+    """Assign a label to each class folder.
 
-    Where all are integers a label is the name's own integer, and there are max+1 classes, or `num_classes` if larger. Integers too sparse
-    for that (max+1 above both 2 * names + 10 and `num_classes`) count as names.
+    If all names are integers, each label is the folder's own integer, and there are max + 1 classes, or `num_classes` if that is more.
+    Integers too sparse for that (max + 1 above both 2 * folders + 10 and `num_classes`) are numbered as other names are: by their order.
+
+    Args:
+        names: Names of the class folders, in natural order.
+        num_classes: Number of classes that the recipe states, None if it states none.
+        problems: What does not fit is appended here, a line each.
     """
     if all(re.fullmatch("[0-9]+", name) for name in names):
         by_number = {int(name): name for name in names}
@@ -166,15 +186,20 @@ def number_classes(names: list[str], num_classes: int | None, problems: list[str
     return ClassMap(tuple(names))
 
 
-def held_out(num: int, fraction: float, seed: int, name: str) -> set[int]:
-    """Which of a class's `num` images become validation: `fraction` of them, at least one where it has two, never all.
+def draw_held_out(num: int, fraction: float, seed: int, name: str) -> set[int]:
+    """Draw which of a class's images are held out for validation.
 
-    Drawn for each class by (seed, its name), so that adding a class leaves the split of the others as it is.
+    The draw depends on (seed, name) only, so that adding a class leaves the split of the others as it is.
+
+    Args:
+        num: Number of images of the class.
+        fraction: Fraction to hold out, 0-1. At least one image is, of a class of two or more, and never all.
+        seed: The run's seed.
+        name: Name of the class.
+
+    Returns:
+        Their positions, 0 to `num` - 1.
     """
-    word = int.from_bytes(hashlib.sha256(name_bytes(name)).digest()[:8], "big")
+    word = int.from_bytes(hashlib.sha256(to_bytes(name)).digest()[:8], "big")
     count = min(max(round(fraction * num), 1), max(num - 1, 0))
     return set(np.random.default_rng([seed, word]).permutation(num)[:count].tolist())
-
-
-def name_bytes(name: str) -> bytes:
-    return name.encode("utf-8", "surrogateescape")  # file names need not be valid UTF-8

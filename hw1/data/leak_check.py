@@ -1,6 +1,7 @@
-"""The part of the data audit that costs a start of training nothing: equal files in training and validation, classes without validation.
+"""Check the data at the start of a training: equal files in training and validation, classes without a validation image.
 
-No image is decoded, and only files of one size in both splits are opened; `python -m hw1.audit` looks at everything.
+The check costs next to nothing: no image is decoded, and only files of one size in both splits are opened. `python -m hw1.audit` checks
+everything.
 """
 
 import hashlib
@@ -14,19 +15,23 @@ import numpy as np
 from hw1.data.image_set import ImageSet, TrainingData
 from hw1.utils.text import printable
 
-PROBE = 4096  # bytes from the middle of a file: the beginning may be a camera's or a program's own
-MAX_PROBES = 16_384  # files, 64 MB
+PROBE_BYTES = 4096
+"""Read from the middle of a file: the beginning may be a camera's or a program's own."""
+MAX_PROBES = 16_384
+"""Files that are opened at most: 64 MB are read."""
 NUM_NAMED = 2
+TrainAndVal = tuple[list[int], list[int]]
+"""Indices of training and of validation images."""
 
 
 def describe_faults(data: TrainingData) -> str:
-    """One line for the user, with the command that tells more of a folder; "" if nothing was found."""
+    """Describe all problems in one line, with the command that shows more of a folder; return "" if there is none."""
     faults = []
     if copies := find_equal_files(data):
         named = "; ".join(f"{printable(data.val.files[b])} is {printable(data.train.files[a])}" for a, b in copies[:NUM_NAMED])
-        faults.append(f"{len(copies)} of {len(data.val)} validation images are in training too ({named}{_more(len(copies))})")
+        faults.append(f"{len(copies)} of {len(data.val)} validation images are in training too ({named}{_ellipsis(len(copies))})")
     if missing := find_missing_classes(data):
-        named = ", ".join(map(printable, missing[:NUM_NAMED])) + _more(len(missing))
+        named = ", ".join(map(printable, missing[:NUM_NAMED])) + _ellipsis(len(missing))
         faults.append(f"{len(missing)} classes have no validation image ({named})")
     if not faults:
         return ""
@@ -35,49 +40,60 @@ def describe_faults(data: TrainingData) -> str:
 
 
 def find_equal_files(data: TrainingData) -> list[tuple[int, int]]:
-    """(training, validation) index of files with the same bytes, one for each validation file, in its order.
+    """Find validation files that have the same bytes as a training file.
 
-    Sizes come first, then `PROBE` bytes of at most `MAX_PROBES` files, rarest sizes first, then all bytes of those that agree.
+    Sizes are compared first, then `PROBE_BYTES` bytes of at most `MAX_PROBES` files, rarest sizes first, then all bytes of those that
+    agree.
+
+    Returns:
+        (training index, validation index), one for each such validation file, in the order of validation.
     """
-    by_size: dict[int, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    wanted = set(data.sizes[1]) - {-1, 0}
-    for which, sizes in enumerate(data.sizes):
+    by_size: dict[int, TrainAndVal] = defaultdict(lambda: ([], []))
+    val_sizes = set(data.sizes[1]) - {-1, 0}
+    for split, sizes in enumerate(data.sizes):
         for index, size in enumerate(sizes):
-            if size in wanted:
-                by_size[size][which].append(index)
-    groups = sorted(((a, b) for a, b in by_size.values() if a), key=lambda group: len(group[0]) + len(group[1]))
-    found, num_probes = [], 0
-    for train, val in groups:
+            if size in val_sizes:
+                by_size[size][split].append(index)
+    candidates = sorted(((a, b) for a, b in by_size.values() if a), key=lambda group: len(group[0]) + len(group[1]))
+    copies, num_probes = [], 0
+    for train, val in candidates:
         num_probes += len(train) + len(val)
         if num_probes > MAX_PROBES:
             break
-        found += list(_equal(data, train, val, PROBE))
-    return sorted(found, key=lambda pair: pair[1])
+        copies += list(_find_equal(data, train, val, PROBE_BYTES))
+    return sorted(copies, key=lambda pair: pair[1])
 
 
 def find_missing_classes(data: TrainingData) -> list[str]:
-    """Names of the classes with training images and no validation image."""
+    """Return the names of the classes that have training images and no validation image."""
     assert data.train.labels is not None
     assert data.val.labels is not None
     return [data.classes.names[label] for label in np.setdiff1d(data.train.labels, data.val.labels)]
 
 
-def _equal(data: TrainingData, train: list[int], val: list[int], num_bytes: int | None) -> Iterator[tuple[int, int]]:
-    """Pairs of equal files, all of one size: those that agree in `num_bytes` from the middle are compared whole (None)."""
-    alike: dict[bytes, tuple[list[int], list[int]]] = defaultdict(lambda: ([], []))
-    for which, (images, indices) in enumerate(((data.train, train), (data.val, val))):
+def _find_equal(data: TrainingData, train: list[int], val: list[int], num_bytes: int | None) -> Iterator[tuple[int, int]]:
+    """Yield pairs of equal files among files of one size.
+
+    Args:
+        data: The images.
+        train: Indices of training images.
+        val: Indices of validation images.
+        num_bytes: Compare this many bytes from the middle first, then the whole files that agree in them; None: whole files at once.
+    """
+    by_digest: dict[bytes, TrainAndVal] = defaultdict(lambda: ([], []))
+    for split, (images, indices) in enumerate(((data.train, train), (data.val, val))):
         for index in indices:
-            alike[_digest(images, index, num_bytes)][which].append(index)
-    alike.pop(b"", None)
-    for a, b in alike.values():
+            by_digest[_digest(images, index, num_bytes)][split].append(index)
+    by_digest.pop(b"", None)
+    for a, b in by_digest.values():
         if a and b and num_bytes is not None:
-            yield from _equal(data, a, b, None)
+            yield from _find_equal(data, a, b, None)
         elif a:
             yield from ((a[0], index) for index in b)
 
 
 def _digest(images: ImageSet, index: int, num_bytes: int | None) -> bytes:
-    """BLAKE2b of a file, or of `num_bytes` from its middle; b"" where it cannot be read."""
+    """Return the BLAKE2b digest of a file, or of `num_bytes` from its middle; b"" if it cannot be read."""
     try:
         with images.image_file(index).open("rb") as file:
             if num_bytes is None:
@@ -88,5 +104,5 @@ def _digest(images: ImageSet, index: int, num_bytes: int | None) -> bytes:
         return b""
 
 
-def _more(count: int) -> str:
+def _ellipsis(count: int) -> str:
     return ", ..." * (count > NUM_NAMED)

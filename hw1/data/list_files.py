@@ -1,6 +1,7 @@
-"""What lies in a folder: class folders, image files, strays. No torch; no image is opened here.
+"""List what a folder holds: class folders, image files, strays. No torch; no image is opened here.
 
-Images lie at any depth below a class folder; links are followed. All else (hidden names, other suffixes) is a stray: passed over, counted.
+Image files may lie at any depth below a class folder; links are followed. Everything else (hidden names, other suffixes) is a stray: it
+is passed over and counted.
 """
 
 import os
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from hw1.errors import UserError
 from hw1.utils.text import printable
@@ -18,97 +20,117 @@ IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
 ))  # fmt: skip
-Identity = tuple[int, int]  # device and inode: the same folder by whatever path
+FolderId = tuple[int, int]
+"""Device and inode: equal for the same folder, by whatever path."""
+NaturalKey = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """Class folders below `folder`: name -> image files relative to the data root (posix), both in natural order."""
+    """The class folders in `folder`."""
 
     folder: Path
     files: dict[str, list[str]]
+    """Image files by class name, as POSIX paths relative to the data root; names and files are in natural order."""
     num_stray: int
 
 
-def natural_key(name: str) -> tuple:
-    """Sort key under which 2 < 10, by code points otherwise; folders of a posix path are compared one by one. No two names are equal."""
-    parts: list[tuple] = []
+def natural_key(name: str) -> NaturalKey:
+    """Return a sort key under which "2" comes before "10"; otherwise the order is that of code points.
+
+    The parts of a POSIX path are compared one by one. No two names have the same key.
+    """
+    parts: list[NaturalKey] = []
     for part in name.split("/"):
-        pieces: list = re.split("([0-9]+)", part)
+        pieces: list[Any] = re.split("([0-9]+)", part)
         for i in range(1, len(pieces), 2):
             digits = pieces[i].lstrip("0")
             pieces[i] = (len(digits), digits)  # compares like the number, at any length
-        parts.append((tuple(pieces), part))  # the part itself tells 1 from 01
+        parts.append((tuple(pieces), part))  # the part itself distinguishes 1 from 01
     return tuple(parts)
 
 
-def require_folder(folder: Path, source: str) -> None:
-    """Raises UserError, its line beginning with `source`, unless `folder` is one; names the nearest that is there."""
+def require_folder(folder: Path, prefix: str) -> None:
+    """Raise an error unless `folder` is a folder.
+
+    Raises:
+        UserError: Begins with `prefix` and suggests the folder with the nearest name.
+    """
     if os.path.isdir(folder):
         return
     if os.path.lexists(folder):
-        raise UserError(f"{source}{printable(folder)}: not a folder")
-    beside = list_folders(folder.parent) if os.path.isdir(folder.parent) else []
-    hint = [f"; did you mean {printable(folder.parent / near)}?" for near in get_close_matches(folder.name, beside, n=1)]
-    raise UserError(f"{source}{printable(folder)}: no such folder{''.join(hint)}")
+        raise UserError(f"{prefix}{printable(folder)}: not a folder")
+    siblings = list_folders(folder.parent) if os.path.isdir(folder.parent) else []
+    hint = [f"; did you mean {printable(folder.parent / name)}?" for name in get_close_matches(folder.name, siblings, n=1)]
+    raise UserError(f"{prefix}{printable(folder)}: no such folder{''.join(hint)}")
 
 
 def list_folders(folder: Path) -> list[str]:
-    """Names of the folders in `folder`, hidden ones left out, in natural order."""
+    """Return the names of the folders in `folder` that are not hidden, in natural order."""
     return sorted((entry.name for entry in _entries(folder) if _is_folder(entry)), key=natural_key)
 
 
 def list_flat_images(folder: Path) -> tuple[list[str], int]:
-    """Names of the image files in `folder` itself, in natural order, and the number of strays, folders among them."""
+    """Return the names of the image files directly in `folder`, in natural order, and the number of strays, which include folders."""
     entries = list(_entries(folder))
     files = sorted((entry.name for entry in entries if _is_image(entry)), key=natural_key)
     return files, len(entries) - len(files)
 
 
 def list_images(folder: Path) -> list[str]:
-    """Image files at any depth below `folder`, as posix paths relative to it, in natural order."""
+    """Return the image files at any depth below `folder`, as POSIX paths relative to it, in natural order."""
     files, _ = _list_images(folder, ".", frozenset())
     return [file.removeprefix("./") for file in files]
 
 
 def has_image_suffix(name: str) -> bool:
-    """Whether a file of this name is looked at as an image; hidden ones are not."""
+    """Return whether a file of this name counts as an image; hidden files do not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
 
 
-def list_class_folders(root: Path, inside: str) -> ClassFolders:
-    """The class folders of `root/inside`. Raises UserError for a folder that is missing or cannot be read."""
-    folder = root / inside
+def list_class_folders(root: Path, subfolder: str) -> ClassFolders:
+    """List the class folders in `root/subfolder`; `subfolder` may be "".
+
+    Raises:
+        UserError: A folder is missing or cannot be read.
+    """
+    folder = root / subfolder
     require_folder(folder, "data.root: ")
     entries = list(_entries(folder))
     names = list_folders(folder)
     num_stray = len(entries) - len(names)
     files = {}
-    above = frozenset((_identity(root), _identity(folder)))
+    parents = frozenset((_folder_id(root), _folder_id(folder)))
     for name in names:
-        files[name], strays = _list_images(root, Path(inside, name).as_posix(), above)
+        files[name], strays = _list_images(root, Path(subfolder, name).as_posix(), parents)
         num_stray += strays
     return ClassFolders(folder, files, num_stray)
 
 
-def _list_images(root: Path, inside: str, above: frozenset[Identity]) -> tuple[list[str], int]:
-    """Image files at any depth below `root/inside`, relative to `root`, in natural order; and the number of strays.
+def _list_images(root: Path, subfolder: str, parents: frozenset[FolderId]) -> tuple[list[str], int]:
+    """List the image files at any depth below `root/subfolder`.
 
-    A link to one of the folders that hold it (`above`) is a stray: it would never end.
+    Args:
+        root: The data root.
+        subfolder: POSIX path relative to `root`.
+        parents: Folders that hold it. A link to one of them is a stray, as following it would never end.
+
+    Returns:
+        Paths relative to `root`, in natural order; and the number of strays.
     """
     files, num_stray = [], 0
-    todo = [(inside, above)]
+    todo = [(subfolder, parents)]
     while todo:
-        inside, above = todo.pop()
-        identity = _identity(root / inside)
-        if identity in above:
+        subfolder, parents = todo.pop()
+        folder_id = _folder_id(root / subfolder)
+        if folder_id in parents:
             num_stray += 1
             continue
-        for entry in _entries(root / inside):
+        for entry in _entries(root / subfolder):
             if _is_folder(entry):
-                todo.append((f"{inside}/{entry.name}", above | {identity}))
+                todo.append((f"{subfolder}/{entry.name}", parents | {folder_id}))
             elif _is_image(entry):
-                files.append(f"{inside}/{entry.name}")
+                files.append(f"{subfolder}/{entry.name}")
             else:
                 num_stray += 1
     return sorted(files, key=natural_key), num_stray
@@ -122,7 +144,7 @@ def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
         raise _unreadable(folder, error) from error
 
 
-def _identity(folder: Path) -> Identity:
+def _folder_id(folder: Path) -> FolderId:
     try:
         status = os.stat(folder)
     except OSError as error:
@@ -135,13 +157,13 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith(".") or entry.name == "__MACOSX":  # the latter: what a zip file made on a Mac leaves
+    if entry.name.startswith(".") or entry.name == "__MACOSX":  # the latter is left by zip files that are made on a Mac
         return False
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """By name. A dangling link counts, so that it is reported instead of passed over; folders, pipes and devices do not."""
+    """Decide by name. A dangling link counts, so that it is reported and not passed over; folders, pipes and devices do not."""
     if not has_image_suffix(entry.name):
         return False
     return entry.is_file() if not entry.is_symlink() else os.path.isfile(entry.path) or not os.path.exists(entry.path)

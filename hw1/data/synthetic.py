@@ -1,8 +1,8 @@
-"""A generated image set: 10 shapes x 10 textures = 100 classes, so that `quickstart` needs no data and no internet.
+"""Generate an image set of 10 shapes x 10 textures = 100 classes, so that `quickstart` needs no data and no internet.
 
-What tells the classes apart survives the report's augmentation: shapes and textures look the same in a mirror, none becomes another by
-a small rotation or a change of aspect, and colours are drawn anew for every image. The background and the two tones of a texture keep
-to three separate levels of luminance, so that every edge stays visible whatever the hues.
+What distinguishes the classes survives the report's augmentation: shapes and textures look the same in a mirror, no shape becomes another
+by a small rotation or a change of aspect, and colours are drawn anew for every image. The background and the two tones of a texture are at
+three separate levels of luminance, so that every edge stays visible whatever the hues.
 """
 
 import fcntl
@@ -18,45 +18,50 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from hw1.errors import RunError, UserError
 from hw1.runtime.cpu import usable_cores
 
 MARKER = "generated.json"
-DRAWING = 1  # raise it when the same parameters come to give other images
+DRAWING = 1  # raise it when the same parameters give other images
 SPLITS = ("train", "val", "test")
 MIN_SIZE, MAX_SIZE = 32, 512
-OVERSAMPLING = 2  # masks are drawn this much larger and averaged down, for smooth edges
+OVERSAMPLING = 2  # masks are drawn this many times larger and averaged down, for smooth edges
 JPEG_QUALITY = 92
-HANDFUL = 20  # images
+IMAGES_PER_JOB = 20  # an interruption waits for no more than one job of each thread
 LUMA_LEVELS = (45.0, 125.0, 210.0)  # dark, medium, bright
+Points = NDArray[np.float64]
+"""Corners of a polygon: [N, 2] as (x, y)."""
+Floats = NDArray[np.float32]
 
 
-def _arc(radius: float, start: float, stop: float, centre_y: float = 0.0, num_points: int = 48) -> np.ndarray:
+def _arc(radius: float, start: float, stop: float, centre_y: float = 0.0, num_points: int = 48) -> Points:
     angles = np.radians(np.linspace(start, stop, num_points))
     return np.stack([radius * np.cos(angles), centre_y + radius * np.sin(angles)], axis=1)
 
 
-def _cross(half_width: float) -> np.ndarray:
+def _cross(half_width: float) -> Points:
     corner = np.array([(half_width, -1.0), (half_width, -half_width), (1.0, -half_width)])
     quarter_turn = np.array([(0.0, 1.0), (-1.0, 0.0)])
     return np.concatenate([corner @ np.linalg.matrix_power(quarter_turn, k) for k in range(4)])
 
 
-def _star(num_points: int, outer: float, inner: float) -> np.ndarray:
+def _star(num_points: int, outer: float, inner: float) -> Points:
     angles = np.radians(np.arange(2 * num_points) * 180.0 / num_points - 90.0)
-    return np.where(np.arange(2 * num_points) % 2, inner, outer)[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    radii = np.where(np.arange(2 * num_points) % 2, inner, outer)
+    return np.stack([radii * np.cos(angles), radii * np.sin(angles)], axis=1)
 
 
-def _heart() -> np.ndarray:
+def _heart() -> Points:
     t = np.linspace(0.0, 2 * np.pi, 64, endpoint=False)
     y = 13 * np.cos(t) - 5 * np.cos(2 * t) - 2 * np.cos(3 * t) - np.cos(4 * t)
     return np.stack([16 * np.sin(t) ** 3, -y - 2.5], axis=1) / 16
 
 
-# Closed polygons [N, 2] as (x, y), y down, filling about the unit circle; a second polygon is a hole.
-SHAPES: dict[str, tuple[np.ndarray, ...]] = {
+# Closed polygons, y down, that fill about the unit circle; a second polygon is a hole.
+SHAPES: dict[str, tuple[Points, ...]] = {
     "circle": (_arc(0.95, 0, 360),),
     "triangle": (np.array([(0, -1), (1, 0.8), (-1, 0.8)]),),
     "square": (np.array([(-0.85, -0.85), (0.85, -0.85), (0.85, 0.85), (-0.85, 0.85)]),),
@@ -72,12 +77,20 @@ TEXTURES = ("plain", "rows", "columns", "checks", "dots", "grid", "rings", "rays
 CLASS_NAMES = tuple(f"{shape}-{texture}" for shape in SHAPES for texture in TEXTURES)
 
 
-def _fraction(values: np.ndarray) -> np.ndarray:
-    return values - np.floor(values)  # several times faster than `% 1`
+def _fraction(values: Floats) -> Floats:
+    fraction: Floats = values - np.floor(values)  # several times faster than `% 1`
+    return fraction
 
 
-def _texture(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Where the second tone goes, bool [H, W]; `x`, `y` float32 [H, W] in periods from the shape's centre."""
+def _texture(name: str, x: Floats, y: Floats, rng: np.random.Generator) -> NDArray[np.bool_]:
+    """Return where the second tone goes, bool [H, W].
+
+    Args:
+        name: One of `TEXTURES`.
+        x: float32 [H, W], in periods of the texture from the shape's centre.
+        y: Likewise.
+        rng: Draws where the texture begins.
+    """
     shift_x, shift_y = rng.uniform(0, 1, 2).astype(np.float32)
     if name == "plain":
         return np.zeros(x.shape, bool)
@@ -99,30 +112,31 @@ def _texture(name: str, x: np.ndarray, y: np.ndarray, rng: np.random.Generator) 
     if name == "checks":
         return (x < 0.5) ^ (y < 0.5)
     if name == "dots":
-        return np.hypot(x - np.float32(0.5), y - np.float32(0.5)) < 0.33
+        return np.asarray(np.hypot(x - np.float32(0.5), y - np.float32(0.5)) < 0.33)
     return (x < 0.28) | (y < 0.28)  # grid
 
 
-def _colour(luma: float, rng: np.random.Generator) -> np.ndarray:
-    """A random BGR colour, float32 [3], of about this luminance (0-255)."""
+def _colour(luma: float, rng: np.random.Generator) -> Floats:
+    """Draw a BGR colour, float32 [3], of about this luminance (0-255)."""
     chroma = rng.uniform(-70, 70, 3)
-    return (luma + rng.uniform(-14, 14) + chroma - chroma @ (0.114, 0.587, 0.299)).astype(np.float32)
+    colour: Floats = (luma + rng.uniform(-14, 14) + chroma - chroma @ (0.114, 0.587, 0.299)).astype(np.float32)
+    return colour
 
 
-def _background(colour: np.ndarray, size: int, rng: np.random.Generator) -> np.ndarray:
-    """The colour with soft uneven light, float32 [size, size, 3]."""
+def _background(colour: Floats, size: int, rng: np.random.Generator) -> Floats:
+    """Return the colour under soft uneven light, float32 [size, size, 3]."""
     light = cv2.resize(rng.uniform(-22, 22, (3, 3)).astype(np.float32), (size, size), interpolation=cv2.INTER_CUBIC)
-    return colour + light[..., None]
+    return np.asarray(colour + light[..., None], np.float32)
 
 
-def draw_image(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
-    """One image of class `label` (0-99, see CLASS_NAMES), uint8 [size, size, 3] BGR."""
+def draw_image(label: int, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Draw an image of class `label` (0-99, see CLASS_NAMES): uint8 [size, size, 3], BGR."""
     shape, texture = CLASS_NAMES[label].split("-")
     radius = rng.uniform(0.33, 0.44) * size
     stretch = np.exp(rng.uniform(-0.08, 0.08))
     centre = size / 2 + rng.uniform(-1, 1, 2) * (0.48 * size - radius)
-    turn = np.radians(rng.uniform(-6, 6))
-    frame = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]]) * (stretch, 1 / stretch)  # object -> image
+    angle = np.radians(rng.uniform(-6, 6))
+    frame = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]) * (stretch, 1 / stretch)  # object -> image
 
     fine = OVERSAMPLING * size
     mask = np.zeros((fine, fine), np.uint8)
@@ -133,28 +147,37 @@ def draw_image(label: int, size: int, rng: np.random.Generator) -> np.ndarray:
     period = rng.uniform(0.15, 0.19) * size
     (a, b), (c, d) = (np.linalg.inv(frame) / period).astype(np.float32)
     dx, dy = pixels - np.float32(centre[0]), pixels.T - np.float32(centre[1])
-    second = _texture(texture, a * dx + b * dy, c * dx + d * dy, rng).astype(np.uint8) * 255
+    second_tone = _texture(texture, a * dx + b * dy, c * dx + d * dy, rng).astype(np.uint8) * 255
 
-    inside, tone = (cv2.resize(m, (size, size), interpolation=cv2.INTER_AREA)[..., None] / np.float32(255) for m in (mask, second))
+    inside, tone = (cv2.resize(m, (size, size), interpolation=cv2.INTER_AREA)[..., None] / np.float32(255) for m in (mask, second_tone))
     levels = LUMA_LEVELS[:: rng.choice((1, -1))]  # the background is never the medium one: the shape stands out as a whole
     first, other = (_colour(luma, rng) for luma in rng.permutation(levels[1:]))
-    back = _background(_colour(levels[0], rng), size, rng)
-    image = (1 - inside) * back + inside * (first + tone * (other - first))
+    background = _background(_colour(levels[0], rng), size, rng)
+    image: Floats = (1 - inside) * background + inside * (first + tone * (other - first))
     image += rng.uniform(2, 9) * rng.standard_normal(image.shape, np.float32)
     return image.clip(0, 255).round().astype(np.uint8)
 
 
 def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 64, num_threads: int | None = None) -> None:
-    """Draws the image set into `root`, unless it is there already: 100 classes in the report's layout.
+    """Draw the image set into `root`, unless it is there already: 100 classes in the report's layout.
 
-    `train/<0-99>/*.jpg` holds `train_per_class` (at least 1) images of each class, `val/<0-99>/*.jpg` an eighth of that (at least 1),
-    `test/*.jpg` as many as `val`, unlabelled; `class_names.json` names the integers. Each is `size` x `size` pixels (32-512). The files
-    are a function of these arguments alone, whatever `num_threads` (None = the cores that this process may use).
+    `train/<0-99>/*.jpg` holds `train_per_class` images of each class, `val/<0-99>/*.jpg` an eighth of that (at least 1), and `test/*.jpg`
+    as many as `val`, unlabelled; `class_names.json` names the integers. The files depend on these arguments only, except `num_threads`.
 
-    All is drawn into a hidden folder beside `root`, renamed at the end: a killed process leaves no half of a set, and what it leaves
-    the next one removes. Processes that draw at once wait for each other.
+    The files are drawn into a hidden folder beside `root`, which is renamed at the end: a killed process leaves no incomplete set, and the
+    next process removes what it left. Processes that draw at the same time wait for each other.
 
-    Raises UserError if `root` holds anything else (it is left alone) or cannot be created, RunError if drawing fails half-way.
+    Args:
+        root: The data root.
+        train_per_class: Training images of each class, at least 1.
+        seed: Seed of the drawing.
+        size: Width and height of the images in pixels, 32-512.
+        num_threads: None takes the cores that this process may use.
+
+    Raises:
+        UserError: `root` holds anything else, which is left alone, or cannot be created.
+        RunError: Drawing failed half-way.
+        ValueError: `train_per_class` or `size` is out of range.
     """
     if train_per_class < 1 or not MIN_SIZE <= size <= MAX_SIZE:
         raise ValueError(f"cannot draw {train_per_class} images per class of {size} x {size} pixels")
@@ -168,7 +191,7 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
             if _is_drawn(root, marker):  # by the process that held the lock
                 return
             if locked:
-                _remove_remains(root)
+                _remove_leftovers(root)
             temporary = root.with_name(f"{_temporary_prefix(root)}{secrets.token_hex(4)}")
             temporary.mkdir()
             try:
@@ -183,21 +206,21 @@ def draw_shapes(root: Path, train_per_class: int, *, seed: int = 0, size: int = 
 
 
 def _marker(train_per_class: int, seed: int, size: int) -> dict[str, int]:
-    """What MARKER records: all that decides the files, and how many images each split has."""
+    """Return what the file MARKER records: everything that the files depend on, and the number of images of each split."""
     num_val = 100 * max(1, train_per_class // 8)
     return {"drawing": DRAWING, "seed": seed, "size": size, "train": 100 * train_per_class, "val": num_val, "test": num_val}
 
 
 def _is_drawn(root: Path, marker: dict[str, int]) -> bool:
-    """Whether `root` holds this very set; False if there is nothing. Raises UserError if there is anything else."""
+    """Return whether `root` holds this very set; False if it is empty or missing. Raise UserError if it holds anything else."""
     if not root.exists() or (root.is_dir() and not any(root.iterdir())):
         return False
     try:
-        found = json.loads((root / MARKER).read_text())
+        present = json.loads((root / MARKER).read_text())
     except (OSError, ValueError):
         raise UserError(f"data.root: {root}: holds something else than generated images; set data.generate=0 to train on it") from None
-    if found != marker:
-        raise UserError(f"data.root: {root}: holds images generated as {found}, not {marker}; name another folder or delete it")
+    if present != marker:
+        raise UserError(f"data.root: {root}: holds images generated as {present}, not {marker}; name another folder or delete it")
     for split in SPLITS:
         num_files = sum(1 for _ in (root / split).rglob("*.jpg"))
         if num_files != marker[split]:
@@ -207,7 +230,13 @@ def _is_drawn(root: Path, marker: dict[str, int]) -> bool:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Waits until no other process draws in `folder`. Gives False where the file system has no such locks."""
+    """Wait until no other process draws in `folder`, and lock it during the block.
+
+    The folder itself is locked (not a file as in `hw1.utils.file_lock`), so that nothing stays beside the user's data.
+
+    Yields:
+        Whether it is locked: False if the file system has no such locks.
+    """
     handle = os.open(folder, os.O_RDONLY)
     try:
         try:
@@ -224,8 +253,8 @@ def _temporary_prefix(root: Path) -> str:
     return f".{root.name}.drawing-"
 
 
-def _remove_remains(root: Path) -> None:
-    """Deletes what killed processes left; only under the lock, when no one draws."""
+def _remove_leftovers(root: Path) -> None:
+    """Delete what killed processes left; call only under the lock, when no other process draws."""
     for path in root.parent.iterdir():
         if path.name.startswith(_temporary_prefix(root)):
             shutil.rmtree(path, ignore_errors=True)
@@ -235,7 +264,7 @@ def _rename(temporary: Path, root: Path, marker: dict[str, int]) -> None:
     try:
         temporary.rename(root)
     except OSError:
-        if not _is_drawn(root, marker):  # another process was faster, where nothing could be locked
+        if not _is_drawn(root, marker):  # without locks another process may have been faster
             raise
 
 
@@ -257,14 +286,14 @@ def _draw_set(root: Path, marker: dict[str, int], num_threads: int) -> None:
 
 
 def _jobs(split: str, label: int, marker: dict[str, int]) -> Iterator[tuple[str, int, range]]:
-    """The images of a class in handfuls: an interruption waits for no more than one a thread."""
+    """Yield the jobs of a class: the split, the label and the numbers of the images to draw."""
     num_images = marker[split] // len(CLASS_NAMES)
-    for start in range(0, num_images, HANDFUL):
-        yield split, label, range(start, min(start + HANDFUL, num_images))
+    for start in range(0, num_images, IMAGES_PER_JOB):
+        yield split, label, range(start, min(start + IMAGES_PER_JOB, num_images))
 
 
 def _draw_job(root: Path, marker: dict[str, int], split: str, label: int, numbers: range) -> int:
-    """Draws these images of a class, or as many test images, each of a random class; returns how many."""
+    """Draw these images of a class, or as many test images, each of a random class; return their number."""
     labelled = split != "test"
     folder = root / split / str(label) if labelled else root / split
     folder.mkdir(parents=True, exist_ok=True)

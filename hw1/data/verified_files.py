@@ -1,6 +1,6 @@
-"""The memory of files that were found good: one JSON file in the user's cache folder. No torch; no image is opened here.
+"""Remember which files were decoded without error, in one JSON file in the user's cache folder. No torch; no image is opened here.
 
-It only saves time: lost, torn or unwritable, the files are read again.
+The record only saves time: if it is lost, torn or cannot be written, the files are decoded again.
 """
 
 import contextlib
@@ -11,11 +11,12 @@ from pathlib import Path
 from hw1.errors import RunError
 from hw1.utils.files import cache_folder, write_atomic
 
-Stamp = list[int]  # size, bytes, and time of the last change, ns
+Stamp = list[int]
+"""Size in bytes, and time of the last change in ns."""
 
 
 def take_stamp(path: str) -> Stamp | None:
-    """None for a file that is not there."""
+    """Return the stamp of a file, None if it does not exist."""
     try:
         status = os.stat(path)
     except (OSError, ValueError):
@@ -24,32 +25,32 @@ def take_stamp(path: str) -> Stamp | None:
 
 
 def load_verified(checked_by: str) -> dict[str, Stamp]:
-    """Absolute path -> stamp of the files that were good; nothing if the memory is missing, torn or of another `checked_by`."""
+    """Return the stamps of the verified files by absolute path; nothing if the record is missing, torn or of another `checked_by`."""
     try:
-        memory = json.loads(_verified_file().read_bytes())
-        return dict(memory["files"]) if memory["checked_by"] == checked_by else {}
+        record = json.loads(_record_path().read_bytes())
+        return dict(record["files"]) if record["checked_by"] == checked_by else {}
     except (OSError, ValueError, TypeError, KeyError):
         return {}
 
 
-def save_verified(checked_by: str, good: dict[str, Stamp]) -> None:
-    """Adds `good` to the memory and drops the files of folders, and of archives, that are gone.
+def save_verified(checked_by: str, verified: dict[str, Stamp]) -> None:
+    """Add `verified` to the record, and drop the files of folders and archives that no longer exist.
 
-    Of two processes that save at once one may be forgotten.
+    If two processes save at once, what one of them adds may be lost.
     """
-    files = {**load_verified(checked_by), **good}
-    is_there = {folder: _is_there(folder) for folder in {os.path.dirname(path) for path in files}}
-    files = {path: stamp for path, stamp in files.items() if is_there[os.path.dirname(path)]}
-    memory = _verified_file()
+    files = {**load_verified(checked_by), **verified}
+    exists = {folder: _exists(folder) for folder in {os.path.dirname(path) for path in files}}
+    files = {path: stamp for path, stamp in files.items() if exists[os.path.dirname(path)]}
+    path = _record_path()
     with contextlib.suppress(OSError, RunError):
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(memory, json.dumps({"checked_by": checked_by, "files": files}).encode())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(path, json.dumps({"checked_by": checked_by, "files": files}).encode())
 
 
-def _is_there(folder: str) -> bool:
-    """Whether there is such a folder, or such an archive, in which it is one."""
-    return os.path.isdir(folder) or any(place.is_file() for place in (Path(folder), *Path(folder).parents))
+def _exists(folder: str) -> bool:
+    """Check for a folder, or for an archive of which it is a part: one of the path's parents is then a file."""
+    return os.path.isdir(folder) or any(path.is_file() for path in (Path(folder), *Path(folder).parents))
 
 
-def _verified_file() -> Path:
+def _record_path() -> Path:
     return cache_folder() / "checked_images.json"

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hw1.config.recipe import Recipe
-from hw1.data.loader.base import BatchLoader
+from hw1.data.loader.loader import Loader
 from hw1.errors import UserError
 from hw1.plots import plot_curves, plot_samples, save_figure
 from hw1.runs.epoch_metrics import EpochMetrics, format_epoch
@@ -43,7 +43,7 @@ class Reporter:
                 self._wandb.log(row)
         return self._wandb.id if self._wandb else wandb_id
 
-    def show_samples(self, loader: BatchLoader, names: Sequence[str]) -> None:
+    def show_samples(self, loader: Loader, names: Sequence[str]) -> None:
         """Draw the first training images as the model gets them, under their class names."""
         images, labels = loader.preview(24)
         with self._going_on(self.run.samples.name):

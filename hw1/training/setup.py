@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import torch
 
 from hw1.config.recipe import Recipe, TrainConfig
-from hw1.data.decode import check_images
+from hw1.data.bad_images import check_images
 from hw1.data.image_folder import open_training_data
 from hw1.data.image_set import TrainingData
 from hw1.data.leak_check import describe_faults
-from hw1.data.loader.base import BatchLoader
-from hw1.data.loader.loader import build_eval_loader, build_train_loader
+from hw1.data.loader.loader import Loader, build_eval_loader, build_train_loader
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
 from hw1.models.factory import check_model
@@ -49,8 +48,8 @@ class Parts(NamedTuple):
     """Whether the run begins; else it is continued."""
     state: TrainState
     data: TrainingData
-    train_loader: BatchLoader
-    val_loader: BatchLoader
+    train_loader: Loader
+    val_loader: Loader
     checkpointer: Checkpointer
     damaged: list[str]
     """What is wrong with checkpoints newer than the one that the run is continued from, a line each."""
@@ -99,7 +98,7 @@ def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
         if faults := describe_faults(data):
             say(faults)
 
-    def build() -> tuple[BatchLoader, TrainState]:
+    def build() -> tuple[Loader, TrainState]:
         loader = build_train_loader(data.train, recipe, device)
         assert data.train.labels is not None
         labels, steps = data.train.labels, loader.num_batches

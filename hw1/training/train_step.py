@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from hw1.data.loader.base import Batch, BatchLoader, fill_up
+from hw1.data.loader.base import Batch, fill_up
+from hw1.data.loader.loader import Loader
 from hw1.runtime import distributed as dist
 from hw1.training.cuda_graphs import CudaGraphRecorder, CudaGraphSteps
 from hw1.training.losses import dominant_label
@@ -11,7 +12,7 @@ from hw1.training.nonfinite import average_unless, step_unless
 from hw1.training.train_state import TrainState
 
 
-def train_step(state: TrainState, batch: Batch, loader: BatchLoader) -> bool:
+def train_step(state: TrainState, batch: Batch, loader: Loader) -> bool:
     """Run one batch forward and backward, and the optimizer where the batch completes its step.
 
     Within an optimizer step each image has the same weight, also where the last batch is smaller or one process has fewer images.
@@ -42,7 +43,7 @@ def train_step(state: TrainState, batch: Batch, loader: BatchLoader) -> bool:
         with state.sync_gradients(now=is_update):
             add_gradients(state, batch.image, batch.label, lam, weight)
         if is_update:
-            state.guard.sync_buffers(sum(loader.share_of(step) for step in window) / num_images)
+            state.guard.sync_buffers(sum(loader.local_batch_size_of(step) for step in window) / num_images)
             update(state, decay)
 
     progress.step += 1

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.audit_images import COPIES, clean_root, encoded, photo, save, smooth
+from helpers.audit_images import COPIES, clean_root, encoded, make_image, save, smooth
 from PIL import Image
 
 from hw1.audit.duplicates import find_copies
-from hw1.audit.findings import Finding, find_all, headlines, leaked, statistics
+from hw1.audit.findings import Finding, count_leaks, find_all, headlines, statistics
 from hw1.audit.inventory import take_inventory
 from hw1.audit.label_errors import is_label_error
-from hw1.audit.scan import scan
+from hw1.audit.scan import scan_files
 from hw1.errors import UserError
 
 
@@ -22,7 +22,7 @@ class Audit:
     def __init__(self, root: Path) -> None:
         self.inventory = take_inventory(root)
         paths = [self.inventory.path(index) for index in range(len(self.inventory.images))]
-        self.scan = scan(paths)
+        self.scan = scan_files(paths)
         self.groups = find_copies(paths, self.scan)
         self.findings = find_all(self.inventory, self.scan, self.groups)
 
@@ -48,10 +48,10 @@ def test_every_copy_in_another_split_is_a_leak_and_nothing_else_is(tmp_path, nam
     assert {match.how for match in matches} == {"near copy"}
     assert {match.mirrored for match in matches} == {"mirrored" in name}
     assert {match.resized for match in matches} == {name in ("resized", "enlarged", "squashed", "mirrored and resized")}
-    assert leaked(audit.inventory, audit.groups) == {"val": {"train": 6}}
+    assert count_leaks(audit.inventory, audit.groups) == {"val": {"train": 6}}
 
 
-def test_the_same_bytes_and_the_same_pixels_are_told_apart(tmp_path):
+def test_the_same_bytes_and_the_same_pixels_are_distinguished(tmp_path):
     root = clean_root(tmp_path)
     shutil.copy(root / "train/a/0.jpg", root / "test/other name.jpg")
     with Image.open(root / "train/b/1.jpg") as image:
@@ -65,7 +65,7 @@ def test_the_same_bytes_and_the_same_pixels_are_told_apart(tmp_path):
 
 def test_many_distinct_images_raise_no_alarm(tmp_path):
     for number in range(150):
-        save(photo(number, 96, 96), tmp_path / "train" / str(number % 2) / f"{number}.jpg")
+        save(make_image(number, 96, 96), tmp_path / "train" / str(number % 2) / f"{number}.jpg")
     for number, image in enumerate(smooth().values()):
         save(image, tmp_path / f"train/0/smooth{number}.jpg", quality=75)
     audit = Audit(tmp_path)
@@ -75,23 +75,23 @@ def test_many_distinct_images_raise_no_alarm(tmp_path):
 
 def test_images_that_share_all_but_a_part_are_distinct(tmp_path):
     """One scene with another subject, as product images and frames of a film are."""
-    scene = np.array(photo(7))
+    scene = np.array(make_image(7))
     for number in range(5):
         image = scene.copy()
-        image[50:110, 60:140] = np.array(photo(100 + number))[50:110, 60:140]
+        image[50:110, 60:140] = np.array(make_image(100 + number))[50:110, 60:140]
         save(Image.fromarray(image), tmp_path / f"train/a/{number}.jpg")
     assert Audit(tmp_path).findings == []
 
 
 def test_another_colour_is_another_image(tmp_path):
-    red = np.array(photo(3))
+    red = np.array(make_image(3))
     red[30:120, 40:160] = red[30:120, 40:160] // 2 + np.array([90, 0, 0], np.uint8)
     save(Image.fromarray(red), tmp_path / "train/a/red.jpg")
     save(Image.fromarray(red[:, :, [2, 1, 0]]), tmp_path / "train/a/blue.jpg")
     assert Audit(tmp_path).findings == []
 
 
-def test_one_photograph_under_two_labels(tmp_path):
+def test_one_image_under_two_labels(tmp_path):
     root = clean_root(tmp_path)
     save(COPIES["mirrored"](Image.open(root / "train/a/2.jpg")), root / "train/b/2 again.jpg", quality=80)
     save(COPIES["resized"](Image.open(root / "train/a/2.jpg")), root / "val/b/9.jpg", quality=80)
@@ -103,11 +103,11 @@ def test_one_photograph_under_two_labels(tmp_path):
 
 def test_files_that_cannot_be_read_are_named_with_the_reason(tmp_path):
     root = clean_root(tmp_path)
-    (root / "train/a/cut.jpg").write_bytes(encoded(photo(1))[:900])
+    (root / "train/a/cut.jpg").write_bytes(encoded(make_image(1))[:900])
     (root / "val/b/page.png").write_text("<html>not found</html>")
     (root / "test/gone.jpg").symlink_to(root / "nowhere.jpg")
-    found = [(finding.kind, finding.files, finding.text) for finding in Audit(root).findings]
-    assert found == [
+    findings = [(finding.kind, finding.files, finding.text) for finding in Audit(root).findings]
+    assert findings == [
         ("unreadable", ["train/a/cut.jpg"], "truncated"),
         ("unreadable", ["val/b/page.png"], "not an image (HTML)"),
         ("unreadable", ["test/gone.jpg"], "dangling link"),
@@ -116,11 +116,11 @@ def test_files_that_cannot_be_read_are_named_with_the_reason(tmp_path):
 
 def test_classes_that_a_split_lacks(tmp_path):
     root = clean_root(tmp_path)
-    save(photo(1), root / "train/c/1.jpg")
-    save(photo(2), root / "val/d/1.jpg")
+    save(make_image(1), root / "train/c/1.jpg")
+    save(make_image(2), root / "val/d/1.jpg")
     (root / "train/empty").mkdir()
-    found = {finding.files[0]: finding.text for finding in Audit(root).of("missing class")}
-    assert found == {
+    texts = {finding.files[0]: finding.text for finding in Audit(root).of("missing class")}
+    assert texts == {
         "val/c": "val has no image of class c (train has 1)",
         "train/d": "train has no image of class d (val has 1)",
         "train/empty": "train has no image of class empty",
@@ -130,8 +130,8 @@ def test_classes_that_a_split_lacks(tmp_path):
 
 def test_a_folder_without_splits(tmp_path):
     for number in range(6):
-        save(photo(number), tmp_path / "ab"[number % 2] / f"{number}.jpg")
-    save(photo(0), tmp_path / "a/again.jpg", quality=70)
+        save(make_image(number), tmp_path / "ab"[number % 2] / f"{number}.jpg")
+    save(make_image(0), tmp_path / "a/again.jpg", quality=70)
     audit = Audit(tmp_path)
     assert [(finding.kind, finding.files) for finding in audit.findings] == [("duplicate", ["a/0.jpg", "a/again.jpg"])]
     assert audit.inventory.splits == {"all": 7}
@@ -149,17 +149,17 @@ def test_other_names_of_splits_and_strays_are_known(tmp_path):
 
 def test_kinds_and_sizes_are_counted(tmp_path):
     root = clean_root(tmp_path)
-    save(photo(50).convert("L"), root / "train/a/grey.jpg")
-    save(photo(51).convert("CMYK"), root / "train/a/cmyk.jpg")
-    save(photo(52).quantize(64), root / "train/a/palette.png")
-    save(photo(53).convert("RGBA"), root / "train/a/alpha.png")
-    Image.fromarray(np.array(photo(54).convert("L")).astype(np.uint16) * 256).save(root / "train/a/deep.png")
+    save(make_image(50).convert("L"), root / "train/a/grey.jpg")
+    save(make_image(51).convert("CMYK"), root / "train/a/cmyk.jpg")
+    save(make_image(52).quantize(64), root / "train/a/palette.png")
+    save(make_image(53).convert("RGBA"), root / "train/a/alpha.png")
+    Image.fromarray(np.array(make_image(54).convert("L")).astype(np.uint16) * 256).save(root / "train/a/deep.png")
     turned = Image.Exif()
     turned[0x0112] = 6
-    photo(55, 300, 100).save(root / "train/a/turned.jpg", exif=turned)
+    make_image(55, 300, 100).save(root / "train/a/turned.jpg", exif=turned)
     audit = Audit(root)
     facts = statistics(audit.inventory, audit.scan)
-    assert {kind: found["examples"] for kind, found in facts["traits"].items()} == {
+    assert {kind: trait["examples"] for kind, trait in facts["traits"].items()} == {
         "16-bit": ["train/a/deep.png"],
         "CMYK": ["train/a/cmyk.jpg"],
         "EXIF-rotated": ["train/a/turned.jpg"],

@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from helpers.audit_images import COPIES, clean_root, photo, save
+from helpers.audit_images import COPIES, clean_root, make_image, save
 from helpers.paths import ROOT
 from helpers.run_folders import changed, started, tree
 from PIL import Image
@@ -64,12 +64,12 @@ def faulty(folder: Path) -> Path:
     root = clean_root(folder / "data")
     save(COPIES["mirrored"](Image.open(root / "train/a/0.jpg")), root / "val/b" / NASTY, quality=60)
     save(Image.open(root / "train/a/1.jpg"), root / "train/a/again.jpg", quality=60)
-    save(photo(9), root / "train/c/0.jpg")
+    save(make_image(9), root / "train/c/0.jpg")
     (root / "test/bad.jpg").write_bytes(b"\xff\xd8\xff")
     return root
 
 
-def test_a_clean_root_is_told_by_exit_code_0_and_left_as_it_was(folder, capsys):
+def test_a_clean_root_gives_exit_code_0_and_is_left_as_it_was(folder, capsys):
     root = clean_root(folder / "data")
     before = tree(root)
     assert audit(root) == 0
@@ -79,12 +79,12 @@ def test_a_clean_root_is_told_by_exit_code_0_and_left_as_it_was(folder, capsys):
     assert json.loads((folder / "audit/audit.json").read_text())["clean"] is True
 
 
-def test_findings_are_told_leaks_first_and_by_exit_code_1(faulty, capsys):
-    assert audit(faulty, "--out", "found") == 1
+def test_findings_are_listed_leaks_first_with_exit_code_1(faulty, capsys):
+    assert audit(faulty, "--out", "out") == 1
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "leak: 1 of 9 val images (11.1%) are also in train"
     assert said[1] == "5 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x missing class"
-    record = json.loads(Path("found/audit.json").read_text())
+    record = json.loads(Path("out/audit.json").read_text())
     jsonschema.validate(record, SCHEMA)
     assert record["counts"] == {"leak": 1, "conflict": 1, "duplicate": 1, "unreadable": 1, "missing class": 1}
     assert [finding["files"] for finding in record["findings"]] == [
@@ -95,6 +95,7 @@ def test_findings_are_told_leaks_first_and_by_exit_code_1(faulty, capsys):
         ["val/c"],
     ]
     assert record["statistics"]["leaked"] == {"val": {"train": 1}}
+    assert Path("out/audit.html").read_text().count('src="data:image/jpeg') == 6, "both copies of a leak, a conflict and a duplicate"
 
 
 @pytest.mark.parametrize(
@@ -143,8 +144,8 @@ def test_an_interruption_leaves_nothing_half_written(folder):
     root = clean_root(folder / "data", 40)
     code = (
         "import sys, time, hw1.audit.scan as scan; from hw1.audit.__main__ import main; from hw1.errors import run_command\n"
-        "look = scan.look_at\n"
-        "scan.look_at = lambda path: (print('reading', flush=True), time.sleep(0.02), look(path))[2]\n"
+        "inspect = scan.inspect_file\n"
+        "scan.inspect_file = lambda path: (print('reading', flush=True), time.sleep(0.02), inspect(path))[2]\n"
         "sys.exit(run_command(main, sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(root), "--out", str(folder / "out")]

@@ -28,7 +28,8 @@ from helpers.image_files import (
 )
 from PIL import Image, ImageOps
 
-from hw1.data.decode import BadImage, decode_image, find_bad_images, read_image
+from hw1.data.bad_images import find_bad_images
+from hw1.data.decode import BadImage, decode_image, read_image
 from hw1.data.image_folder import ImageSet
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # pytest undoes the filter that hw1.data.decode sets
@@ -66,19 +67,19 @@ def test_cmyk_is_no_negative(kind: str) -> None:
 def test_orientation(kind: str, orientation: int) -> None:
     options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
     data = save(Image.fromarray(image()), kind, exif=exif(orientation), **options)
-    found = decode_image(data)
-    assert found.shape[:2] == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
-    assert_close(found, with_pillow(data), tolerance=2 if kind == "JPEG" else 0)
+    decoded = decode_image(data)
+    assert decoded.shape[:2] == ((HEIGHT, WIDTH) if orientation < 5 else (WIDTH, HEIGHT))
+    assert_close(decoded, with_pillow(data), tolerance=2 if kind == "JPEG" else 0)
 
 
 def test_orientation_is_where_the_camera_says() -> None:
     """Orientation 6: the file's left bottom corner is the image's left top (EXIF 2.32, tag 0x0112)."""
     stored = np.zeros((16, 32, 3), np.uint8)
     stored[8:, :8] = 255
-    found = decode_image(save(Image.fromarray(stored), "JPEG", quality=100, subsampling=0, exif=exif(6)))
-    assert found.shape == (32, 16, 3)
-    assert found[2:6, 2:6].min() > 240
-    assert found[12:].max() < 15
+    decoded = decode_image(save(Image.fromarray(stored), "JPEG", quality=100, subsampling=0, exif=exif(6)))
+    assert decoded.shape == (32, 16, 3)
+    assert decoded[2:6, 2:6].min() > 240
+    assert decoded[12:].max() < 15
 
 
 def test_orientation_in_xmp_and_in_broken_exif(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -138,7 +139,7 @@ def test_long_thin_images_are_fine() -> None:
 
 
 def test_read_image_names_path_and_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong_suffix = tmp_path / "photo.jpg"
+    wrong_suffix = tmp_path / "image.jpg"
     wrong_suffix.write_bytes(samples()["png"])
     assert_close(read_image(wrong_suffix), image())
     (tmp_path / "empty.jpg").touch()
@@ -155,18 +156,18 @@ def test_read_image_names_path_and_reason(tmp_path: Path, monkeypatch: pytest.Mo
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "read_bytes", refuse)
-    with pytest.raises(BadImage, match=r"photo\.jpg: cannot be read: permission denied$"):
+    with pytest.raises(BadImage, match=r"image\.jpg: cannot be read: permission denied$"):
         read_image(wrong_suffix)
 
 
 def test_threads_decode_alike() -> None:
     files = list(samples().values()) * 3
     with ThreadPoolExecutor(8) as pool:
-        for data, found in zip(files, pool.map(decode_image, files), strict=True):
-            assert np.array_equal(found, decode_image(data))
+        for data, decoded in zip(files, pool.map(decode_image, files), strict=True):
+            assert np.array_equal(decoded, decode_image(data))
 
 
-def test_photographs(photos: Path) -> None:
+def test_real_photographs(photos: Path) -> None:
     """No false alarm among real images, and the pixels that Pillow reads."""
     files = tuple(sorted(path.relative_to(photos).as_posix() for path in photos.rglob("*.jpg")))
     assert len(files) > 1000
@@ -175,5 +176,5 @@ def test_photographs(photos: Path) -> None:
     for file in files[:: len(files) // 150]:
         data = (photos / file).read_bytes()
         assert_close(decode_image(data), with_pillow(data), tolerance=2)
-        for share in (0.3, 0.9, 0.999):
-            assert reason_of(data[: int(share * len(data))]) == "truncated"
+        for fraction in (0.3, 0.9, 0.999):
+            assert reason_of(data[: int(fraction * len(data))]) == "truncated"

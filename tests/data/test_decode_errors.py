@@ -1,4 +1,4 @@
-"""Files that are no whole image: which are found, the reason given, and that nothing else comes of them."""
+"""Files that are no complete image: which are refused, for what reason, and that nothing else comes of them."""
 
 import struct
 import warnings
@@ -23,7 +23,7 @@ def test_thirty_two_bit_values_are_refused() -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_truncation_is_found_at_any_offset(kind: str) -> None:
+def test_truncation_is_noticed_at_any_offset(kind: str) -> None:
     """A cut file is bad, or every pixel is still there (it lost a checksum, the end mark, a later frame); of JPEG each is bad."""
     data = samples()[kind]
     whole = decode_image(data)
@@ -60,8 +60,8 @@ def test_large_truncated_files() -> None:
     for kind in options:
         data = save(image.quantize() if kind == "GIF" else image, kind, **options[kind])
         decode_image(data)
-        for share in (0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
-            assert "truncated" in reason_of(data[: max(int(share * len(data)), 12)]), (kind, share)
+        for fraction in (0.001, 0.1, 0.3, 0.5, 0.7, 0.9, 0.99):
+            assert "truncated" in reason_of(data[: max(int(fraction * len(data)), 12)]), (kind, fraction)
 
 
 @pytest.mark.parametrize(

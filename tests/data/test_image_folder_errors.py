@@ -60,7 +60,7 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         "val/x/1.jpg",
         "val/y/1.jpg",
     )
-    found = problems(config(tmp_path, 0.1), 0, 3)
+    lines = problems(config(tmp_path, 0.1), 0, 3)
     for wanted in (
         "data.val_fraction: ",
         f"data.root: {tmp_path}/train/b: class folder without images",
@@ -69,8 +69,8 @@ def test_all_problems_at_once(tmp_path: Path) -> None:
         f"data.root: {tmp_path}/val/y: class unknown to training",
         "model.num_classes: the data has 4 classes, got 3",
     ):
-        assert sum(line.startswith(wanted) for line in found) == 1, wanted
-    assert len(found) == 6
+        assert sum(line.startswith(wanted) for line in lines) == 1, wanted
+    assert len(lines) == 6
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may read everything")

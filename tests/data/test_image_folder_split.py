@@ -61,11 +61,11 @@ def test_split_is_the_same_in_another_process(tmp_path: Path) -> None:
 
 
 def test_fingerprint(tmp_path: Path) -> None:
-    """Names, sizes and labels count; place and dates do not."""
+    """Names, sizes and labels count; the folder's location and dates do not."""
     prints = []
-    for place in ("one", "two"):
-        make(tmp_path / place, *(f"{split}/{n}/{i}.jpg" for split in ("train", "val") for n in "01" for i in range(3)))
-        prints.append(open_training_data(config(tmp_path / place), 0, None).fingerprint)
+    for name in ("one", "two"):
+        make(tmp_path / name, *(f"{split}/{n}/{i}.jpg" for split in ("train", "val") for n in "01" for i in range(3)))
+        prints.append(open_training_data(config(tmp_path / name), 0, None).fingerprint)
     assert prints[0] == prints[1]
     two = tmp_path / "two"
     os.utime(two / "train/0/0.jpg", (1, 1))
@@ -86,7 +86,7 @@ def test_fingerprint(tmp_path: Path) -> None:
     assert len(seen) == 6
 
 
-def test_fingerprint_tells_labels_and_splits_apart(tmp_path: Path) -> None:
+def test_fingerprint_depends_on_labels_and_splits(tmp_path: Path) -> None:
     make(tmp_path, "0.jpg", "1.jpg", "2.jpg")
 
     def images(*files: str, label: int = 0) -> ImageSet:

@@ -5,11 +5,11 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.audit_images import clean_root, photo, save
+from helpers.audit_images import clean_root, make_image, save
 from helpers.train_commands import run, write_recipe
 
 from hw1.config.recipe import DataConfig
-from hw1.data import leak_check as quickcheck
+from hw1.data import leak_check
 from hw1.data.image_folder import TrainingData, open_training_data
 from hw1.data.leak_check import describe_faults, find_equal_files
 from hw1.errors import RunError
@@ -33,7 +33,7 @@ def test_equal_files_and_missing_classes_are_one_line_with_the_command(tmp_path)
     shutil.copy(root / "train/b/3.jpg", root / "val/b/y.jpg")
     shutil.copy(root / "train/a/1.jpg", root / "val/a/z.jpg")
     for name in ("c", "d", "e"):
-        save(photo(ord(name)), root / f"train/{name}/0.jpg")
+        save(make_image(ord(name)), root / f"train/{name}/0.jpg")
     assert describe_faults(opened(root)) == (
         "warning: 3 of 11 validation images are in training too (val/a/x.jpg is train/b/3.jpg; val/a/z.jpg is train/a/1.jpg, ...), "
         f"and 3 classes have no validation image (c, d, ...); python -m hw1.audit '{root}' shows all"
@@ -62,7 +62,7 @@ def test_no_more_files_are_opened_than_the_limit_allows(tmp_path, monkeypatch):
             path = tmp_path / split / "ab"[number % 2] / f"{number}.jpg"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(f"{split}{number:09}".encode()[-9:] if number else b"rare, and the same")
-    monkeypatch.setattr(quickcheck, "MAX_PROBES", 20)
+    monkeypatch.setattr(leak_check, "MAX_PROBES", 20)
     opened_files = []
     monkeypatch.setattr("builtins.open", lambda *args, _open=open: (opened_files.append(args), _open(*args))[1])
     assert copy(opened(tmp_path)) == [("train/a/0.jpg", "val/a/0.jpg")]

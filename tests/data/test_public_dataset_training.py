@@ -17,12 +17,11 @@ from helpers.public_sets import encoded, jpeg, opened, write_folder, write_food1
 from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
 
 from hw1.config.recipe import DataConfig, Recipe, TrainConfig
-from hw1.data import decode
-from hw1.data.decode import check_images, find_bad_images
+from hw1.data import bad_images
+from hw1.data.bad_images import check_images, find_bad_images
 from hw1.data.image_set import ImageSet
 from hw1.data.leak_check import describe_faults, find_equal_files
-from hw1.data.loader.base import BatchLoader
-from hw1.data.loader.loader import build_eval_loader, build_train_loader
+from hw1.data.loader.loader import Loader, build_eval_loader, build_train_loader
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
 from hw1.evaluation.predictor import load_predictor
@@ -85,9 +84,9 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[ImageSet, 
 
 @pytest.fixture
 def batches(tmp_path: Path) -> Iterator[object]:
-    loaders: list[BatchLoader] = []
+    loaders: list[Loader] = []
 
-    def make(images: tuple[ImageSet, ImageSet], workers: int, cache: str) -> list[BatchLoader]:
+    def make(images: tuple[ImageSet, ImageSet], workers: int, cache: str) -> list[Loader]:
         data = DataConfig(batch_size=5, eval_batch_size=4, num_workers=workers, cache=cache, cache_dir=str(tmp_path), sampling="balanced")
         recipe = Recipe(data=data, aug=AUG, train=TrainConfig(device="cpu"))
         loaders.extend(made := [build_train_loader(images[0], recipe, CPU), build_eval_loader(images[1], recipe, CPU)])
@@ -109,7 +108,7 @@ def test_batches_are_those_of_the_folder(sets, batches, kind, workers, cache):
 
 
 @pytest.mark.parametrize("kind", ["wds", "hfds"])
-def test_the_disk_cache_is_made_once_and_kept_for_other_splits(sets, batches, tmp_path, kind):
+def test_the_disk_cache_is_built_once_and_stays_for_other_splits(sets, batches, tmp_path, kind):
     train, val = sets[kind]
     halves = [train.subset(range(part, 23, 2)) for part in range(2)]
     for half in (*halves, *halves):
@@ -124,7 +123,7 @@ def test_the_disk_cache_is_made_once_and_kept_for_other_splits(sets, batches, tm
 
 
 @pytest.mark.parametrize("kind", ["wds", "hfds"])
-def test_unreadable_members_are_named_left_out_and_remembered(tmp_path, monkeypatch, kind):
+def test_unreadable_members_are_named_and_left_out_and_good_ones_remembered(tmp_path, monkeypatch, kind):
     root = write_folder(tmp_path / "folder")
     (root / "train/1/2.jpg").write_bytes(jpeg(3)[:-200])
     data = opened(root)
@@ -136,12 +135,12 @@ def test_unreadable_members_are_named_left_out_and_remembered(tmp_path, monkeypa
     with pytest.raises(UserError) as caught:
         check_images([train], "stop")
     assert caught.value.problems[0] == f"{bad}: truncated"
-    [kept] = check_images([train], "skip")
-    assert kept.files == train.files[:6] + train.files[7:]
-    assert encoded(kept) == encoded(train)[:6] + encoded(train)[7:]
+    [good] = check_images([train], "skip")
+    assert good.files == train.files[:6] + train.files[7:]
+    assert encoded(good) == encoded(train)[:6] + encoded(train)[7:]
     decoded = []
-    real = decode.read_image
-    monkeypatch.setattr(decode, "read_image", lambda file: (decoded.append(str(file)), real(file))[1])
+    real = bad_images.read_image
+    monkeypatch.setattr(bad_images, "read_image", lambda file: (decoded.append(str(file)), real(file))[1])
     assert find_bad_images(train) == {6: "truncated"}
     assert decoded == [bad]
 
@@ -192,15 +191,14 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
         "checkpoint.every_steps=1",
     )
     folder = tmp_path / kind / "seed5"
-    last = newest_state(folder)
     process = start(tmp_path / "out.txt", "train", *arguments)
-    process.wait_until(lambda: last.is_file() and torch.load(last, weights_only=True)["progress"]["updates"] >= 5)
+    process.wait_until(lambda: any(path.name >= "epoch0001-step000001" for path in RunFolder(folder).state_files()))
     process.kill()
     assert process.code == -signal.SIGKILL, process.output
     result = run("train.py", *arguments)
     assert result.returncode == 0, result.stderr
     assert "continues in epoch" in result.stderr
-    assert_equal(torch.load(last, weights_only=True), torch.load(newest_state(finished[kind]), weights_only=True), but=TIMES)
+    assert_equal(*(torch.load(newest_state(each), weights_only=True) for each in (folder, finished[kind])), but=TIMES)
     assert rows_without_times(folder) == rows_without_times(finished[kind])
 
 
@@ -259,12 +257,12 @@ def predicted(path: Path) -> list[tuple[str, str]]:
 
 
 def test_an_export_is_checked_on_the_same_images(finished):
-    found = []
+    splits = []
     for kind in KINDS:
         folder = RunFolder.existing(finished[kind])
-        found.append(load_split(load_predictor(folder, folder.read_recipe()), "val", 9))
-    assert all(each.source == "9 of 100 images of the validation split" for each in found)
-    assert all(np.array_equal(each.pixels, found[0].pixels) and np.array_equal(each.labels, found[0].labels) for each in found)
+        splits.append(load_split(load_predictor(folder, folder.read_recipe()), "val", 9))
+    assert all(each.source == "9 of 100 images of the validation split" for each in splits)
+    assert all(np.array_equal(each.pixels, splits[0].pixels) and np.array_equal(each.labels, splits[0].labels) for each in splits)
 
 
 def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished, tmp_path):
@@ -272,9 +270,9 @@ def test_a_split_that_is_not_there_is_a_mistake_and_a_folder_still_one(finished,
     assert result.returncode == 2
     assert result.stderr.startswith("--split: wds/shapes: split tset not found in info")
     assert not (finished["wds"] / "eval/tset").exists()
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").write_bytes(jpeg(0))
-    result = run("validate.py", finished["wds"], "--split", tmp_path / "pictures")
+    result = run("validate.py", finished["wds"], "--split", tmp_path / "images")
     assert result.returncode == 0, result.stderr
 
 
@@ -318,8 +316,8 @@ def test_classes_keep_the_names_of_the_set(recipe, tmp_path):
     result = run("validate.py", folder, "--split", "test")
     assert result.returncode == 0, result.stderr
     assert "on 2 images" in result.stdout
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "images").mkdir()
     (tmp_path / "images/a.jpg").write_bytes(jpeg(0))
-    assert run("validate.py", folder, "--split", tmp_path / "pictures").returncode == 0
+    assert run("validate.py", folder, "--split", tmp_path / "images").returncode == 0
     [row] = (folder / f"eval/{tmp_path.name}-images/prediction.csv").read_text().splitlines()[1:]
     assert row in ("a,apple_pie", "a,baklava")

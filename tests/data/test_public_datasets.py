@@ -26,10 +26,10 @@ from PIL import Image
 
 from hw1.config.recipe import TORCH_SETS, DataConfig
 from hw1.data.decode import decode_image, read_image
-from hw1.data.encoded_images import encode
+from hw1.data.encoded_images import encode_png
 from hw1.data.image_folder import find_split
 from hw1.data.image_set import ClassMap, ImageSet
-from hw1.data.public_datasets import OF_TIMM
+from hw1.data.public_readers import TIMM_TORCH_NAMES
 from hw1.errors import UserError
 
 for package in ("datasets", "webdataset"):
@@ -62,7 +62,7 @@ def test_every_name_has_its_class_and_timms_are_known_to_timm(tmp_path):
         assert "no splits of its own" not in line
         assert line.startswith((f"data.dataset: torch/{name}: ", f"data.train_split: torch/{name}: ")), line
         assert "Unknown torchvision dataset" not in line
-    assert set(OF_TIMM) <= set(TORCH_SETS)
+    assert set(TIMM_TORCH_NAMES) <= set(TORCH_SETS)
 
 
 @pytest.mark.parametrize("val_split", [None, "val", "validation", "test"])
@@ -108,10 +108,10 @@ def test_sets_of_numbers_become_images_without_loss(tmp_path):
 
 
 @pytest.mark.parametrize("mode", ["L", "RGB", "P", "LA"])
-def test_a_image_in_memory_is_encoded_without_loss(mode):
+def test_an_image_in_memory_is_encoded_without_loss(mode):
     coloured = np.random.default_rng(0).integers(0, 256, (9, 7, 3), dtype=np.uint8)
     image = Image.fromarray(coloured).convert(mode)
-    assert np.array_equal(decode_image(encode(image)), np.asarray(image.convert("RGB")))
+    assert np.array_equal(decode_image(encode_png(image)), np.asarray(image.convert("RGB")))
 
 
 def test_a_set_that_decodes_by_itself_is_read_from_its_files(tmp_path):
@@ -219,7 +219,7 @@ def test_what_is_wrong_with_a_table(tmp_path, folder_of_classes):
     [line] = problems(cache, name, val_split="valid")
     assert line.startswith(f"""data.val_split: {name}: Unknown split "valid". Should be one of ['train', 'validation']""")
     assert problems(cache, name, target_key="class") == (f"data.target_key: {name} has no class; it has image, label",)
-    assert problems(cache, name, input_key="picture") == (f"data.input_key: {name} has no images in image; it has image, label",)
+    assert problems(cache, name, input_key="img") == (f"data.input_key: {name} has no images in img; it has image, label",)
     assert problems(cache, name, 7) == (f"model.num_classes: {name} has 3 classes, got 7",)
     words = datasets.Dataset.from_dict({"image": [{"bytes": jpeg(0), "path": None}], "label": ["cat"]})
     (tmp_path / "words").mkdir()
@@ -300,8 +300,8 @@ def test_what_is_wrong_with_shards(tmp_path, folder_of_classes):
     info["splits"]["train"]["num_samples"] = 13
     (root / "_info.json").write_text(json.dumps(info))
     assert problems(root, "wds/x") == (f"data.root: {root}: train is said to have 13 samples, its shards hold 12",)
-    for place in ("https://host/x", "pipe:cat x", "s3://x/y"):
-        assert problems(place, "wds/x")[0].startswith(f"data.root: {place}: shards are read from disk")
+    for url in ("https://host/x", "pipe:cat x", "s3://x/y"):
+        assert problems(url, "wds/x")[0].startswith(f"data.root: {url}: shards are read from disk")
     assert problems(root, "wds/x", train_split="pipe:cat x.tar")[0].startswith(
         "data.train_split: pipe:cat x.tar: shards are read from disk"
     )
@@ -311,7 +311,7 @@ def test_what_is_wrong_with_shards(tmp_path, folder_of_classes):
 # --- all ---
 
 
-def test_the_share_for_validation_is_that_of_class_folders(tmp_path, folder_of_classes):
+def test_the_images_held_out_for_validation_are_those_of_class_folders(tmp_path, folder_of_classes):
     """The same images, by the same names and seed; and the same again for an evaluation."""
     shutil.rmtree(folder_of_classes / "val")
     folder = opened(folder_of_classes, val_fraction=0.3)

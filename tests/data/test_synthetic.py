@@ -1,4 +1,4 @@
-"""The generated image set: the files, what survives a kill, whose folder it never touches, and that its classes can be told apart."""
+"""The generated image set: the files, what survives a kill, whose folder it never touches, and that its classes can be distinguished."""
 
 import hashlib
 import itertools
@@ -247,7 +247,7 @@ def nearest(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndar
     return labels[distances.argmin(axis=1)]
 
 
-def test_classes_are_told_apart_by_structure_also_mirrored_and_turned_but_not_by_colour():
+def test_classes_differ_in_structure_also_mirrored_and_rotated_but_not_in_colour():
     known, known_labels = images(8, seed=0)
     asked, labels = images(2, seed=1)
     turn = cv2.getRotationMatrix2D((31.5, 31.5), 8, 1)

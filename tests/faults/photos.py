@@ -119,7 +119,7 @@ def real_photos(tally: Tally, folder: Path, n: int) -> None:
 
 def each_kind(tally: Tally, folder: Path, n: int) -> None:
     """Each kind of bad and of odd image by itself, in the check that comes before a run; `n` files of each."""
-    from hw1.data.decode import find_bad_images
+    from hw1.data.bad_images import find_bad_images
     from hw1.data.image_folder import ImageSet
 
     bench = Bench(folder)

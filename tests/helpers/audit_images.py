@@ -22,7 +22,7 @@ COPIES: dict[str, Callable[[Image.Image], Image.Image]] = {
 }
 
 
-def photo(seed: int, width: int = 200, height: int = 150) -> Image.Image:
+def make_image(seed: int, width: int = 200, height: int = 150) -> Image.Image:
     """Colour noise whose strength falls with its frequency, as in images."""
     rng = np.random.default_rng(seed)
     total = np.zeros((height, width, 3), np.float32)
@@ -66,7 +66,7 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
 def clean_root(root: Path, num: int = 4) -> Path:
     """train/ and val/ with classes a and b, and an unlabelled test/; `num` distinct images in each."""
     folders = ["train/a", "train/b", "val/a", "val/b", "test"]
-    for place, folder in enumerate(folders):
+    for position, folder in enumerate(folders):
         for number in range(num):
-            save(photo(1000 * place + number), root / folder / f"{number}.jpg")
+            save(make_image(1000 * position + number), root / folder / f"{number}.jpg")
     return root

@@ -78,7 +78,7 @@ def samples() -> dict[str, bytes]:
     la.putalpha(alpha)
     cmyk = save(rgb.convert("CMYK"), "JPEG", quality=95)
     adobe = cmyk.index(b"\xff\xee")
-    found = {
+    files = {
         "jpeg": save(rgb, "JPEG", quality=92),
         "jpeg-4:2:0": save(rgb, "JPEG", subsampling=2),
         "jpeg-progressive": save(rgb, "JPEG", progressive=True),
@@ -128,18 +128,18 @@ def samples() -> dict[str, bytes]:
         "jpeg2000": save(rgb, "JPEG2000"),
     }
     Image.init()
-    return found | ({"avif": save(rgb, "AVIF")} if "AVIF" in Image.SAVE else {})  # Pillow >= 11.3
+    return files | ({"avif": save(rgb, "AVIF")} if "AVIF" in Image.SAVE else {})  # Pillow >= 11.3
 
 
 KINDS = sorted(samples())
 
 
-def assert_close(found: np.ndarray, wanted: np.ndarray, tolerance: int = 0) -> None:
-    assert found.dtype == np.uint8
-    assert found.flags.c_contiguous
-    assert found.flags.writeable
-    assert found.shape == wanted.shape
-    assert np.abs(found.astype(int) - wanted).max() <= tolerance
+def assert_close(decoded: np.ndarray, expected: np.ndarray, tolerance: int = 0) -> None:
+    assert decoded.dtype == np.uint8
+    assert decoded.flags.c_contiguous
+    assert decoded.flags.writeable
+    assert decoded.shape == expected.shape
+    assert np.abs(decoded.astype(int) - expected).max() <= tolerance
 
 
 def reason_of(data: bytes) -> str:

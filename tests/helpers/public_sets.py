@@ -123,14 +123,14 @@ def write_mnist(root: Path, num: int = 20) -> dict[str, np.ndarray]:
     """MNIST's own files, of fewer images; returns the images, uint8 [N, 28, 28], by split."""
     raw = root / "MNIST" / "raw"
     raw.mkdir(parents=True)
-    found = {}
+    images_by_split = {}
     for split, start in (("train", 0), ("t10k", 1)):
         images = np.random.default_rng(start).integers(0, 256, (num, 28, 28), dtype=np.uint8)
         header = np.array([0x803, num, 28, 28], ">i4").tobytes()
         (raw / f"{split}-images-idx3-ubyte").write_bytes(header + images.tobytes())
         (raw / f"{split}-labels-idx1-ubyte").write_bytes(np.array([0x801, num], ">i4").tobytes() + bytes(i % 10 for i in range(num)))
-        found[split] = images
-    return found
+        images_by_split[split] = images
+    return images_by_split
 
 
 def write_pets(root: Path) -> Path:

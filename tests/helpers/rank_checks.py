@@ -106,7 +106,7 @@ def share_of(batch: Batch) -> Batch:
 
 def loader_for(sizes: tuple[int, ...]) -> Any:
     shares = [len(torch.arange(size).tensor_split(dist.world_size())[dist.rank()]) for size in sizes]
-    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step], share_of=lambda step: shares[step])
+    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step], local_batch_size_of=lambda step: shares[step])
 
 
 # ------------------------------------------------------------------------------------------------------- together only

@@ -50,7 +50,7 @@ def make_batches(*sizes: int) -> list[Batch]:
 
 def loader_of(*sizes: int) -> SimpleNamespace:
     """The part of a Loader that a step asks: how many batches there are, and how large."""
-    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step], share_of=lambda step: sizes[step])
+    return SimpleNamespace(num_batches=len(sizes), batch_size_of=lambda step: sizes[step], local_batch_size_of=lambda step: sizes[step])
 
 
 def steps(training: TrainState, *sizes: int) -> list[bool]:

@@ -10,8 +10,8 @@ NOTHING = {"scale": (1.0, 1.0), "hflip": 0.0, "rotation": 0.0, "brightness": 0.0
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
 
-def only(size: int, **kept) -> AugConfig:
-    return AugConfig(size=size, **{**NOTHING, **kept})
+def only(size: int, **amounts) -> AugConfig:
+    return AugConfig(size=size, **{**NOTHING, **amounts})
 
 
 def noise(height: int, width: int, seed: int = 0) -> np.ndarray:
@@ -30,4 +30,4 @@ def difference(ours: np.ndarray, theirs) -> np.ndarray:
 
 def drawn(transform) -> AugmentParams:
     """What the policy drew at the last call."""
-    return transform.pipeline.transforms[0].get_applied_params()["factors"]
+    return transform.pipeline.transforms[0].get_applied_params()["augment_params"]

@@ -65,9 +65,9 @@ def test_shares_put_together_are_the_batches(num: int, batch: int, world_size: i
         assert [key for share in shares for key in share] == keys
         lengths = [len(share) for share in shares]
         assert lengths == [len(part) for part in np.array_split(np.arange(len(keys)), world_size)]
-        assert lengths == [part.share_of(step) for part in parts]
-        assert len(keys) == whole.share_of(step) == parts[0].batch_size_of(step)
-        assert all(part.share_of(step) <= part.share_of(0) for part in parts), "memory is made for the first"
+        assert lengths == [part.local_batch_size_of(step) for part in parts]
+        assert len(keys) == whole.local_batch_size_of(step) == parts[0].batch_size_of(step)
+        assert all(part.local_batch_size_of(step) <= part.local_batch_size_of(0) for part in parts), "memory is made for the first"
     assert parts[-1].first(7) == whole.first(7)
 
 

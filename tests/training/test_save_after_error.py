@@ -37,7 +37,7 @@ class Loader:
     def batch_size_of(self, step: int) -> int:
         return SIZES[step]
 
-    share_of = batch_size_of
+    local_batch_size_of = batch_size_of
 
     def epoch(self, epoch: int, start: int = 0) -> Any:
         for number, batch in list(enumerate(make_batches(*SIZES)))[start:]:

@@ -1,1 +1,1 @@
-"""Augmentation of training images."""
+"""Augment training images, and resize the others."""

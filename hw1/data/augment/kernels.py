@@ -1,19 +1,20 @@
-"""The per-pixel part of the fused augmentation, compiled by Numba to the processor's vector instructions.
+"""Adjust the colours of the fused augmentation, compiled by Numba to the processor's vector instructions.
 
-Pixels are packed: uint32, red in the lowest byte, then green, blue and a byte that means nothing. They are taken a row at a time into
-float32 planes that stay in the first-level cache, through all adjustments, and back: values are rounded once, not after each step.
-The first call compiles (seconds); the result is kept in the user's cache folder.
+Pixels are packed: uint32, red in the lowest byte, then green, blue and a byte that means nothing. A row at a time is unpacked into float32
+planes that stay in the first-level cache, goes through all adjustments, and is packed again: values are rounded once, not after each step.
+The first call compiles (seconds); the compiled code stays in the user's cache folder.
 """
 
 import os
 from contextlib import suppress
 
 import numpy as np
-import numpy.typing as npt
+from numpy.typing import NDArray
 
 from hw1.utils.files import cache_folder
 
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+"""Kinds of adjustment."""
 
 with suppress(OSError):
     (cache_folder() / "numba").mkdir(parents=True, exist_ok=True)
@@ -24,45 +25,49 @@ if CAN_CACHE:
 from numba import njit  # noqa: E402  it reads the variable above on import
 
 f4, i4, u4 = np.float32, np.int32, np.uint32
-Plane = npt.NDArray[np.float32]  # Numba itself infers types and reads no annotations
-Packed = npt.NDArray[np.uint32]
+Plane = NDArray[np.float32]  # Numba itself infers types and reads no annotations
+Factors = NDArray[np.float32]
+Kinds = NDArray[np.int64]
+Matrix = NDArray[np.float64]
+Packed = NDArray[np.uint32]
 compiled = njit(cache=CAN_CACHE, fastmath=True, nogil=True, error_model="numpy")
 
 
 @compiled
-def shade(
-    source: Packed, target: Packed, matrix: npt.NDArray[np.float64], width: int, height: int, names: npt.NDArray[np.int64], params: Plane
-) -> None:
-    """Blackens what lies outside the crop, then adjusts the colours, in the order given.
+def adjust_colours(source: Packed, target: Packed, matrix: Matrix, width: int, height: int, kinds: Kinds, factors: Factors) -> None:
+    """Blacken what lies outside the crop, then apply the adjustments in their order.
 
-    source, target: uint32 [S, S], packed. matrix: float64 [2, 3], pixel of `source` (column, row, 1) -> position in a crop of `width` x
-    `height` pixels, the centre of whose first pixel is (0, 0). names: int64 [N] of BRIGHTNESS ... HUE; factors: float32 [N], hue's in
-    sixths of the circle.
+    Args:
+        source: uint32 [S, S], packed.
+        target: uint32 [S, S], packed; may be `source`.
+        matrix: float64 [2, 3], pixel of `source` (column, row, 1) -> position in the crop, where (0, 0) is the centre of the first pixel.
+        width: Of the crop, pixels.
+        height: Of the crop, pixels.
+        kinds: int64 [N], each one of BRIGHTNESS, CONTRAST, SATURATION and HUE.
+        factors: float32 [N], hue's in sixths of the colour circle.
     """
     rows, columns = source.shape
     red, green, blue = np.empty(columns, f4), np.empty(columns, f4), np.empty(columns, f4)
     mean = f4(0)
-    for n in range(names.size):
-        if names[n] == CONTRAST:  # its grey is the mean of the image as it is by then
+    for n in range(kinds.size):
+        if kinds[n] == CONTRAST:  # its grey is the mean of the image after the adjustments before it
             total = 0.0
             for row in range(rows):
                 _load(source, row, matrix, width, height, red, green, blue)
-                total += float(_sum_grey(*_adjust(red, green, blue, names, params, n, f4(0))))
+                total += float(_sum_grey(*_adjust(red, green, blue, kinds, factors, n, f4(0))))
             mean = f4(np.floor(total / (rows * columns) + 0.5))
     for row in range(rows):
         _load(source, row, matrix, width, height, red, green, blue)
-        r, g, b = _adjust(red, green, blue, names, params, names.size, mean)
+        r, g, b = _adjust(red, green, blue, kinds, factors, kinds.size, mean)
         for i in range(columns):
             target[row, i] = i4(r[i] + f4(0.5)) | (i4(g[i] + f4(0.5)) << i4(8)) | (i4(b[i] + f4(0.5)) << i4(16))
 
 
 @compiled
-def _load(
-    source: Packed, row: int, matrix: npt.NDArray[np.float64], width: int, height: int, red: Plane, green: Plane, blue: Plane
-) -> None:
-    """A row as planes; black but for the part that lies inside the crop, which is one piece."""
-    first, last = _inside(matrix[0, 0], matrix[0, 1] * row + matrix[0, 2], width, 0, red.size)
-    first, last = _inside(matrix[1, 0], matrix[1, 1] * row + matrix[1, 2], height, first, last)
+def _load(source: Packed, row: int, matrix: Matrix, width: int, height: int, red: Plane, green: Plane, blue: Plane) -> None:
+    """Unpack a row into planes: black outside the part of it that lies in the crop, which is contiguous."""
+    first, last = _clip_to_crop(matrix[0, 0], matrix[0, 1] * row + matrix[0, 2], width, 0, red.size)
+    first, last = _clip_to_crop(matrix[1, 0], matrix[1, 1] * row + matrix[1, 2], height, first, last)
     for i in range(red.size):
         pixel = source[row, i]
         red[i], green[i], blue[i] = f4(i4(pixel & u4(255))), f4(i4(pixel >> u4(8) & u4(255))), f4(i4(pixel >> u4(16) & u4(255)))
@@ -71,8 +76,8 @@ def _load(
 
 
 @compiled
-def _inside(slope: float, offset: float, length: int, first: int, last: int) -> tuple[int, int]:
-    """first ... last - 1 narrowed to the i with -0.5 <= slope i + offset <= length - 0.5."""
+def _clip_to_crop(slope: float, offset: float, length: int, first: int, last: int) -> tuple[int, int]:
+    """Narrow the range first ... last - 1 to the i with -0.5 <= slope i + offset <= length - 0.5."""
     if abs(slope) < 1e-9:
         return (first, last) if -0.5 <= offset <= length - 0.5 else (first, first)
     low, high = (-0.5 - offset) / slope, (length - 0.5 - offset) / slope
@@ -85,21 +90,34 @@ def _inside(slope: float, offset: float, length: int, first: int, last: int) -> 
 
 @compiled
 def _adjust(
-    red: Plane, green: Plane, blue: Plane, names: npt.NDArray[np.int64], params: Plane, num: int, mean: np.float32
+    red: Plane, green: Plane, blue: Plane, kinds: Kinds, factors: Factors, num: int, mean: np.float32
 ) -> tuple[Plane, Plane, Plane]:
-    """The first `num` adjustments of a row, in place; returns the planes as red, green and blue, which may have changed places."""
+    """Apply the first `num` adjustments to a row, in place.
+
+    Args:
+        red: float32 [S], 0-255.
+        green: Likewise.
+        blue: Likewise.
+        kinds: See `adjust_colours`.
+        factors: See `adjust_colours`.
+        num: How many adjustments to apply.
+        mean: Mean grey of the image, for CONTRAST.
+
+    Returns:
+        The planes as (red, green, blue). A rotation of the hue by a third of the circle only exchanges them.
+    """
     for n in range(num):
-        factor = params[n]
-        if names[n] == SATURATION:
+        factor = factors[n]
+        if kinds[n] == SATURATION:
             _saturate(red, green, blue, factor)
-        elif names[n] == HUE:
-            thirds = _turn_hue(red, green, blue, factor)
+        elif kinds[n] == HUE:
+            thirds = _rotate_hue(red, green, blue, factor)
             if thirds == 1:
                 red, green, blue = blue, red, green
             elif thirds == 2:
                 red, green, blue = green, blue, red
         else:
-            other = (f4(1) - factor) * mean if names[n] == CONTRAST else f4(0)
+            other = (f4(1) - factor) * mean if kinds[n] == CONTRAST else f4(0)
             _blend(red, factor, other)
             _blend(green, factor, other)
             _blend(blue, factor, other)
@@ -130,17 +148,20 @@ def _saturate(red: Plane, green: Plane, blue: Plane, factor: np.float32) -> None
 
 
 @compiled
-def _turn_hue(red: Plane, green: Plane, blue: Plane, factor: np.float32) -> int:
-    """HSV's rotation of the hue by `factor` sixths of the circle, without a division.
+def _rotate_hue(red: Plane, green: Plane, blue: Plane, factor: np.float32) -> int:
+    """Rotate the hue of HSV by `factor` sixths of the colour circle, in place and without a division.
 
-    With V and m the largest and smallest of the three and C = V - m, a channel is m + clip(C (2 - d), 0, C), where d is the distance, in
-    sixths, of the hue from that channel's own. For red C (2 - d) = 2 red + V - (red + green + blue): turning adds C times the factor to C d
-    on the side where green >= blue, and takes it away on the other; so for green (blue >= red) and blue (red >= green). That holds for a
-    turn of at most half a sixth. Whole sixths are exact. Thirds of the circle move each channel to the next one's place: they are left
-    to the caller, and their number (0-2) is returned.
+    With V and m the largest and smallest of the three channels and C = V - m, a channel is m + clip(C (2 - d), 0, C), where d is the
+    distance, in sixths, of the hue from that channel's own. For red C (2 - d) = 2 red + V - (red + green + blue): a rotation adds C times
+    the factor to C d on the side where green >= blue, and subtracts it on the other; likewise for green (blue >= red) and blue
+    (red >= green). That holds for at most half a sixth. Whole sixths are exact. Thirds of the circle only exchange the channels, which is
+    left to the caller.
+
+    Returns:
+        The number of thirds left to do, 0-2.
     """
     sixths = int(np.floor(factor + f4(0.5)))
-    turn = factor - f4(sixths)
+    remainder = factor - f4(sixths)
     mirrored = sixths % 2 != 0  # an odd number of sixths is half a circle, which mirrors each channel between m and V, and some thirds
     thirds = ((sixths - 3 if mirrored else sixths) // 2) % 3
     sign, both = (f4(-1), f4(1)) if mirrored else (f4(1), f4(0))
@@ -148,7 +169,7 @@ def _turn_hue(red: Plane, green: Plane, blue: Plane, factor: np.float32) -> int:
         r, g, b = red[i], green[i], blue[i]
         high, low = max(max(r, g), b), min(min(r, g), b)
         chroma, rest = high - low, high - (r + g + b)
-        part = chroma * turn
+        part = chroma * remainder
         new_r = min(max(f4(2) * r + rest - (part if g >= b else -part), f4(0)), chroma)
         new_g = min(max(f4(2) * g + rest - (part if b >= r else -part), f4(0)), chroma)
         new_b = min(max(f4(2) * b + rest - (part if r >= g else -part), f4(0)), chroma)

@@ -1,1 +1,1 @@
-"""Decoded images kept on disk."""
+"""Keep decoded images on disk."""

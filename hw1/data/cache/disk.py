@@ -1,11 +1,10 @@
-"""`data.cache: disk`: the images of a set, decoded and shrunk once, in one memory-mapped file (`hw1.data.cache.image_file`).
+"""Build and open the disk cache (`data.cache: disk`): a set's images, decoded and shrunk once, in one file (`hw1.data.cache.image_file`).
 
-Training keeps each image just large enough for every crop; the augmentation then draws its crop in the kept image's pixels.
-Evaluation keeps the validation resize, whose result does not change when it is resized again: the same bits as from the files.
+For training each image is stored just large enough for every crop; the augmentation then draws its crop in the stored image's pixels. For
+evaluation the result of the validation resize is stored, which does not change when it is resized again: the same bits as from the files.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -20,10 +19,11 @@ from typing import Any
 import cv2
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.transforms import PillowResize, Transform
-from hw1.data.cache.image_file import CacheFile, CacheFileWriter, DamagedFile, bytes_of
+from hw1.data.cache.image_file import CacheFile, CacheFileWriter, DamagedFile, stored_size
 from hw1.data.cache.shrink import shrink, shrunk_size
 from hw1.data.decode import BadImage, read_size
 from hw1.data.folders import WAYS_OUT, make_cache_folder, unwritable_cache
@@ -31,29 +31,32 @@ from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource
 from hw1.errors import RunError, UserError
 from hw1.runtime.cpu import map_on_cores
+from hw1.utils.file_lock import hold_lock
 from hw1.utils.files import atomic_file
 from hw1.utils.text import printable
 
 SUFFIX = ".pictures"
-MADE_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when what is kept of an image changes
+MADE_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when the stored images change
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What is kept of each image: training, its aspect with `side` pixels as the shorter side, None as it is; else [side, side, 3]."""
+class CachedSize:
+    """The size at which images are stored."""
 
     training: bool
+    """Keep the aspect, as training needs it; else store [side, side, 3]."""
     side: int | None
+    """Shorter side in pixels; None (for training only) stores images as large as they are."""
 
     def size(self, height: int, width: int) -> tuple[int, int]:
-        """Height and width of what is kept of an image of this size."""
+        """Return the (height, width) at which an image of this size is stored."""
         if self.training:
             return shrunk_size(height, width, self.side)
         assert self.side is not None
         return self.side, self.side
 
-    def of(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [H, W, 3] -> uint8 of `size`."""
+    def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Resize uint8 [H, W, 3] to `size`."""
         if self.training:
             return shrink(image, self.side)
         assert self.side is not None
@@ -61,47 +64,56 @@ class Kept:
 
 
 def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transform: Transform, *, training: bool) -> CacheFile:
-    """The images of `images` from the cache in `data.cache_dir`, which is made if it is not there, on all cores.
+    """Open the cache of `images` in `data.cache_dir`; if it does not exist, build it on all cores, in memory for one image per core.
 
-    Its name holds a hash of all that decides on its content: every file's path, size and date of change are compared at each start. What is
-    superseded is deleted when a cache is made; processes that have it open keep it. Memory while making it: one image per core.
+    The file's name holds a hash of everything that decides on its content: every file's path, size and date of change are compared at each
+    start. Superseded caches are deleted when one is built; processes that have them open keep them.
 
-    Raises UserError where the folder cannot be written to or lacks room, RunError where a file cannot be decoded (any more) or writing
-    fails; nothing half-written stays.
+    Args:
+        images: The images.
+        data: The recipe's section `data`.
+        aug: The recipe's section `aug`.
+        transform: What the images are to be transformed with.
+        training: Whether they are for training or for evaluation.
+
+    Raises:
+        UserError: The folder cannot be written to or lacks room.
+        RunError: An image can no longer be decoded, or writing fails; nothing half-written stays.
     """
-    kept = Kept(training, transform.smallest_side if training else aug.size)
+    cached_size = CachedSize(training, transform.smallest_side if training else aug.size)
     folder = make_cache_folder(data.cache_dir)
-    sources = _list_sources(images, kept)
-    path = folder / f"{_family(sources)}{_hash(sources)}{SUFFIX}"
-    cached = _open_if_whole(path)
-    if cached is None:
-        with _alone_in(folder):
-            cached = _open_if_whole(path)  # made meanwhile by another process
-            if cached is None:
-                _delete_superseded(folder, images, sources)
-                _make(path, images, kept, sources)
-                cached = CacheFile(path)
-    return cached
+    content = _describe_content(images, cached_size)
+    path = folder / f"{_name_prefix(content)}{_hash(content)}{SUFFIX}"
+    cache = _open_if_intact(path)
+    if cache is None:
+        with _build_lock(folder):
+            cache = _open_if_intact(path)  # built meanwhile by another process
+            if cache is None:
+                _delete_superseded(folder, images, content)
+                _build(path, images, cached_size, content)
+                cache = CacheFile(path)
+    return cache
 
 
-def _list_sources(images: ImageSet, kept: Kept) -> dict[str, Any]:
-    """All that decides on the content of the cache; it becomes the file's description."""
+def _describe_content(images: ImageSet, cached_size: CachedSize) -> dict[str, Any]:
+    """Return everything that decides on the content of the cache; it becomes the file's description."""
     files = {file: images.stamp(file) for file in images.files}
-    return {"made_by": MADE_BY, "root": os.path.abspath(images.root), "training": kept.training, "side": kept.side, "files": files}
+    root = os.path.abspath(images.root)
+    return {"made_by": MADE_BY, "root": root, "training": cached_size.training, "side": cached_size.side, "files": files}
 
 
-def _family(sources: dict[str, Any]) -> str:
-    """How the names of all caches begin that only differ in files and versions."""
-    name = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(sources["root"]))[:40]
-    return f"{name}-{'train' if sources['training'] else 'eval'}-{_hash([sources[key] for key in ('root', 'training', 'side')])[:8]}-"
+def _name_prefix(content: dict[str, Any]) -> str:
+    """Return the beginning of the names of all caches that differ only in files and versions."""
+    name = re.sub(r"[^A-Za-z0-9._-]", "_", os.path.basename(content["root"]))[:40]
+    return f"{name}-{'train' if content['training'] else 'eval'}-{_hash([content[key] for key in ('root', 'training', 'side')])[:8]}-"
 
 
 def _hash(item: Any) -> str:
     return hashlib.sha256(json.dumps(item).encode()).hexdigest()[:16]
 
 
-def _open_if_whole(path: Path) -> CacheFile | None:
-    """The cache, or None if it is not there; a damaged one is deleted, with a line on stderr."""
+def _open_if_intact(path: Path) -> CacheFile | None:
+    """Return the cache, None if it does not exist; delete a damaged one, with a line on stderr."""
     if not path.exists():
         return None
     try:
@@ -114,15 +126,14 @@ def _open_if_whole(path: Path) -> CacheFile | None:
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """One process at a time makes caches in a folder; first it removes what killed ones have left."""
+def _build_lock(folder: Path) -> Iterator[None]:
+    """Let one process at a time build caches in a folder; first remove what killed processes left."""
+
+    def say_waiting() -> None:
+        print(f"data.cache: waiting for another process that writes to {printable(folder)}", file=sys.stderr)
+
     try:
-        with open(folder / f"{SUFFIX}.lock", "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # released by the system however the process ends
-            except BlockingIOError:
-                print(f"data.cache: waiting for another process that writes to {printable(folder)}", file=sys.stderr)
-                fcntl.flock(lock, fcntl.LOCK_EX)
+        with hold_lock(folder / f"{SUFFIX}.lock", say_waiting):
             for leftover in folder.glob(f".*{SUFFIX}.*.tmp"):
                 leftover.unlink(missing_ok=True)
             yield
@@ -130,44 +141,47 @@ def _alone_in(folder: Path) -> Iterator[None]:
         raise unwritable_cache(folder, error) from None
 
 
-def _delete_superseded(folder: Path, images: ImageSet, sources: dict[str, Any]) -> None:
-    """Deletes the caches of this family that will not be used again: of other versions, of files that have changed or are gone, or of
-    nothing but files that the new one has too. What remains is of other files, such as another seed's split."""
-    for path in folder.glob(f"{_family(sources)}*{SUFFIX}"):
+def _delete_superseded(folder: Path, images: ImageSet, content: dict[str, Any]) -> None:
+    """Delete the caches with the same name prefix that will not be used again.
+
+    Those are caches of other versions, of files that have changed or are gone, or of files that the new one all has too. What remains is
+    of other files, such as another seed's split.
+    """
+    for path in folder.glob(f"{_name_prefix(content)}*{SUFFIX}"):
         try:
             old = json.loads(CacheFile(path).description)
         except DamagedFile:
             old = {"made_by": None}
-        is_of_others = old["made_by"] == MADE_BY and not old["files"].items() <= sources["files"].items()
-        if not (is_of_others and all(images.stamp(file) == stamp for file, stamp in old["files"].items())):
+        has_other_files = old["made_by"] == MADE_BY and not old["files"].items() <= content["files"].items()
+        if not (has_other_files and all(images.stamp(file) == stamp for file, stamp in old["files"].items())):
             path.unlink(missing_ok=True)
 
 
-def _make(path: Path, images: ImageSet, kept: Kept, sources: dict[str, Any]) -> None:
-    source = FileSource(images, kept.side if kept.training else None)
-    description = json.dumps(sources).encode()
-    needed = _require_room(path.parent, images, kept, len(description))
+def _build(path: Path, images: ImageSet, cached_size: CachedSize, content: dict[str, Any]) -> None:
+    source = FileSource(images, cached_size.side if cached_size.training else None)
+    description = json.dumps(content).encode()
+    needed = _require_room(path.parent, images, cached_size, len(description))
     print(f"data.cache: writing {len(images)} decoded images, {needed / 1e6:,.0f} MB, to {printable(path)}", file=sys.stderr)
     try:
         with atomic_file(path) as file:
             writer = CacheFileWriter(file.fileno(), len(images))
-            map_on_cores(lambda index: writer.write(index, kept.of(source.read(index))), len(images), "decoding images")
+            map_on_cores(lambda index: writer.write(index, cached_size.resize(source.read(index))), len(images), "decoding images")
             writer.finish(description)
     except OSError as error:
         raise RunError(f"data.cache: {printable(path)}: cannot be written: {error.strerror}; {WAYS_OUT}") from None
 
 
-def _require_room(folder: Path, images: ImageSet, kept: Kept, other: int) -> int:
-    """Bytes that the cache needs, by the images' headers. Raises UserError where the disk has less."""
+def _require_room(folder: Path, images: ImageSet, cached_size: CachedSize, description_size: int) -> int:
+    """Return the bytes that the cache needs, by the images' headers; raise UserError if the disk has less."""
 
     def measure(index: int) -> int:
         try:
-            height, width = kept.size(*read_size(images.image_file(index)))
+            height, width = cached_size.size(*read_size(images.image_file(index)))
         except BadImage as error:
             raise RunError(str(error)) from error
-        return bytes_of(height, width)
+        return stored_size(height, width)
 
-    needed = sum(map_on_cores(measure, len(images), "reading image sizes")) + other
+    needed = sum(map_on_cores(measure, len(images), "reading image sizes")) + description_size
     free = shutil.disk_usage(folder).free
     if needed > free:
         amounts = f"{needed / 1e6:,.0f} MB are needed for decoded images, {free / 1e6:,.0f} MB are free"

@@ -1,1 +1,1 @@
-"""Images to batches on the device."""
+"""Load images as batches on the device."""

@@ -1,4 +1,4 @@
-"""Image files to tensors, one sample at a time."""
+"""Read and transform images as tensors, one sample at a time."""
 
 import torch
 from torch.utils.data import Dataset
@@ -7,14 +7,22 @@ from hw1.data.augment.transforms import Transform
 from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource, ImageSource
 
+SampleKey = tuple[int, int]
+"""(epoch, index): the index chooses the image, both decide on its augmentation."""
 Sample = tuple[torch.Tensor, int, int]
+"""uint8 tensor [S, S, 3], RGB; label, -1 in a set without labels; index."""
 
 
 class ImageDataset(Dataset[Sample]):
-    """Transformed images, keyed by (epoch, index): both decide the augmentation, `index` the image.
+    """Transformed images by `SampleKey`.
 
-    An item is (uint8 tensor [S, S, 3] RGB, label or -1 where the set has no labels, index). It is a function of the source, the transform,
-    the seed and its key, wherever it is computed.
+    A sample depends on the source, the transform, the seed and its key only, whichever process computes it.
+
+    Args:
+        images: The images.
+        transform: Applied to each image.
+        seed: The run's seed.
+        source: Where the images are read from; None reads the files.
     """
 
     def __init__(self, images: ImageSet, transform: Transform, seed: int, source: ImageSource | None = None) -> None:
@@ -26,8 +34,12 @@ class ImageDataset(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Sample:
-        """Raises RunError, naming the file, where it cannot be decoded (any more: files are checked before a run)."""
+    def __getitem__(self, key: SampleKey) -> Sample:
+        """Read and transform a sample.
+
+        Raises:
+            RunError: The image can no longer be decoded (files are checked before a run); names the file.
+        """
         epoch, index = key
         tensor = torch.from_numpy(self.transform(self.source.read(index), (self.seed, epoch, index)))
         return tensor, -1 if self.images.labels is None else int(self.images.labels[index]), index

@@ -1,26 +1,37 @@
-"""Which samples are in which batch: a function of (seed, epoch, step), so that any step can be computed again. No torch."""
+"""Decide which samples are in which batch, from (seed, epoch, step) alone, so that any step can be computed again. No torch."""
 
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
-AGAIN = 2**32  # beyond every epoch; see EpochBatches
-ORDER_STREAM = 2  # last seed word here; augmentation has 1 (hw1.data.augment.transforms)
+REPEAT_STRIDE = 2**32  # larger than every epoch; see EpochBatches
+ORDER_STREAM = 2  # last seed word here; augmentation has 1 (hw1.data.augment.params)
 
 
 class EpochBatches:
-    """Batch sampler: lists of (epoch, index), `num_samples` in an epoch, the last, smaller batch included.
+    """Batch sampler: gives lists of (epoch, index), `num_samples` in an epoch, the last, smaller batch included.
 
-    The order is a permutation drawn from (seed, epoch), or 0, 1, 2, ... where `shuffle` is false. `seek` says which epoch the next
-    iteration goes through and from which batch on; without it that is epoch 0 from the start. The epoch travels with each index, so that
-    a loader's processes need no state of their own.
+    The epoch comes with each index, so that loader processes need no state of their own. `seek` chooses the epoch and the first batch of
+    the next iteration; without it that is epoch 0 from the start.
 
-    Every sample comes once an epoch, unless `balanced_by` gives the labels, int [num_samples]: then every class that they hold comes
-    equally often, but for one sample more of some where it does not come out even, and within a class each sample equally often, likewise.
-    The k-th further time that a sample comes in an epoch, (epoch + k AGAIN) stands in place of the epoch, so that it is augmented anew.
+    With `balanced_by`, each class appears equally often in an epoch (+-1), and within a class each sample equally often (+-1). The k-th
+    repeat of a sample in an epoch has (epoch + k * REPEAT_STRIDE) in its key instead of the epoch, so that it is augmented differently.
 
-    Of several processes each gives its `share_of` every batch: put together by rank they are the batch, whatever their number. A batch of
-    fewer samples than processes leaves some of them an empty list.
+    Several processes each get a part of every batch. Joined in the order of their ranks the parts are the batch, whatever the number of
+    processes. Of a batch with fewer samples than processes some parts are empty.
+
+    Args:
+        num_samples: Number of samples in the set and in an epoch.
+        batch_size: Samples in a batch, over all processes.
+        seed: The order depends on (seed, epoch).
+        shuffle: Draw a permutation for each epoch; else the order is 0, 1, 2, ...
+        balanced_by: Labels, int64 [num_samples], whose classes are to appear equally often; None: every sample appears once.
+        rank: Number of this process, 0 to `world_size` - 1.
+        world_size: Number of processes that train together.
+
+    Raises:
+        ValueError: `num_samples` or `batch_size` is less than 1.
     """
 
     def __init__(
@@ -29,7 +40,7 @@ class EpochBatches:
         batch_size: int,
         seed: int,
         shuffle: bool,
-        balanced_by: np.ndarray | None = None,
+        balanced_by: NDArray[np.int64] | None = None,
         *,
         rank: int = 0,
         world_size: int = 1,
@@ -48,63 +59,75 @@ class EpochBatches:
         self._start = 0
 
     def seek(self, epoch: int, start: int = 0) -> None:
-        """Sets the epoch (>= 0) and first batch (0 ... num_batches) of the next iteration; one already begun goes on as it was."""
+        """Choose the epoch (>= 0) and the first batch (0 to num_batches) of the next iteration; one already begun is not affected.
+
+        Raises:
+            ValueError: `epoch` or `start` is out of range.
+        """
         if epoch < 0 or not 0 <= start <= self.num_batches:
             raise ValueError(f"epoch must be >= 0 and start within 0 ... {self.num_batches}, got {epoch} and {start}")
         self._epoch = epoch
         self._start = start
 
     def batch_size_of(self, step: int) -> int:
-        """Number of samples in batch `step` (0 ... num_batches - 1) of any epoch, those of all processes."""
+        """Return the number of samples in batch `step` of any epoch, over all processes.
+
+        Raises:
+            ValueError: `step` is not within 0 to num_batches - 1.
+        """
         if not 0 <= step < self.num_batches:
             raise ValueError(f"step must be within 0 ... {self.num_batches - 1}, got {step}")
         return min(self.batch_size, self.num_samples - step * self.batch_size)
 
-    def share_of(self, step: int) -> int:
-        """Number of them that are this process' own: as equal as can be, the lower ranks have one more; as many or fewer than of step 0."""
-        return len(range(*self._share(self.batch_size_of(step))))
+    def local_batch_size_of(self, step: int) -> int:
+        """Return the number of samples in batch `step` that this process gets, which is never more than in batch 0.
 
-    def _share(self, num: int) -> tuple[int, int]:
-        """From where to where the process' own of `num` samples are."""
-        each, more = divmod(num, self._world_size)
-        start = self._rank * each + min(self._rank, more)
-        return start, start + each + (self._rank < more)
+        The processes get as equal numbers as possible; lower ranks get one more.
+        """
+        return len(range(*self._local_range(self.batch_size_of(step))))
 
-    def order(self, epoch: int) -> np.ndarray:
-        """Sample indices in the order of `epoch`; int64 [num_samples]."""
+    def _local_range(self, num: int) -> tuple[int, int]:
+        """Return where this process's part of `num` samples starts and stops."""
+        each, remainder = divmod(num, self._world_size)
+        start = self._rank * each + min(self._rank, remainder)
+        return start, start + each + (self._rank < remainder)
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Return the sample indices in the order of `epoch`: int64 [num_samples]."""
         if not self.shuffle:
             return np.arange(self.num_samples)
         rng = np.random.Generator(np.random.PCG64((self.seed, epoch, 0, ORDER_STREAM)))
         if self._classes is None:
             return rng.permutation(self.num_samples)
-        shares = np.full(len(self._classes), self.num_samples // len(self._classes))
-        shares[rng.permutation(len(shares))[: self.num_samples % len(shares)]] += 1
+        counts = np.full(len(self._classes), self.num_samples // len(self._classes))
+        counts[rng.permutation(len(counts))[: self.num_samples % len(counts)]] += 1
         drawn = [
-            np.concatenate([np.tile(members, share // len(members)), rng.permutation(members)[: share % len(members)]])
-            for members, share in zip(self._classes, shares.tolist(), strict=True)
+            np.concatenate([np.tile(members, count // len(members)), rng.permutation(members)[: count % len(members)]])
+            for members, count in zip(self._classes, counts.tolist(), strict=True)
         ]
         return rng.permutation(np.concatenate(drawn))
 
     def keys(self, epoch: int, steps: range) -> Iterator[list[tuple[int, int]]]:
-        """The batches of `epoch` at these steps, whole."""
+        """Yield the batches of `epoch` at these steps, those of all processes."""
         order = self.order(epoch)
         epochs = np.full(self.num_samples, epoch)
         if self._classes is not None:
             by_sample = np.argsort(order, kind="stable")
-            epochs[by_sample] += (np.arange(self.num_samples) - np.searchsorted(order[by_sample], order[by_sample])) * AGAIN
+            repeats = np.arange(self.num_samples) - np.searchsorted(order[by_sample], order[by_sample])
+            epochs[by_sample] += repeats * REPEAT_STRIDE
         for step in steps:
             batch = slice(step * self.batch_size, (step + 1) * self.batch_size)
             yield list(zip(epochs[batch].tolist(), order[batch].tolist(), strict=True))
 
     def first(self, num: int) -> list[tuple[int, int]]:
-        """The first `num` keys of epoch 0, or all of a small set."""
+        """Return the first `num` keys of epoch 0, or all of a smaller set."""
         return [key for batch in self.keys(0, range(min(self.num_batches, -(-num // self.batch_size)))) for key in batch][:num]
 
     def __len__(self) -> int:
-        """Number of batches that the next iteration gives."""
+        """Return the number of batches that the next iteration gives."""
         return self.num_batches - self._start
 
     def __iter__(self) -> Iterator[list[tuple[int, int]]]:
         # No generator function: epoch and start are those of this call, not of the first batch's.
-        whole = self.keys(self._epoch, range(self._start, self.num_batches))
-        return (keys[slice(*self._share(len(keys)))] for keys in whole)
+        batches = self.keys(self._epoch, range(self._start, self.num_batches))
+        return (keys[slice(*self._local_range(len(keys)))] for keys in batches)

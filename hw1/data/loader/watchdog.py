@@ -1,4 +1,4 @@
-"""Ends loader processes that hang: torch notices that one has died, and would wait for ever for one that lives and does nothing."""
+"""Kill loader processes that hang. torch notices a process that died, but would wait for ever for one that lives and does nothing."""
 
 import multiprocessing
 import threading
@@ -7,14 +7,19 @@ from contextlib import contextmanager
 
 PATIENCE_SECONDS = 120
 STOPPING_SECONDS = 10
-"""All the patience there is once the run was asked to stop: who asks, a batch system for instance, kills it half a minute later."""
+"""Once the run was asked to stop: what asks, a batch system for instance, kills the run half a minute later."""
 
 
 class Watchdog:
-    """Kills all `processes` once a batch has been waited for during `PATIENCE_SECONDS` and `per_batch` seconds more, or during
-    `STOPPING_SECONDS` while `is_stopping` says so.
+    """Kill all processes once a batch has been waited for too long.
 
-    It counts seconds that it was awake itself: a run that was stopped as a whole, by Ctrl-Z for instance, hangs no longer when it goes on.
+    The limit is `PATIENCE_SECONDS` and `per_batch` seconds more, or `STOPPING_SECONDS` while the run is stopping. Only seconds in which
+    this process ran itself count: a run that was suspended as a whole, by Ctrl-Z for instance, does not count as hanging when it goes on.
+
+    Args:
+        processes: The loader processes.
+        per_batch: Seconds that loading a batch may take.
+        is_stopping: Returns whether the run was asked to stop.
     """
 
     def __init__(self, processes: Sequence[multiprocessing.process.BaseProcess], per_batch: float, is_stopping: Callable[[], bool]) -> None:
@@ -22,28 +27,29 @@ class Watchdog:
         self.has_killed = False
         self._processes = processes
         self._is_stopping = is_stopping
-        self._turn = 0  # odd while a batch is waited for
+        self._num_changes = 0  # of waiting and not waiting: odd while a batch is waited for
         self._closed = threading.Event()
-        threading.Thread(target=self._look, name="loader watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="loader watch", daemon=True).start()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """While the block waits for a batch."""
-        self._turn += 1
+        """Count the block as waiting for a batch."""
+        self._num_changes += 1
         try:
             yield
         finally:
-            self._turn += 1
+            self._num_changes += 1
 
     def close(self) -> None:
+        """End the watching."""
         self._closed.set()
 
-    def _look(self) -> None:
-        seen, seconds = 0, 0
+    def _watch(self) -> None:
+        previous, seconds = 0, 0
         while not self._closed.wait(1.0):
-            turn = self._turn
-            seconds = seconds + 1 if turn % 2 and turn == seen else 0
-            seen = turn
+            current = self._num_changes
+            seconds = seconds + 1 if current % 2 and current == previous else 0
+            previous = current
             if seconds >= (min(STOPPING_SECONDS, self.seconds) if self._is_stopping() else self.seconds):
                 self.has_killed = True
                 for process in self._processes:

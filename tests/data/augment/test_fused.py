@@ -16,7 +16,7 @@ from PIL import Image
 
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import MAX_SHRINK, augment_fused, output_to_crop
-from hw1.data.augment.kernels import HUE, shade
+from hw1.data.augment.kernels import HUE, adjust_colours
 from hw1.data.augment.params import AugmentParams, draw_params
 from hw1.data.augment.reference import augment_in_steps
 from hw1.data.decode import read_image
@@ -73,7 +73,7 @@ def test_equals_the_definition(case):
         assert max(params.box[2:]) <= MAX_SHRINK * size
         expected, inside = by_definition(image, params, size)
         off = np.abs(augment_fused(image, params, size) - expected)[np.abs(inside) > 1e-3]
-        assert off.max() < (3.3 if cv2.__version__ >= "5" else 12)  # OpenCV 4 knows only 32 places between two pixels
+        assert off.max() < (3.3 if cv2.__version__ >= "5" else 12)  # OpenCV 4 knows only 32 positions between two pixels
         assert off.mean() < (0.6 if cv2.__version__ >= "5" else 2)
 
 
@@ -156,7 +156,7 @@ def test_hue_of_every_colour_at_any_turn():
     identity = np.array([[1.0, 0, 0], [0, 1.0, 0]])
     for sixths in np.linspace(-3, 3, 41):
         out = np.empty_like(packed)
-        shade(packed, out, identity, packed.size, 1, np.array([HUE]), np.array([sixths], np.float32))
+        adjust_colours(packed, out, identity, packed.size, 1, np.array([HUE]), np.array([sixths], np.float32))
         ours = out.view(np.uint8).reshape(-1, 4)[:, :3]
         expected = hsv_to_rgb(np.stack([(hsv[:, 0] + sixths / 6) % 1.0, hsv[:, 1], hsv[:, 2]], axis=1)) * 255
         assert np.abs(ours - expected).max() < 0.51
@@ -175,7 +175,7 @@ def test_values_are_cut_off_after_every_adjustment(first):
     assert np.abs(augment_fused(image, params, 16) - by_definition(image, params, 16)[0]).max() < 1
 
 
-def test_works_where_nothing_can_be_kept_between_runs():
+def test_works_where_compiled_code_cannot_be_stored():
     """No folder for compiled code: compiled anew, the same image."""
     code = (
         "import sys; sys.path.insert(0, 'tests')\n"

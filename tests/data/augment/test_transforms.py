@@ -75,7 +75,7 @@ def test_jitter_step_is_torchvisions_but_for_rounding(name, impl):
         assert difference(ours, getattr(functional, f"adjust_{name}")(Image.fromarray(image), factor)).max() <= 2
 
 
-def test_hue_step_turns_the_hue_by_a_share_of_the_circle(impl):
+def test_hue_step_rotates_the_hue_by_a_fraction_of_the_circle(impl):
     """Against HSV in floating point within 0.6 levels on average; against Pillow's, which rounds more, within 2. Grey stays grey."""
     transform = build_train_transform(only(64, hue=0.5, impl=impl))
     for index, image in enumerate([noise(64, 64), soft_image(64, 64, 1), soft_image(64, 64, 2)] * 4):

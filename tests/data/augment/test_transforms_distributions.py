@@ -42,12 +42,12 @@ def crop_boxes(height: int, width: int, count: int, **aug) -> np.ndarray:
 def reference_boxes(height: int, width: int, count: int, scale=(0.8, 1.0), ratio=(3 / 4, 4 / 3)) -> np.ndarray:
     torch.manual_seed(0)
     image = Image.new("RGB", (width, height))
-    found = [reference.RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(count)]
-    return np.array([(left, top, w, h) for top, left, h, w in found])
+    boxes = [reference.RandomResizedCrop.get_params(image, list(scale), list(ratio)) for _ in range(count)]
+    return np.array([(left, top, w, h) for top, left, h, w in boxes])
 
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(90, 120, (0.8, 1.0)), (125, 125, (0.3, 0.6))])
-def test_crop_has_torchvisions_area_aspect_and_place(height, width, scale):
+def test_crop_has_torchvisions_area_aspect_and_position(height, width, scale):
     ours, theirs = crop_boxes(height, width, 2000, scale=scale), reference_boxes(height, width, 2000, scale)
     for measure in (
         lambda box: box[:, 2] * box[:, 3] / (height * width),
@@ -88,8 +88,8 @@ def test_flip_rate(probability):
 
 
 @pytest.mark.parametrize("amount", [0.2, 0.5])
-def test_hue_shift_is_a_share_of_the_circle_either_way(amount):
-    """Red turned by a share h of the circle stands at 360 h degrees: green first for positive shifts, blue for negative ones."""
+def test_hue_shift_is_a_fraction_of_the_circle_either_way(amount):
+    """Red rotated by a fraction h of the circle stands at 360 h degrees: green first for positive shifts, blue for negative ones."""
     transform, theirs = build_train_transform(only(16, hue=amount)), reference.ColorJitter(hue=amount)
     torch.manual_seed(0)
     red = np.full((16, 16, 3), (250, 0, 0), np.uint8)

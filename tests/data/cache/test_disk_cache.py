@@ -1,4 +1,4 @@
-"""data.cache: disk. What it keeps, the images that come out, when it is made anew; and a run that uses it."""
+"""data.cache: disk. What is stored, the images that are read, when the cache is built anew; and a run that uses it."""
 
 import json
 import os
@@ -50,10 +50,10 @@ def encode(image: np.ndarray, kind: str = ".jpg") -> bytes:
     return cv2.imencode(kind, image[..., ::-1])[1].tobytes()
 
 
-# --- what is kept ---
+# --- what is stored ---
 
 
-def test_training_keeps_the_decoded_image_with_its_shorter_side_as_long_as_a_crop_can_need(images, folder):
+def test_training_stores_the_decoded_image_with_the_shorter_side_that_a_crop_can_need(images, folder):
     side = smallest_side(AUG)
     cached = open_cache(images, folder)
     assert len(cached) == SIZE
@@ -69,14 +69,14 @@ def test_training_keeps_the_decoded_image_with_its_shorter_side_as_long_as_a_cro
     assert 0 < shrunk < SIZE
 
 
-def test_no_crop_of_what_is_kept_is_smaller_than_the_output(folder, tmp_path):
+def test_no_crop_of_a_stored_image_is_smaller_than_the_output(folder, tmp_path):
     aug = AugConfig(size=32, scale=(0.3, 1.0), ratio=(0.5, 1.6))
     cached = open_cache(write(tmp_path / "data", {"a.png": encode(soft_image(300, 300, 1), ".png")}), folder, aug)
     boxes = [draw_params((1, 0, index), *cached.read(0).shape[:2], aug).box for index in range(3000)]
     assert 32 <= min(min(box[2:]) for box in boxes) < 36
 
 
-def test_every_kind_of_file_is_kept_upright_as_it_is_decoded(folder, tmp_path):
+def test_every_kind_of_file_is_stored_upright_as_it_is_decoded(folder, tmp_path):
     kinds = samples()
     images = write(tmp_path / "data", kinds)
     cached = open_cache(images, folder, AugConfig(size=224))
@@ -84,7 +84,7 @@ def test_every_kind_of_file_is_kept_upright_as_it_is_decoded(folder, tmp_path):
         np.testing.assert_array_equal(cached.read(index), read_image(images.path(index)))
 
 
-def test_steps_keeps_whole_images_and_is_the_same_to_the_bit(images, folder):
+def test_steps_stores_whole_images_and_gives_the_same_bits(images, folder):
     aug = AUG.model_copy(update={"impl": "steps", "scale": (1.0, 1.0)})
     cached, transform = open_cache(images, folder, aug), build_train_transform(aug)
     with warnings.catch_warnings():
@@ -109,31 +109,31 @@ def test_its_size_is_that_of_the_pixels(images, folder):
 # --- parity with the files, after augmentation ---
 
 
-def same_crop(factors, whole: np.ndarray, other: np.ndarray):
-    """The factors drawn for `whole`, for an image of the same thing in another size."""
+def same_crop(params, whole: np.ndarray, other: np.ndarray):
+    """The parameters drawn for `whole`, for the same image in another size."""
     y, x = other.shape[0] / whole.shape[0], other.shape[1] / whole.shape[1]
-    left, top, width, height = factors.box
+    left, top, width, height = params.box
     box = round(left * x), round(top * y), round(width * x), round(height * y)
-    return factors._replace(box=(*box[:2], min(box[2], other.shape[1] - box[0]), min(box[3], other.shape[0] - box[1])))
+    return params._replace(box=(*box[:2], min(box[2], other.shape[1] - box[0]), min(box[3], other.shape[0] - box[1])))
 
 
 def parity(images: ImageSet, folder, aug: AugConfig) -> tuple[float, float]:
-    """Mean difference from the policy carried out step by step on the whole image: of the cache, and of the files."""
+    """Mean difference from the augmentation step by step on the whole image: of the cache, and of the files."""
     cached = open_cache(images, folder, aug)
-    found = []
+    errors = []
     for index in range(len(images)):
         whole = read_image(images.path(index))
-        factors = draw_params((118, 0, index), *whole.shape[:2], aug)
-        expected = augment_in_steps(whole, factors, aug.size)
+        params = draw_params((118, 0, index), *whole.shape[:2], aug)
+        expected = augment_in_steps(whole, params, aug.size)
         sources = cached.read(index), read_image(images.path(index), smallest_side(aug))
-        found.append([difference(augment_fused(each, same_crop(factors, whole, each), aug.size), expected).mean() for each in sources])
-    return tuple(np.mean(found, axis=0))
+        errors.append([difference(augment_fused(each, same_crop(params, whole, each), aug.size), expected).mean() for each in sources])
+    return tuple(np.mean(errors, axis=0))
 
 
 @pytest.mark.parametrize(("scale", "tolerance", "more"), [((1.0, 1.0), 3, 0.2), ((0.8, 1.0), 4, 1)])
 def test_augmented_images_are_those_from_the_files_within_interpolation(folder, tmp_path, scale, tolerance, more):
-    """Images without sharp edges, shrunk to between a half and a tenth. A crop's corners are whole pixels of what is kept: up to half a
-    pixel aside."""
+    """Images without sharp edges, shrunk to between a half and a tenth. A crop's corners are whole pixels of the stored image: up to half
+    a pixel aside."""
     arrays = {f"{n}.jpg": encode(soft_image(200 + 31 * n, 300 + 57 * n, n)) for n in range(20)}
     cache, files = parity(write(tmp_path / "data", arrays), folder, AugConfig(size=64, scale=scale))
     assert cache < tolerance
@@ -214,7 +214,7 @@ def test_it_is_made_anew_when_a_file_changes_and_the_old_one_is_deleted(images, 
             np.testing.assert_array_equal(new.read(index), build_eval_transform(AUG)(read_image(images.path(index)), WORDS))
 
 
-def test_splits_of_other_seeds_and_other_roots_keep_theirs(images, folder, tmp_path):
+def test_caches_of_other_seeds_and_other_roots_stay(images, folder, tmp_path):
     """None holds a file that has changed, and none all files of another."""
     shutil.copytree(images.root, tmp_path / "other" / "data", copy_function=shutil.copy2)
     moved = ImageSet(tmp_path / "other" / "data", images.files, images.labels, 0)

@@ -20,8 +20,8 @@ from helpers.cached_images import LOCK, names, open_cache
 from helpers.loader_images import AUG, SIZE, loaders_of, write_images
 from helpers.paths import ROOT
 
-from hw1.data.cache import disk as diskcache
-from hw1.data.cache.image_file import HEAD, CacheFile, DamagedFile
+from hw1.data.cache import disk
+from hw1.data.cache.image_file import HEADER, CacheFile, DamagedFile
 from hw1.data.image_folder import ImageSet
 from hw1.errors import RunError, UserError
 
@@ -43,12 +43,12 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, "tests")
 from helpers.cached_images import open_cache
-from helpers.loader_images import write_pictures
+from helpers.loader_images import write_images
 from hw1.data.image_source import FileSource
 read, delay = FileSource.read, float(sys.argv[3])
 FileSource.read = lambda self, index: (time.sleep(delay), read(self, index))[1]
 root = Path(sys.argv[1])
-cached = open_cache(write_pictures(root), Path(sys.argv[2]))
+cached = open_cache(write_images(root), Path(sys.argv[2]))
 print(len(cached))
 """
 
@@ -94,26 +94,26 @@ def test_the_second_of_two_waits_and_uses_what_the_first_has_made(images, tmp_pa
 
 
 def test_many_at_once_all_get_the_whole(images, folder, capsys):
-    found: list[CacheFile] = []
-    threads = [threading.Thread(target=lambda: found.append(open_cache(images, folder))) for _ in range(4)]
+    caches: list[CacheFile] = []
+    threads = [threading.Thread(target=lambda: caches.append(open_cache(images, folder))) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {(each.path, len(each)) for each in found} == {(found[0].path, SIZE)}
-    assert len(found) == 4
+    assert {(each.path, len(each)) for each in caches} == {(caches[0].path, SIZE)}
+    assert len(caches) == 4
     assert capsys.readouterr().err.count("data.cache: writing") == 1
 
 
 def test_an_interrupt_removes_what_was_written(images, folder, monkeypatch):
-    read = diskcache.FileSource.read
+    read = disk.FileSource.read
 
     def interrupt(self, index):
         if index == 17:
             raise KeyboardInterrupt
         return read(self, index)
 
-    monkeypatch.setattr(diskcache.FileSource, "read", interrupt)
+    monkeypatch.setattr(disk.FileSource, "read", interrupt)
     with pytest.raises(KeyboardInterrupt):
         open_cache(images, folder)
     assert names(folder) == []
@@ -155,7 +155,7 @@ def flip(position: int):
 
 
 @pytest.mark.parametrize("alter", [cut, begin, empty, longer, without_head, *(flip(n) for n in (0, 9, 15, 17, 24, 31, 33, 39, -1, -500))])
-def test_a_damaged_index_is_found_and_the_cache_made_anew(images, folder, alter, capsys):
+def test_a_damaged_file_is_noticed_and_the_cache_built_anew(images, folder, alter, capsys):
     cached = open_cache(images, folder)
     expected = [cached.read(index).copy() for index in range(SIZE)]
     data = cached.path.read_bytes()
@@ -171,11 +171,11 @@ def test_a_damaged_index_is_found_and_the_cache_made_anew(images, folder, alter,
 
 
 def test_every_byte_of_the_table_is_guarded(images, folder):
-    """A place that is wrong by one byte would give an image that looks almost right."""
+    """An offset that is wrong by one byte would give an image that looks almost right."""
     cached = open_cache(images.subset(range(3)), folder)
     data = cached.path.read_bytes()
-    _, count, described, length = HEAD.unpack_from(data)
-    start = length - described - count * 24
+    _, count, description_size, length = HEADER.unpack_from(data)
+    start = length - description_size - count * 24
     assert struct.unpack_from("<Q", data, start)[0] < start
     for position in (*range(40), *range(start, length)):
         cached.path.write_bytes(flip(position)(data))
@@ -183,7 +183,7 @@ def test_every_byte_of_the_table_is_guarded(images, folder):
             CacheFile(cached.path)
 
 
-def test_altered_pixels_are_found_when_they_are_read(images, folder):
+def test_altered_pixels_are_noticed_when_they_are_read(images, folder):
     path = open_cache(images, folder).path
     data = bytearray(path.read_bytes())
     data[1000] ^= 1
@@ -216,7 +216,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(images, folde
     needed = open_cache(images, folder).path.stat().st_size
     shutil.rmtree(folder)
     usage = shutil.disk_usage(folder.parent)
-    monkeypatch.setattr(diskcache.shutil, "disk_usage", lambda _: usage._replace(free=needed - 100))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=needed - 100))
     with pytest.raises(UserError) as caught:
         open_cache(images, folder)
     [line] = caught.value.problems
@@ -224,7 +224,7 @@ def test_a_disk_without_room_is_refused_before_anything_is_written(images, folde
     for part in ("MB are needed", "MB are free", "data.cache_dir=FOLDER", "data.cache=none"):
         assert part in line
     assert os.listdir(folder) == [LOCK]
-    monkeypatch.setattr(diskcache.shutil, "disk_usage", lambda _: usage._replace(free=needed))
+    monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=needed))
     assert len(open_cache(images, folder)) == SIZE
 
 
@@ -245,7 +245,7 @@ def test_a_small_disk_is_measured_and_one_that_fills_up_is_left_clean(images, fo
         with pytest.raises(UserError, match=r"data\.cache: .* MB are needed"):
             open_cache(images, folder)
         usage = shutil.disk_usage(folder)
-        monkeypatch.setattr(diskcache.shutil, "disk_usage", lambda _: usage._replace(free=10**9))  # as if others wrote meanwhile
+        monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: usage._replace(free=10**9))  # as if others wrote meanwhile
         with pytest.raises(RunError, match=r"^data\.cache: .*: cannot be written: No space left on device; data\.cache_dir=FOLDER"):
             open_cache(images, folder)
         assert names(folder) == []

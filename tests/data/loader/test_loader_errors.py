@@ -14,8 +14,8 @@ import time
 import pytest
 from helpers.loader_images import assert_same, processes
 
-from hw1.data.loader import loader as loaders
-from hw1.data.loader import watchdog as watchdog
+from hw1.data.loader import loader as loader_module
+from hw1.data.loader import watchdog
 from hw1.errors import RunError
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
@@ -57,7 +57,7 @@ def test_a_killed_process_is_reported_where_the_next_batch_is_asked_for(make):
 
 def test_a_hung_process_is_waited_for_no_longer_than_that(make, monkeypatch):
     monkeypatch.setattr(watchdog, "PATIENCE_SECONDS", 2)
-    monkeypatch.setattr(loaders, "SECONDS_PER_IMAGE", 0.2)  # times 5
+    monkeypatch.setattr(loader_module, "SECONDS_PER_IMAGE", 0.2)  # times 5
     loader = make(2)
     epoch = loader.epoch(0)
     next(epoch)

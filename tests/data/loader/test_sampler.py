@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from torch.utils.data import DataLoader, Dataset
 
-from hw1.data.loader.sampler import AGAIN, EpochBatches
+from hw1.data.loader.sampler import REPEAT_STRIDE, EpochBatches
 
 SIZES = {"num_samples": st.integers(1, 200), "batch_size": st.integers(1, 70)}
 SEEDS = {"seed": st.integers(0, 2**32 - 1), "epoch": st.integers(0, 100_000)}
@@ -28,11 +28,11 @@ def batches_of(batches: EpochBatches, epoch: int, start: int = 0) -> list[list[t
 @given(**SIZES, **SEEDS, shuffle=st.booleans())
 def test_every_sample_once_an_epoch_in_batches_of_the_stated_size(num_samples, batch_size, seed, epoch, shuffle):
     batches = EpochBatches(num_samples, batch_size, seed, shuffle)
-    found = batches_of(batches, epoch)
-    assert sorted(key for batch in found for key in batch) == [(epoch, index) for index in range(num_samples)]
-    assert len(found) == len(batches) == batches.num_batches == math.ceil(num_samples / batch_size)
-    assert [len(batch) for batch in found] == [batches.batch_size_of(step) for step in range(batches.num_batches)]
-    assert all(len(batch) == batch_size for batch in found[:-1])
+    whole = batches_of(batches, epoch)
+    assert sorted(key for batch in whole for key in batch) == [(epoch, index) for index in range(num_samples)]
+    assert len(whole) == len(batches) == batches.num_batches == math.ceil(num_samples / batch_size)
+    assert [len(batch) for batch in whole] == [batches.batch_size_of(step) for step in range(batches.num_batches)]
+    assert all(len(batch) == batch_size for batch in whole[:-1])
 
 
 @given(**SIZES, **SEEDS, data=st.data())
@@ -47,8 +47,8 @@ def test_any_step_on_is_the_rest_of_the_epoch(num_samples, batch_size, seed, epo
 
 @given(**SIZES, seed=st.integers(0, 2**32 - 1))
 def test_without_shuffling_the_order_is_the_sets(num_samples, batch_size, seed):
-    found = batches_of(EpochBatches(num_samples, batch_size, seed, False), 3)
-    assert [index for batch in found for _, index in batch] == list(range(num_samples))
+    whole = batches_of(EpochBatches(num_samples, batch_size, seed, False), 3)
+    assert [index for batch in whole for _, index in batch] == list(range(num_samples))
 
 
 def test_orders_of_other_epochs_and_seeds_are_unrelated():
@@ -61,8 +61,8 @@ def test_orders_of_other_epochs_and_seeds_are_unrelated():
 
 
 def test_every_place_is_equally_likely():
-    places = Counter(int(EpochBatches(8, 4, 118, True).order(epoch)[0]) for epoch in range(2000))
-    assert stats.chisquare([places[index] for index in range(8)]).pvalue > 0.01
+    firsts = Counter(int(EpochBatches(8, 4, 118, True).order(epoch)[0]) for epoch in range(2000))
+    assert stats.chisquare([firsts[index] for index in range(8)]).pvalue > 0.01
 
 
 def test_order_stays_what_it_is():
@@ -71,7 +71,7 @@ def test_order_stays_what_it_is():
 
 
 def test_another_process_gives_the_same_order():
-    code = "from hw1.data.loader.sampler import AGAIN, EpochBatches; print(EpochBatches(50, 8, 118, True).order(7).tolist())"
+    code = "from hw1.data.loader.sampler import EpochBatches; print(EpochBatches(50, 8, 118, True).order(7).tolist())"
     there = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, "PYTHONHASHSEED": "3"}, check=True
     )
@@ -134,9 +134,9 @@ def labels_of(counts: list[int]) -> np.ndarray:
 @given(counts=st.lists(st.integers(1, 60), min_size=1, max_size=9), batch_size=st.integers(1, 70), **SEEDS)
 def test_balanced_classes_come_equally_often_and_their_samples_too(counts, batch_size, seed, epoch):
     labels = labels_of(counts)
-    found = batches_of(EpochBatches(len(labels), batch_size, seed, True, labels), epoch)
-    keys = [key for batch in found for key in batch]
-    assert [len(batch) for batch in found[:-1]] == [batch_size] * (len(found) - 1)
+    whole = batches_of(EpochBatches(len(labels), batch_size, seed, True, labels), epoch)
+    keys = [key for batch in whole for key in batch]
+    assert [len(batch) for batch in whole[:-1]] == [batch_size] * (len(whole) - 1)
     assert len(keys) == len(set(keys)) == len(labels), "as many as there are samples, and none augmented as before"
     samples = Counter(index for _, index in keys)
     classes = Counter(labels[index] for _, index in keys)
@@ -146,7 +146,7 @@ def test_balanced_classes_come_equally_often_and_their_samples_too(counts, batch
         times = [samples[index] for index in np.flatnonzero(labels == label)]
         assert max(times) - min(times) <= 1
     for index, times in samples.items():
-        assert [first for first, other in keys if other == index] == [epoch + again * AGAIN for again in range(times)]
+        assert [first for first, other in keys if other == index] == [epoch + repeat * REPEAT_STRIDE for repeat in range(times)]
 
 
 @given(counts=st.lists(st.integers(1, 30), min_size=1, max_size=5), batch_size=st.integers(1, 20), data=st.data(), **SEEDS)
@@ -168,5 +168,5 @@ def test_balanced_every_sample_of_a_large_class_has_its_turn():
     expected = np.where(labels == 0, 400 * 50 / 90, 400 * 5)
     assert stats.chisquare([times[index] for index in range(90)], expected[:90]).pvalue > 0.01
     assert [times[index] for index in range(90, 100)] == [2000] * 10
-    places = [labels[index] for epoch in range(400) for _, index in batches_of(batches, epoch)[0]]
-    assert abs(np.mean(places) - 0.5) < 0.02, "every batch holds both"
+    first_labels = [labels[index] for epoch in range(400) for _, index in batches_of(batches, epoch)[0]]
+    assert abs(np.mean(first_labels) - 0.5) < 0.02, "every batch holds both"

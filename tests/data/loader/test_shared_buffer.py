@@ -49,16 +49,16 @@ def numbered_loader(count: int, **settings) -> Loader:
 def test_a_slow_consumer_never_sees_a_batch_change(num_workers):
     """The processes have time to write all they may while a batch is in use, and all batches are kept to the end."""
     loader = numbered_loader(200, batch_size=4, num_workers=num_workers)
-    kept = []
+    batches = []
     for step, batch in enumerate(loader.epoch(0)):
         if step % 10 == 0:
             time.sleep(0.05)
-        kept.append(batch)
+        batches.append(batch)
     loader.close()
-    for batch in kept:
+    for batch in batches:
         assert torch.equal((batch.image * 255).round().long(), batch.index.view(-1, 1, 1, 1).expand_as(batch.image))
         assert torch.equal(batch.label, batch.index)
-    assert sorted(torch.cat([batch.index for batch in kept]).tolist()) == list(range(200))
+    assert sorted(torch.cat([batch.index for batch in batches]).tolist()) == list(range(200))
 
 
 class Copy:
@@ -78,7 +78,7 @@ def test_a_slot_is_given_again_only_after_its_copy():
         slot = buffer.slot(turn)
         assert [copy.waited for copy in copies] == [earlier <= turn - buffer.num_slots for earlier in range(turn)]
         copies.append(Copy())
-        buffer.copied(slot, copies[-1])
+        buffer.reuse_after(slot, copies[-1])
     buffer.close()
     assert all(copy.waited for copy in copies)
 
@@ -127,12 +127,12 @@ def test_a_small_set_takes_no_more_than_it_fills(make):
 
 def shared_bytes() -> int:
     """Anonymous shared memory mapped by this process."""
-    found = 0
+    total = 0
     for line in Path("/proc/self/maps").read_text().splitlines():
         if "/dev/zero (deleted)" in line:
             start, end = (int(word, 16) for word in line.split()[0].split("-"))
-            found += end - start
-    return found
+            total += end - start
+    return total
 
 
 @pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="needs /proc")

@@ -1,4 +1,4 @@
-"""The check of whole sets: what it finds, what it remembers, and what follows."""
+"""The check of whole sets: which images it reports as bad, which it remembers as good, and what follows."""
 
 import json
 import os
@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from faults import powers
 
-from hw1.data import decode
-from hw1.data.decode import check_images, find_bad_images
+from hw1.data import bad_images
+from hw1.data.bad_images import check_images, find_bad_images
 from hw1.data.image_folder import ImageSet
 from hw1.errors import UserError
 
@@ -30,13 +30,13 @@ def image_set(root: Path, **files: bytes) -> ImageSet:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the files that were decoded."""
     names: list[str] = []
-    real = decode.read_image
+    real = bad_images.read_image
 
     def spy(path: Path) -> np.ndarray:
         names.append(path.name)
         return real(path)
 
-    monkeypatch.setattr(decode, "read_image", spy)
+    monkeypatch.setattr(bad_images, "read_image", spy)
     return names
 
 
@@ -68,7 +68,7 @@ def test_a_file_that_may_not_be_read_any_more_is_found(tmp_path: Path) -> None:
         assert find_bad_images(images) == {1: "cannot be read: permission denied"}
 
 
-def test_memory_is_by_place_and_survives_a_relative_root(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_record_is_by_absolute_path(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
     find_bad_images(image_set(tmp_path / "one", a_jpg=JPEG))
@@ -79,41 +79,41 @@ def test_memory_is_by_place_and_survives_a_relative_root(tmp_path: Path, decoded
     assert len(decoded) == 2
 
 
-def memory_file() -> Path:
+def record_path() -> Path:
     return Path(os.environ["XDG_CACHE_HOME"], "hw1", "checked_images.json")
 
 
 @pytest.mark.parametrize("damage", [b"", b"{", b"\xff\x00", b"[]", b"null", b'{"files": {}}', b'{"checked_by": "?", "files": 3}'])
-def test_damaged_memory_is_ignored(tmp_path: Path, decoded: list[str], damage: bytes) -> None:
+def test_a_damaged_record_is_ignored(tmp_path: Path, decoded: list[str], damage: bytes) -> None:
     images = image_set(tmp_path, a_jpg=JPEG)
     find_bad_images(images)
-    assert [file.name for file in memory_file().parent.iterdir()] == ["checked_images.json"]
-    memory_file().write_bytes(damage)
+    assert [file.name for file in record_path().parent.iterdir()] == ["checked_images.json"]
+    record_path().write_bytes(damage)
     assert find_bad_images(images) == {}
     assert len(decoded) == 2
     assert find_bad_images(images) == {}
     assert len(decoded) == 2
 
 
-def test_memory_of_another_decoder_is_ignored(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_of_another_decoder_is_ignored(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     images = image_set(tmp_path, a_jpg=JPEG)
     find_bad_images(images)
-    monkeypatch.setattr(decode, "VERIFIED_BY", "2")
+    monkeypatch.setattr(bad_images, "VERIFIED_BY", "2")
     find_bad_images(images)
     assert len(decoded) == 2
 
 
-def test_memory_forgets_folders_that_are_gone(tmp_path: Path) -> None:
+def test_the_record_drops_folders_that_no_longer_exist(tmp_path: Path) -> None:
     for name in ("old", "new"):
         (tmp_path / name).mkdir()
     find_bad_images(image_set(tmp_path / "old", a_jpg=JPEG))
     (tmp_path / "old" / "a.jpg").unlink()
     (tmp_path / "old").rmdir()
     find_bad_images(image_set(tmp_path / "new", a_jpg=JPEG))
-    assert list(json.loads(memory_file().read_bytes())["files"]) == [str(tmp_path / "new" / "a.jpg")]
+    assert list(json.loads(record_path().read_bytes())["files"]) == [str(tmp_path / "new" / "a.jpg")]
 
 
-def test_unwritable_memory_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_record_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     assert find_bad_images(image_set(tmp_path, a_jpg=JPEG, b_jpg=b"")) == {1: "empty file"}
@@ -126,15 +126,12 @@ def test_second_check_is_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for i in range(52):  # 5,200 paths without the time that writing 5,200 files takes
         (tmp_path / f"{i}").symlink_to(folder)
     images = ImageSet(tmp_path, tuple(f"{i}/{name}" for i in range(52) for name in names), None, 0)
-    monkeypatch.setattr(decode, "read_image", lambda path: None)
+    monkeypatch.setattr(bad_images, "read_image", lambda path: None)
     assert find_bad_images(images) == {}
-    monkeypatch.setattr(decode, "read_image", lambda path: pytest.fail("was read"))
-    times = []
-    for _ in range(3):
-        start = time.perf_counter()
-        assert find_bad_images(images) == {}
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.5
+    monkeypatch.setattr(bad_images, "read_image", lambda path: pytest.fail("was read"))
+    start = time.process_time()  # this process's own: other processes do not count
+    assert find_bad_images(images) == {}
+    assert time.process_time() - start < 1
 
 
 def test_check_stops_with_every_path(tmp_path: Path) -> None:
@@ -154,20 +151,20 @@ def test_check_skips_and_counts(tmp_path: Path, capsys: pytest.CaptureFixture[st
     good = JPEG
     train = image_set(tmp_path, a_jpg=good, b_jpg=good[:-200], c_jpg=good)
     val = image_set(tmp_path, d_jpg=good)
-    kept_train, kept_val = check_images([train, val], "skip")
-    assert kept_train.files == ("a.jpg", "c.jpg")
-    assert kept_train.labels is not None
-    assert kept_train.labels.tolist() == [0, 2]
-    assert kept_val.files == val.files
+    good_train, good_val = check_images([train, val], "skip")
+    assert good_train.files == ("a.jpg", "c.jpg")
+    assert good_train.labels is not None
+    assert good_train.labels.tolist() == [0, 2]
+    assert good_val.files == val.files
     out, err = capsys.readouterr()
     assert out == ""
     assert err == f"skipped: 1 of 4 images cannot be decoded: {tmp_path / 'b.jpg'}: truncated\n"
-    assert check_images([kept_train, kept_val], "stop") == [kept_train, kept_val]
+    assert check_images([good_train, good_val], "stop") == [good_train, good_val]
     with pytest.raises(UserError, match="none of 1 images"):
         check_images([train, image_set(tmp_path, e_jpg=b"")], "skip")
 
 
-def test_skipping_stops_over_a_share_of_all(tmp_path: Path) -> None:
+def test_skipping_more_than_max_bad_is_an_error(tmp_path: Path) -> None:
     train = image_set(tmp_path, a_jpg=JPEG, b_jpg=JPEG[:-200], c_jpg=JPEG)
     val = image_set(tmp_path, d_jpg=JPEG)
     assert len(check_images([train, val], "skip", max_bad=0.25)[0]) == 2
