@@ -6,19 +6,21 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.paths import ROOT
-from helpers.plan_runs import Ablation, is_alive, recipes, runs_of, started, wait_until
+from helpers.plan_runs import Ablation, call, is_alive, recipes, runs_of, started, wait_until
 from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
 
+from hw1.ablate.ray_cluster import scheduler
 from hw1.ablate.ray_cluster.connection import connected
 from hw1.ablate.ray_cluster.nodes import Requirements, check_nodes, list_nodes
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
+from hw1.runs import environment
 from hw1.runs.environment import code_digest
 
 pytestmark = pytest.mark.slow
@@ -79,6 +81,14 @@ def whole_cluster(ray_settings: None) -> Iterator[Cluster]:
 def cluster(whole_cluster: Cluster) -> Cluster:
     whole_cluster.complete()
     return whole_cluster
+
+
+@contextmanager
+def handlers_restored() -> Iterator[None]:
+    """Puts the handler back that Ray replaces when it is used in this process."""
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def parent(pid: int) -> int:
@@ -161,19 +171,57 @@ def test_without_an_address_in_a_ray_of_its_own_runs_that_are_lost_go_on_once_th
     wait_until(lambda: not is_alive(raylet))
 
 
+def test_a_run_that_is_lost_again_and_again_fails(cluster, project, capsys, monkeypatch):
+    monkeypatch.setattr(scheduler, "MAX_RETRIES", 1)
+    monkeypatch.setattr(environment, "__file__", str(project / "hw1" / "runs" / "environment.py"))  # the nodes' code, with the stand-in
+    with handlers_restored():
+        assert call(*recipes("ended", "kills"), "--seeds", "0", "--ray", cluster.address) == 3
+    assert sorted(runs_of(started())) == [("ended", 0)] * 2 + [("kills", 0)] * 2
+    err = capsys.readouterr().err.splitlines()
+    assert err[-3] == "2 of 2 runs failed; the same command tries them again:"
+    problems = sorted(err[-2:])
+    assert problems[0].startswith("runs/ended/seed0: EndedBySignal: not by this command (node ")
+    assert problems[1].startswith("runs/kills/seed0: WorkerCrashedError: ")
+
+
+@pytest.mark.long
+def test_a_run_whose_machine_vanishes_without_a_word_goes_on(begin, cluster, monkeypatch):
+    """A stopped machine answers no more than one without a network; the connections to it stay open."""
+    for setting in ("time", "timeout"):
+        monkeypatch.setenv(f"RAY_grpc_client_keepalive_{setting}_ms", "5000")
+    ablation = begin(*recipes("slow"), "--seeds", "0", "1", "--ray", cluster.address)
+    ablation.wait_for_child(2)
+    workers = {worker_of(line["pid"]): line for line in started()}
+    raylet = cluster.raylet("two").pid
+    [worker] = [worker for worker in workers if parent(worker) == raylet]
+    lost = workers.pop(worker)
+    [other] = workers.values()
+    try:
+        os.kill(raylet, signal.SIGSTOP)
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(lost["pid"], signal.SIGKILL)
+        Path(f"runs/slow/seed{lost['seed']}/checkpoints/epoch0001-step000000.pt").touch()
+        os.kill(other["pid"], signal.SIGTERM)  # makes room
+        code, err = ablation.end()
+    finally:
+        for pid in (raylet, worker):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+    assert code == 0, err
+    assert [(line["seed"], line["status"]) for line in started()[-1:]] == [(lost["seed"], "interrupted")]
+
+
 def test_what_a_node_does_not_share_is_said_with_its_name(cluster, tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)  # from where the nodes import the package
     (tmp_path / "probe").touch()
     good = Requirements(str(tmp_path), code_digest(), (str(tmp_path / "probe"),), (".",))
     bad = Requirements(str(tmp_path), "other", (str(tmp_path / "unseen"),), ("nowhere",))
-    handler = signal.getsignal(signal.SIGTERM)
-    with connected(cluster.address) as ray:
+    with handlers_restored(), connected(cluster.address) as ray:
         nodes = list_nodes(ray)
         assert [(node.name, node.cpus, node.gpus) for node in sorted(nodes, key=lambda node: node.name)] == [("one", 1, 0), ("two", 1, 0)]
         check_nodes(ray, nodes, good)
         with pytest.raises(UserError) as caught:
             check_nodes(ray, nodes, bad)
-    signal.signal(signal.SIGTERM, handler)  # Ray sets its own
     assert sorted(caught.value.problems) == [
         f"node {name}: {problem}"
         for name in ("one", "two")

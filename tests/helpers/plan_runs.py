@@ -50,6 +50,10 @@ def main(argv, prog=None):
             sys.exit(2)
         if name == "crashes":
             os.kill(os.getpid(), signal.SIGKILL)
+        if name == "ended":
+            sys.exit(128 + signal.SIGTERM)
+        if name == "kills":
+            os.kill(os.getppid(), signal.SIGKILL)
         start_folder(run, recipe, fresh=status == "new")
         with run.lock():
             while name == "stubborn" or (name in ("slow", "lingers") and status == "new" and stop() is None):
