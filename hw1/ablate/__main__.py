@@ -13,6 +13,7 @@ from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, format_seconds, make_plan, print_plan, seconds_left, train
 from hw1.ablate.ray_cluster.connection import LOCAL, check_options
 from hw1.ablate.ray_cluster.scheduler import run_on_ray
+from hw1.config.settings import without_dashes
 from hw1.errors import Interrupted, run_command
 from hw1.utils.console import say
 
@@ -33,7 +34,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.N
     parser.add_argument("--cpus-per-run", type=int, metavar="N", help="with --ray; default: a GPU's part of its machine's, else all")
     parser.add_argument("--gpus-per-run", type=float, metavar="N", help="with --ray, 0 to 1, as 0.5; default: 1 where there are GPUs")
     parser.add_argument("--dry-run", action="store_true", help="print the plan with its commands and stop; needs no data")
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(without_dashes(argv))
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:

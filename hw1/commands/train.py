@@ -4,18 +4,21 @@ On several GPUs: torchrun --nproc-per-node N train.py RECIPE [section.key=value 
 """
 
 import argparse
+import os
 import textwrap
 from collections.abc import Sequence
 
 from hw1.config.load import dump_recipe, load_recipe, with_sources
 from hw1.config.recipe import Recipe
+from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE, shipped_recipes
 from hw1.data.folders import make_cache_folder, require_root
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder, RunVersion, Status
 from hw1.runs.status import run_status, why_finished
+from hw1.runs.wandb_logger import with_environment
 from hw1.runtime import distributed as dist
-from hw1.utils.console import show
+from hw1.utils.console import say, show
 from hw1.utils.files import missing_file
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 128 + n stopped by signal n, saved"
@@ -30,7 +33,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe; values are YAML")
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe as it would be used, and stop")
     parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(without_dashes(argv))
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
@@ -52,6 +55,11 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
 def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
     """Return the recipe, its run folder, what that holds, and the folder's version then. Reads only."""
     recipe = load_recipe(args.recipe, args.overrides)
+    typed = {override.partition("=")[0].strip() for override in args.overrides}
+    log, variables = with_environment(recipe.log, typed, os.environ)
+    recipe = recipe.model_copy(update={"log": log})
+    if variables:
+        say(f"wandb: from the environment: {', '.join(variables)}")
     run = RunFolder.of(recipe)
     if args.print_config:
         return recipe, run, "new", []

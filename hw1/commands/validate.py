@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from hw1.config.recipe import Recipe
+from hw1.config.settings import without_dashes
 from hw1.data.folders import require_root
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder
@@ -42,7 +43,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--full-names", action="store_true", help="unlabelled images: keep the extension in image_name")
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(without_dashes(argv))
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:

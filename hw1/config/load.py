@@ -21,6 +21,14 @@ from hw1.config.shipped import find_recipe
 from hw1.config.strict_yaml import dump_yaml
 from hw1.errors import UserError
 
+NEAR, NEAR_WHOLE = 0.6, 0.75  # least similarity (difflib) of a key that is named as the nearest, by last part and as a whole
+SYNONYMS = {
+    "momentum": "optim.betas", "learning_rate": "optim.lr", "wd": "optim.weight_decay", "image_size": "aug.size", "img_size": "aug.size",
+    "imgsz": "aug.size", "dropout": "model.drop_rate", "workers": "data.num_workers", "num_epochs": "train.epochs",
+    "patience": "sched.patience",
+    "ema": "train.ema_decay", "precision": "train.amp", "data_dir": "data.root", "output_dir": "run.dir",
+}  # fmt: skip
+"""What other programs call a key, by its last part."""
 MAX_UNKNOWN = 50  # unknown keys that are reported one by one
 PYDANTIC_MESSAGES = {
     "model_type": "must be a section (keys with values)",
@@ -109,10 +117,23 @@ def _pop_unknown(settings: Settings) -> list[Problem]:
     sources = {key: settings.pop(key).source for key in [key for key in settings if key not in _KEYS]}
     reported = sources.keys() | {key for key, setting in settings.items() if setting.value == {} and key not in _SECTIONS}
     keys = [key for key in sources if key.rpartition(".")[0] not in reported]
-    problems = [Problem(sources[key], key, f"unknown key; nearest: {_nearest_key(key)}") for key in keys[:MAX_UNKNOWN]]
+    problems = [Problem(sources[key], key, _describe_unknown(key)) for key in keys[:MAX_UNKNOWN]]
     if len(keys) > MAX_UNKNOWN:
         problems.append(Problem(sources[keys[-1]], "", f"{len(keys) - MAX_UNKNOWN} more unknown keys"))
     return problems
+
+
+def _describe_unknown(key: str) -> str:
+    """Name the nearest key only where it is near in spelling or meaning; another would mislead."""
+    section, name = key.split(".")[0], ".".join(key.split(".")[1:2]) or key
+    if name in SYNONYMS:
+        return f"unknown key; nearest: {SYNONYMS[name]}"
+    nearest = _nearest_key(key)
+    short = key if "." not in key else f"{section}.{name}"
+    is_near = short == nearest or _ratio(name, nearest.rpartition(".")[2]) >= NEAR or _ratio(short, nearest) >= NEAR_WHOLE
+    return (
+        f"unknown key; nearest: {nearest}" if is_near else "unknown key, and nothing like it is supported; recipes/base.yaml lists all keys"
+    )
 
 
 def _nearest_key(key: str) -> str:

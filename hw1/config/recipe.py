@@ -4,9 +4,10 @@ The defaults are the report's best setting; `recipes/base.yaml` states them all.
 """
 
 import math
+import os
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -29,6 +30,11 @@ def _refuse_device_cache(value: object) -> object:
     return value
 
 
+PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
+"""A file or folder; `~` is the home folder."""
+Tag = Annotated[str, Field(min_length=1, max_length=64)]
+
+
 class Section(BaseModel):
     """A section of the recipe: immutable; a wrong type or an unknown key is an error, never a conversion."""
 
@@ -40,14 +46,14 @@ class RunConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")] | None = None
     """Name of the run folder; null takes the recipe's file name without `.yaml`."""
-    dir: Annotated[str, Field(min_length=1)] = "runs"
+    dir: PathText = "runs"
     """Folder that holds all runs; a run is written to `<dir>/<name>/seed<seed>/`."""
 
 
 class DataConfig(Section):
     """Images and labels, batches, loading."""
 
-    root: Annotated[str, Field(min_length=1)] | None = None
+    root: PathText | None = None
     """Folder of the images: `train/`, `val/` (and `test/`) with a folder for each class; with `val_fraction` the class folders alone; with
     `dataset` the folder that holds it (null: for `hfds/` the library's default)."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -84,7 +90,7 @@ class DataConfig(Section):
     """Loader processes; null = by the cores that the process may use. Does not change results."""
     cache: Annotated[Literal["none", "disk"], BeforeValidator(_refuse_device_cache)] = "none"
     """Cache of decoded images: `none` = decode at every read, `disk` = one memory-mapped file."""
-    cache_dir: Annotated[str, Field(min_length=1)] | None = None
+    cache_dir: PathText | None = None
     """Folder of the disk cache; null = the user's cache folder."""
 
 
@@ -142,7 +148,7 @@ class ModelConfig(Section):
     """Any timm model, with or without the tag of its weights; the `*_cbam` models are this project's."""
     pretrained: bool = True
     """Start from timm's weights of the model's tag (ImageNet), downloaded once; false = from scratch. `weights` takes precedence."""
-    weights: Annotated[str, Field(min_length=1)] | None = None
+    weights: PathText | None = None
     """Local `.safetensors` or `.pth` file to start from instead of a download."""
     num_classes: Annotated[int, Field(ge=2, le=1_000_000)] | None = None
     """Number of classes; null = as many as the data has."""
@@ -250,13 +256,13 @@ class LogConfig(Section):
     """Steps between two updates of the running loss on the console, each of which waits for the device."""
     wandb: Literal["off", "online", "offline"] = "off"
     """Weights & Biases; `online` without an API key becomes `offline`, with a line that says so."""
-    project: Annotated[str, Field(min_length=1, max_length=128)] = "hw1"
+    project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")] = "hw1"
     """wandb project."""
-    entity: str | None = None
+    entity: Annotated[str, Field(min_length=1)] | None = None
     """wandb team or user; null = the account's default."""
-    group: str | None = None
+    group: Annotated[str, Field(min_length=1, max_length=128)] | None = None
     """wandb group; null = the run's name, which groups the seeds of one recipe."""
-    tags: Annotated[tuple[str, ...], FROM_LIST] = ()
+    tags: Annotated[tuple[Tag, ...], FROM_LIST] = ()
     """wandb tags."""
 
 

@@ -6,8 +6,10 @@ import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from types import NoneType
+from typing import Any, NamedTuple, get_args, get_origin
 
+from hw1.config.recipe import Recipe
 from hw1.config.shipped import shipped_recipes
 from hw1.config.strict_yaml import is_clean, parse_yaml
 
@@ -37,6 +39,24 @@ Settings = dict[str, Setting]
 """By dotted key; a section itself has the value {}."""
 
 
+def _string_keys() -> dict[str, bool]:
+    """Map the keys whose value is free text to whether null is one of their values."""
+    keys: dict[str, bool] = {}
+    for section, field in Recipe.model_fields.items():
+        fields = getattr(field.annotation, "model_fields", {})
+        for name, item in fields.items():
+            if get_origin(item.annotation) is tuple:
+                continue
+            kinds = get_args(item.annotation) or (item.annotation,)
+            if any(kind is str or get_args(kind)[:1] == (str,) for kind in kinds):
+                keys[f"{section}.{name}"] = NoneType in kinds
+    return keys
+
+
+STRING_KEYS = _string_keys()
+NULLS = ("null", "~")
+
+
 def read_settings(path: Path, overrides: Sequence[str]) -> tuple[Settings, list[Problem]]:
     """Read a recipe with its `base:` chain, then the overrides `section.key=value`; later settings replace earlier ones.
 
@@ -51,6 +71,11 @@ def read_settings(path: Path, overrides: Sequence[str]) -> tuple[Settings, list[
         if not new_problems:
             settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in flatten({key: value})}
     return settings, problems
+
+
+def without_dashes(argv: Sequence[str]) -> list[str]:
+    """Return the command line with `--section.key=value`, as sweep agents write overrides, as `section.key=value`."""
+    return [re.sub(r"^--(?=(\w+\.\w+|seed)=)", "", argument) for argument in argv]
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -138,5 +163,9 @@ def _parse_override(text: str) -> tuple[str, Any, list[Problem]]:
     key = key.strip()
     if not equals or not re.fullmatch(r"[^\s.]+(\.[^\s.]+)*", key) or not is_clean(text):
         return "", None, [Problem(COMMAND_LINE, text if is_clean(text) else ascii(text), "an override reads section.key=value")]
+    if not value.strip():
+        return "", None, [Problem(COMMAND_LINE, key, f"has no value; {key}=null is none")]
+    if key in STRING_KEYS and value[0] not in "\"'":
+        return key, (None if value in NULLS and STRING_KEYS[key] else value), []
     content, yaml_problems = parse_yaml(value, key)
     return key, content, [Problem(COMMAND_LINE, dotted, message) for dotted, message in yaml_problems]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hw1.config.settings import without_dashes
 from hw1.errors import RunError, UserError, run_command
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say
@@ -30,7 +31,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.export") -> argparse.N
     parser.add_argument("--fp16", action="store_true", help="also model_fp16.onnx: half the size; implies --onnx")
     parser.add_argument("--int8", action="store_true", help="also model_int8.onnx, quantized on training images; implies --onnx")
     parser.add_argument("--push-to-hub", metavar="NAME", help="upload it to the Hugging Face hub as a private repository (untested)")
-    return parser.parse_intermixed_args(argv)
+    return parser.parse_intermixed_args(without_dashes(argv))
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.export") -> None:

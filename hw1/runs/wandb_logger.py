@@ -2,15 +2,58 @@
 
 import netrc
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from pydantic import ValidationError
+
 from hw1.config.recipe import LogConfig, Recipe
+from hw1.errors import UserError
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say
+
+VARIABLES = {"WANDB_PROJECT": "project", "WANDB_ENTITY": "entity", "WANDB_RUN_GROUP": "group", "WANDB_TAGS": "tags"}
+"""wandb's own variables, and the keys of `log:` that they stand for."""
+
+
+def with_environment(config: LogConfig, typed: Collection[str], environment: Mapping[str, str]) -> tuple[LogConfig, list[str]]:
+    """Apply wandb's standard variables to the recipe's `log:`.
+
+    What was typed on the command line comes first, then the environment, then the recipe's files. The environment never switches on what
+    `log.wandb: off` says; WANDB_MODE=offline or disabled wins over `online`, whoever asked for that.
+
+    Args:
+        config: The recipe's section.
+        typed: Dotted keys that were typed on the command line.
+        environment: The process' variables.
+
+    Returns:
+        The section to use, and which variables took effect.
+
+    Raises:
+        UserError: A variable has a value that wandb refuses.
+    """
+    if config.wandb == "off":
+        return config, []
+    changes: dict[str, Any] = {}
+    used = []
+    mode = environment.get("WANDB_MODE", "")
+    wanted = {"offline": "offline", "dryrun": "offline", "disabled": "off"}.get(mode, config.wandb)
+    if wanted != config.wandb:
+        changes["wandb"] = wanted
+        used.append(f"WANDB_MODE={mode}")
+    for variable, key in VARIABLES.items():
+        if (value := environment.get(variable)) and f"log.{key}" not in typed:
+            changes[key] = [tag.strip() for tag in value.split(",") if tag.strip()] if key == "tags" else value
+            used.append(f"{variable}={value}")
+    try:
+        return LogConfig.model_validate({**config.model_dump(), **changes}), used
+    except ValidationError as error:
+        problems = [f"{item['loc'][0]}: {item['msg']}" for item in error.errors(include_url=False)]
+        raise UserError(*(f"environment: WANDB_*: log.{problem}" for problem in problems)) from None
 
 
 class WandbRun:
@@ -33,7 +76,7 @@ class WandbRun:
             {
                 "group": recipe.log.group or recipe.run.name,
                 "tags": list(recipe.log.tags),
-                "name": f"{recipe.run.name}-seed{recipe.seed}",
+                "name": os.environ.get("WANDB_NAME") or f"{recipe.run.name}-seed{recipe.seed}",
                 "id": run_id,
                 "config": recipe.model_dump(mode="json"),
             },

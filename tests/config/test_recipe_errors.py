@@ -34,7 +34,7 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
             "base.yaml: optim.wieght_decay: unknown key; nearest: optim.weight_decay",
             "mid.yaml: mixop: unknown key; nearest: mixup",
             "x.yaml: train.epoch: unknown key; nearest: train.epochs",
-            "command line: model.depth.width: unknown key; nearest: model.weights",
+            "command line: model.depth.width: unknown key, and nothing like it is supported; recipes/base.yaml lists all keys",
             "base.yaml: aug.size: must be greater than or equal to 16, got 0",
             "mid.yaml: optim.lr: must be a valid number, got 'fast'",
             "x.yaml: train.compile: must be a valid boolean, got 1",
@@ -56,7 +56,8 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
         ("epochs", "train.epochs"),
         ("batch_size", "data.batch_size"),
         ("optim.Lr", "optim.lr"),
-        ("optim.momentum", "optim.name"),
+        ("optim.momentum", "optim.betas"),
+        ("train.image_size", "aug.size"),
         ("train.lr", "optim.lr"),
         ("sched.epochs", "train.epochs"),
         ("model.droprate", "model.drop_rate"),
@@ -69,6 +70,13 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
 )
 def test_an_unknown_key_names_the_nearest_at_every_depth(folder, key, nearest):
     assert problems("{}", f"{key}=1") == [f"command line: {key}: unknown key; nearest: {nearest}"]
+
+
+@pytest.mark.parametrize("key", ["aug.auto_augment", "model.depth", "teacher"])
+def test_what_is_not_supported_is_said_to_be_so(folder, key):
+    """A far key would be taken for the same thing under another name."""
+    (found,) = problems("{}", f"{key}=1")
+    assert found == f"command line: {key}: unknown key, and nothing like it is supported; recipes/base.yaml lists all keys"
 
 
 def test_each_known_key_one_letter_off_is_recognised(folder):

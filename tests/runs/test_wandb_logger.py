@@ -19,9 +19,11 @@ from helpers.wandb_files import recorded, records, values
 from PIL import Image
 
 from hw1.config.load import load_recipe
+from hw1.config.recipe import LogConfig
+from hw1.errors import UserError
 from hw1.runs.epoch_metrics import format_epoch
 from hw1.runs.folder import RunFolder
-from hw1.runs.wandb_logger import WandbRun
+from hw1.runs.wandb_logger import WandbRun, with_environment
 from hw1.utils.console import say
 
 KEY = "0123456789" * 4
@@ -235,3 +237,27 @@ def test_an_epoch_is_one_line():
 def test_lines_for_the_user_go_to_stderr(capsys):
     say("hello")
     assert capsys.readouterr() == ("", "hello\n")
+
+
+@pytest.mark.parametrize(
+    ("config", "typed", "environment", "expected", "used"),
+    [
+        ({"wandb": "online"}, [], {"WANDB_MODE": "offline"}, {"wandb": "offline"}, 1),
+        ({"wandb": "online"}, ["log.wandb"], {"WANDB_MODE": "disabled"}, {"wandb": "off"}, 1),
+        ({"wandb": "off"}, [], {"WANDB_MODE": "online", "WANDB_PROJECT": "p"}, {"wandb": "off", "project": "hw1"}, 0),
+        ({"wandb": "offline"}, [], {"WANDB_MODE": "online"}, {"wandb": "offline"}, 0),
+        ({"wandb": "offline"}, [], {"WANDB_PROJECT": "p", "WANDB_RUN_GROUP": "g"}, {"project": "p", "group": "g"}, 2),
+        ({"wandb": "offline", "project": "typed"}, ["log.project"], {"WANDB_PROJECT": "p"}, {"project": "typed"}, 0),
+        ({"wandb": "offline", "tags": ["x"]}, [], {"WANDB_TAGS": "a, b"}, {"tags": ("a", "b")}, 1),
+        ({"wandb": "offline"}, [], {"WANDB_PROJECT": ""}, {"project": "hw1"}, 0),
+    ],
+)
+def test_what_was_typed_comes_before_the_environment_and_that_before_the_recipe(config, typed, environment, expected, used):
+    found, variables = with_environment(LogConfig.model_validate(config), typed, environment)
+    assert {key: getattr(found, key) for key in expected} == expected
+    assert len(variables) == used
+
+
+def test_a_variable_that_wandb_refuses_is_one_line():
+    with pytest.raises(UserError, match=r"^environment: WANDB_\*: log\.project: "):
+        with_environment(LogConfig(wandb="offline"), [], {"WANDB_PROJECT": "a/b"})
