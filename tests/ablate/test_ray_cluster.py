@@ -190,7 +190,8 @@ def test_a_run_whose_machine_vanishes_without_a_word_goes_on(begin, cluster, mon
     for setting in ("time", "timeout"):
         monkeypatch.setenv(f"RAY_grpc_client_keepalive_{setting}_ms", "5000")
     ablation = begin(*recipes("slow"), "--seeds", "0", "1", "--ray", cluster.address)
-    ablation.wait_for_child(2)
+    checkpoints = [Path(f"runs/slow/seed{seed}/checkpoints") for seed in (0, 1)]
+    wait_until(lambda: all(folder.is_dir() for folder in checkpoints))
     workers = {worker_of(line["pid"]): line for line in started()}
     raylet = cluster.raylet("two").pid
     [worker] = [worker for worker in workers if parent(worker) == raylet]
@@ -200,7 +201,7 @@ def test_a_run_whose_machine_vanishes_without_a_word_goes_on(begin, cluster, mon
         os.kill(raylet, signal.SIGSTOP)
         os.kill(worker, signal.SIGSTOP)
         os.kill(lost["pid"], signal.SIGKILL)
-        Path(f"runs/slow/seed{lost['seed']}/checkpoints/epoch0001-step000000.pt").touch()
+        (checkpoints[lost["seed"]] / "epoch0001-step000000.pt").touch()
         os.kill(other["pid"], signal.SIGTERM)  # makes room
         code, err = ablation.end()
     finally:
