@@ -18,7 +18,7 @@ PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),2014 2010 1 $(G
 help:
 	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores (SET=train.epochs=2: changes)"
 	@echo "make install  make .venv with what training needs, as make run does first; make test and the rest add what they need"
-	@echo "make test    lint, types and tests (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
+	@echo "make test    lint, types and tests, and which lines they ran (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
 	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make format  format the code and write recipes/schema.json"
 	@echo "make lock    pin the newest versions that requirements*.txt allow"
@@ -49,10 +49,12 @@ run: $(FOR_TRAINING)
 	$(BIN)/python train.py recipes/quickstart.yaml $(SET)
 
 # One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
-# share is made once, and one process more than cores, as tests also wait.
+# share is made once, and one process more than cores, as tests also wait. Coverage is of these processes alone: measuring in those that the
+# tests start and kill would cost more than it tells.
 test: $(ALL)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long" \
+		--cov=hw1 --cov-report=term:skip-covered
 
 torture: $(ALL)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults

@@ -18,6 +18,7 @@ from PIL import Image
 
 import hw1.export.__main__ as export
 import hw1.predict.__main__ as predict
+from hw1 import __version__
 from hw1.config.load import load_recipe
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.transforms import build_eval_transform
@@ -85,7 +86,7 @@ def test_config_says_what_the_model_is(exported):
     assert cbam.channel.fc1.out_features == 256 // 8
     assert "license" not in model.pretrained_cfg
     config = read_json(exported / "config.json")
-    assert config["hw1"] == {"version": "0.1.0", "checkpoint": "best", "epoch": 3, "temperature": 1.7, "amp": "off"}
+    assert config["hw1"] == {"version": __version__, "checkpoint": "best", "epoch": 3, "temperature": 1.7, "amp": "off"}
     assert stat.S_IMODE((exported / "model.safetensors").stat().st_mode) == stat.S_IMODE((exported / "config.json").stat().st_mode)
 
 
