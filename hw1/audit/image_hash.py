@@ -27,7 +27,7 @@ GREY = 3.0  # levels of chroma
 
 
 class Signature(NamedTuple):
-    """What candidates for copies of an image are found by."""
+    """Hashes and detail of an image, by which candidates for its copies are found."""
 
     hashes: tuple[int, int]
     """63 bits each, of the image and of its mirror image."""

@@ -8,7 +8,9 @@ from pathlib import Path
 
 @contextmanager
 def hold_lock(path: Path, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Hold the exclusive lock of a file during the block. The system releases it however the process ends.
+    """Hold the exclusive lock of a file during the block.
+
+    The system releases it however the process ends. A process that is forked in the block holds it too, until it ends.
 
     Args:
         path: The lock file. It and its folder are created where they are missing; it stays, empty.
