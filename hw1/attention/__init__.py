@@ -1,1 +1,1 @@
-"""What a trained network looks at, as arrays, and beside the photos: `python -m hw1.attention`."""
+"""Grad-CAM and CBAM gates of a trained model, as arrays and as a figure: `python -m hw1.attention`."""

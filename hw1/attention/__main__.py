@@ -1,6 +1,6 @@
-"""What a run looks at in images: python -m hw1.attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png]
+"""Draw what a run attends to in images: python -m hw1.attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png].
 
-A row an image: the image as the model gets it, Grad-CAM over it, and of each CBAM its spatial gate and its channel gates.
+One row per image: the image as the model gets it, Grad-CAM over it, and the spatial gate and the channel gates of each CBAM.
 """
 
 import argparse
@@ -26,6 +26,11 @@ MAX_ROWS = 16
 
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.attention") -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        UserError: `--out` is no file that could be written.
+    """
     usage, _, details = str(__doc__).partition("\n\n")
     parser = argparse.ArgumentParser(prog, description=usage, epilog=details)
     parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
@@ -45,6 +50,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.attention") -> argpars
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.attention") -> None:
+    """Run the command."""
     args = parse(argv, prog)
     run = RunFolder.existing(args.run)
     recipe = run.read_recipe([f"train.device={args.device}"])
@@ -55,21 +61,25 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.attention") -> None:
         say(f"the first {MAX_ROWS} of {len(paths)} images are shown")
         paths = paths[:MAX_ROWS]
 
-    from hw1.attention.figure_rows import attend  # torch takes seconds to import: only once the arguments are right
+    from hw1.attention.figure_rows import attention_rows  # torch takes seconds to import: only once the arguments are right
     from hw1.evaluation.predictor import load_predictor
     from hw1.plots import plot_attention, save_figure
     from hw1.predict.image_batches import read_images
 
     predictor = load_predictor(run, recipe, args.checkpoint)
     label = None if args.label is None else find_class(predictor, args.label)
-    [batch] = read_images(paths, recipe.aug.size, len(paths), stop)
+    [batch] = read_images(paths, recipe.aug.size, len(paths), raise_bad_image)
     classes: NDArray[np.int64] | None = None if label is None else np.full(len(paths), label)
-    save_figure(plot_attention(attend(predictor, batch.pixels, classes)), args.out)
+    save_figure(plot_attention(attention_rows(predictor, batch.pixels, classes)), args.out)
     print(f"{printable(args.out)}: {len(paths)} images")
 
 
 def find_class(predictor: "Predictor", name: str) -> int:
-    """The label of the class folder `name`. Raises `UserError`, with the nearest name, where there is none."""
+    """Return the label of a class folder.
+
+    Raises:
+        UserError: There is no such folder; the nearest name is suggested.
+    """
     from difflib import get_close_matches
 
     labels = predictor.classes.labels
@@ -79,7 +89,8 @@ def find_class(predictor: "Predictor", name: str) -> int:
     return labels[name]
 
 
-def stop(error: "BadImage") -> None:
+def raise_bad_image(error: "BadImage") -> None:
+    """Raise a `UserError` for an image that cannot be read."""
     raise UserError(str(error))
 
 

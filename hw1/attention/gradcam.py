@@ -1,4 +1,4 @@
-"""What a trained network looks at: Grad-CAM, and the gates of its own CBAMs."""
+"""Compute Grad-CAM, and the gates of a model's CBAMs."""
 
 from functools import partial
 from typing import NamedTuple, cast
@@ -13,20 +13,32 @@ from hw1.models.cbam import Cbam
 
 
 class Gates(NamedTuple):
-    """The gates of one CBAM for B images: factors of its features, in (0, 1), or (0, 2) where it started as identity."""
+    """The gates of one CBAM for B images: factors of its features, in (0, 1), or (0, 2) if it was initialised as identity.
+
+    Attributes:
+        stage: The stage that the CBAM follows.
+        channel: Channel gate, [B, C].
+        spatial: Spatial gate, [B, h, w], at the resolution of the feature map.
+    """
 
     stage: str
     channel: NDArray[np.float32]
-    """[B, C]"""
     spatial: NDArray[np.float32]
-    """[B, h, w], at the resolution of the feature map."""
 
 
 def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.float32]:
-    """Where the evidence for `classes` lies: float32 [B, S, S] in 0-1, each image's largest value 1 (or all 0: no evidence).
+    """Compute Grad-CAM of the last feature map, CBAM included (Selvaraju et al., ICCV 2017, section 3).
 
-    Grad-CAM (Selvaraju et al., ICCV 2017, section 3) of the last feature map, CBAM included, enlarged bilinearly. images: float
-    [B, 3, S, S], normalised; classes: int64 [B]. Raises UserError for a model whose last features are no map, as of a vision transformer.
+    Args:
+        model: The model; it is put into eval mode.
+        images: Normalised images, float [B, 3, S, S].
+        classes: The class of each image whose evidence is located, int64 [B].
+
+    Returns:
+        float32 [B, S, S] in 0-1, upsampled bilinearly; the largest value of an image is 1, or all are 0 where there is no evidence.
+
+    Raises:
+        UserError: The model's last features are no map, as those of a vision transformer.
     """
     from captum.attr import LayerAttribution, LayerGradCam  # seconds to import
 
@@ -39,7 +51,11 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.fl
 
 
 def last_stage(model: nn.Module) -> nn.Module:
-    """The module that gives the last feature map, by timm's `feature_info`. Raises UserError if the model does not tell it."""
+    """Return the module that outputs the last feature map, by timm's `feature_info`.
+
+    Raises:
+        UserError: The model has no `feature_info`.
+    """
     info = getattr(model, "feature_info", None)
     if not info:
         raise UserError("model.name: this model does not name its feature maps, so there is nothing to attend to")
@@ -47,15 +63,23 @@ def last_stage(model: nn.Module) -> nn.Module:
 
 
 def cbam_gates(model: nn.Module, images: Tensor) -> list[Gates]:
-    """The gates of every CBAM of the model, from the first stage on, for float images [B, 3, S, S]; an empty list without CBAM."""
-    found: dict[str, Gates] = {}
+    """Compute the gates of every CBAM of a model, from the first stage on.
 
-    def keep(stage: str, cbam: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
+    Args:
+        model: The model; it is put into eval mode.
+        images: Normalised images, float [B, 3, S, S].
+
+    Returns:
+        The gates of each CBAM; empty for a model without CBAM.
+    """
+    gates: dict[str, Gates] = {}
+
+    def record(stage: str, cbam: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
         channel, spatial = cast(Cbam, cbam).gates(inputs[0])
-        found[stage] = Gates(stage, channel[:, :, 0, 0].float().cpu().numpy(), spatial[:, 0].float().cpu().numpy())
+        gates[stage] = Gates(stage, channel[:, :, 0, 0].float().cpu().numpy(), spatial[:, 0].float().cpu().numpy())
 
     cbams = {name.rpartition(".")[0]: module for name, module in model.named_modules() if isinstance(module, Cbam)}
-    hooks = [module.register_forward_hook(partial(keep, stage)) for stage, module in cbams.items()]
+    hooks = [module.register_forward_hook(partial(record, stage)) for stage, module in cbams.items()]
     model.eval()
     try:
         with torch.inference_mode():
@@ -63,4 +87,4 @@ def cbam_gates(model: nn.Module, images: Tensor) -> list[Gates]:
     finally:
         for hook in hooks:
             hook.remove()
-    return list(found.values())
+    return list(gates.values())

@@ -1,1 +1,1 @@
-"""A run as files that others can use: `python -m hw1.export`."""
+"""Export a run as files that others can use: `python -m hw1.export`."""

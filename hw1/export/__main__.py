@@ -1,6 +1,6 @@
-"""Hands a run on: timm's folder format, a model card, ONNX: python -m hw1.export RUN_DIR [--onnx] [section.key=value ...]
+"""Export a run in timm's folder format, with a model card and as ONNX: python -m hw1.export RUN_DIR [--onnx] [section.key=value ...].
 
-Writes RUN_DIR/export/, which an earlier export makes room for once the new one is complete.
+Writes RUN_DIR/export/; an earlier export is replaced once the new one is complete.
 """
 
 import argparse
@@ -23,6 +23,7 @@ EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or the run folder, 
 
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.export") -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where the data is: data.root=FOLDER")
@@ -35,6 +36,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.export") -> argparse.N
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.export") -> None:
+    """Run the command."""
     args = parse(argv, prog)
     run = RunFolder.existing(args.run)
     recipe = run.read_recipe([*args.overrides, "train.device=cpu"])
@@ -44,7 +46,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.export") -> None:
     has_data = recipe.data.root is not None and Path(recipe.data.root).is_dir()
     if args.int8 and not has_data:
         raise UserError(f"--int8: takes ranges from training images, and data.root is {recipe.data.root}; add data.root=FOLDER")
-    formats = [name for name, wanted in (("fp16", args.fp16), ("int8", args.int8)) if wanted]
+    formats = [name for name, is_requested in (("fp16", args.fp16), ("int8", args.int8)) if is_requested]
 
     from hw1.evaluation.predictor import load_predictor  # torch takes seconds to import: only once the arguments are right
 
@@ -56,75 +58,108 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.export") -> None:
     predictor = load_predictor(run, recipe, args.checkpoint)
     try:
         with atomic_folder(target) as folder:
-            fill(folder, run, predictor, formats, has_data)
+            write_export(folder, run, predictor, formats, has_data)
     except OSError as error:
         raise RunError(f"{target}: cannot be written: {error.strerror or error}") from None
     files = ", ".join(sorted(path.name for path in target.iterdir()))
-    print(f"{target}: {files}\nopen it: python -m hw1.predict {target} PHOTO")
+    print(f"{target}: {files}\nopen it: python -m hw1.predict {target} IMAGE")
     if args.push_to_hub:
-        push(target, args.push_to_hub)
+        push_to_hub(target, args.push_to_hub)
 
 
-def fill(folder: Path, run: RunFolder, predictor: "Predictor", formats: Sequence[str], has_data: bool) -> None:
+def write_export(folder: Path, run: RunFolder, predictor: "Predictor", formats: Sequence[str], has_data: bool) -> None:
+    """Write all files of an export.
+
+    Args:
+        folder: An empty folder.
+        run: The run's folder.
+        predictor: Its model.
+        formats: ONNX formats, "fp32" first; empty for none.
+        has_data: Whether the run's data is there.
+
+    Raises:
+        UserError: A file of the run is damaged.
+        RunError: The model cannot be exported to ONNX, or the ONNX file differs from torch.
+    """
     from hw1.evaluation.predictor import load_temperature
     from hw1.export.model_card import model_card
     from hw1.export.timm_folder import save_timm_folder
-    from hw1.predict.classifier import class_names, read_words
+    from hw1.predict.classifier import class_names, read_class_descriptions
 
     temperature = load_temperature(run, predictor.facts)
-    words = read_words(predictor.recipe.data.root, class_names(predictor))
-    save_timm_folder(predictor, words, temperature, folder)
+    descriptions = read_class_descriptions(predictor.recipe.data.root, class_names(predictor))
+    save_timm_folder(predictor, descriptions, temperature, folder)
     lines: Sequence[str] = ()
     if formats:
-        lines = add_onnx(folder, predictor, words, temperature, formats, has_data)
+        lines = export_onnx(folder, predictor, descriptions, temperature, formats, has_data)
         print("\n".join(lines))
-    card = model_card(run, predictor, words, temperature, lines)
+    card = model_card(run, predictor, descriptions, temperature, lines)
     (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
 
 
-def add_onnx(
-    folder: Path, predictor: "Predictor", words: dict[str, str], temperature: float | None, formats: Sequence[str], has_data: bool
+def export_onnx(
+    folder: Path, predictor: "Predictor", descriptions: dict[str, str], temperature: float | None, formats: Sequence[str], has_data: bool
 ) -> Sequence[str]:
-    """Writes the ONNX files of `formats`, the first of which is fp32, and `onnx_check.json`; returns the lines of their comparison."""
+    """Write ONNX files and `onnx_check.json`, their comparison with torch.
+
+    Args:
+        folder: Where to write.
+        predictor: The model.
+        descriptions: What people call the classes, by their names.
+        temperature: The fitted temperature; None if there is none.
+        formats: "fp32" first, then any of "fp16" and "int8".
+        has_data: Whether the run's data is there; without it generated images are compared.
+
+    Returns:
+        The comparison as lines of Markdown.
+
+    Raises:
+        RunError: The model cannot be exported, or the FP32 file differs from torch.
+    """
     import torch
 
     from hw1.export import onnx_check as check
     from hw1.export import onnx_graph as graph
     from hw1.models.preprocess import WithPreprocess
-    from hw1.predict.classifier import class_names, logits_of
+    from hw1.predict.classifier import class_names, logits_function
 
     aug = predictor.recipe.aug
-    pixels = WithPreprocess(predictor.model, aug.mean, aug.std)
+    model = WithPreprocess(predictor.model, aug.mean, aug.std)
     if not has_data:
         say(f"data.root {predictor.recipe.data.root}: no such folder; ONNX is checked on generated images (data.root=FOLDER)")
-    images = check.load_split(predictor, "val", check.MAX_IMAGES) if has_data else check.generated(aug.size)
-    meta = graph.metadata(class_names(predictor), words, aug.size, temperature)
-    engines: dict[str, check.Engine] = {"torch, FP32": logits_of(pixels, torch.device("cpu"))}
+    images = check.load_split(predictor, "val", check.MAX_IMAGES) if has_data else check.generate_images(aug.size)
+    meta = graph.metadata(class_names(predictor), descriptions, aug.size, temperature)
+    engines = {"torch, FP32": logits_function(model, torch.device("cpu"))}
     paths = {"fp32": folder / "model.onnx", "fp16": folder / "model_fp16.onnx", "int8": folder / "model_int8.onnx"}
     for name in formats:
         say(f"writing {paths[name].name}")
         if name == "int8":
-            graph.quantize(paths["fp32"], paths[name], check.load_split(predictor, "train", check.NUM_CALIBRATION).pixels)
+            graph.quantize(paths["fp32"], paths[name], check.load_split(predictor, "train", check.NUM_CALIBRATION_IMAGES).pixels)
         else:
-            graph.save_onnx(paths[name], pixels, aug.size, temperature, meta, half=name == "fp16")
+            graph.save_onnx(paths[name], model, aug.size, temperature, meta, half=name == "fp16")
         engines[paths[name].name] = check.onnx_engine(paths[name])
-    rows = check.compare(engines, images)
-    check.require_equal("model.onnx", rows["model.onnx"])
+    comparison = check.compare(engines, images)
+    check.require_equal("model.onnx", comparison["model.onnx"])
     sizes = {path.name: path.stat().st_size for path in paths.values() if path.is_file()}
-    content: dict[str, Any] = {"images": images.source, "threads": torch.get_num_threads(), "batch_size": check.BATCH_SIZE}
-    content["files"] = {name: row | ({"bytes": sizes[name]} if name in sizes else {}) for name, row in rows.items()}
+    # "pictures": the key's name since the first version of the file
+    content: dict[str, Any] = {"pictures": images.source, "threads": torch.get_num_threads(), "batch_size": check.BATCH_SIZE}
+    content["files"] = {name: metrics | ({"bytes": sizes[name]} if name in sizes else {}) for name, metrics in comparison.items()}
     (folder / "onnx_check.json").write_text(json.dumps(content, indent=2) + "\n")
-    return check.report_lines(images, rows, sizes)
+    return check.report_lines(images, comparison, sizes)
 
 
-def push(folder: Path, name: str) -> None:
-    """Uploads the folder to the Hugging Face hub, with the token that `hf auth login` stored. Untested: it needs the network."""
+def push_to_hub(folder: Path, name: str) -> None:
+    """Upload a folder to the Hugging Face hub, with the token that `hf auth login` stored. Untested: it needs the network.
+
+    Raises:
+        RunError: The upload fails.
+    """
     import huggingface_hub
 
     try:
         huggingface_hub.create_repo(name, private=True, exist_ok=True)
         huggingface_hub.upload_folder(repo_id=name, folder_path=folder, commit_message="Export of hw1")
-    except Exception as error:  # the hub's client and what it stands on have many errors, without a common base
+    except Exception as error:  # the hub's client and its dependencies have many errors, without a common base
         raise RunError(f"--push-to-hub {name}: {' '.join(str(error).split())[:300]}; the export itself is complete") from error
     print(f"pushed to https://huggingface.co/{name} (private)")
 

@@ -1,4 +1,4 @@
-"""The model card: what the run folder says of itself, in Markdown. Every number is read from the run; what is not there is not in it."""
+"""Write the model card in Markdown. Every number is read from the run folder; what is not there is left out."""
 
 import json
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ license: unknown
 tags: [image-classification, timm]
 ---
 """
-OPEN = """## Open it
+USAGE = """## Open it
 
 ```python
 import timm, torch
@@ -34,7 +34,7 @@ print(model.pretrained_cfg["label_names"][probabilities.argmax()])
 
 Or without writing any code: `python -m hw1.predict {folder} photo.jpg`.
 """
-OPEN_ONNX = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
+ONNX_USAGE = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
 the aspect; normalisation is inside. Outputs: `logits`, and `probabilities`{note}. The metadata hold the class names.
 
 ```python
@@ -47,13 +47,24 @@ image = numpy.array(Image.open("photo.jpg").convert("RGB").resize(({size}, {size
 print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[probabilities[0].argmax()])
 ```
 """
-MEASURES = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "loss": "cross-entropy, nats"}
+METRICS = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "loss": "cross-entropy, nats"}
 
 
-def model_card(run: RunFolder, predictor: Predictor, words: dict[str, str], temperature: float | None, onnx: Sequence[str]) -> str:
-    """README.md of the exported folder; `onnx` are the lines of its comparison with torch, empty where there are no ONNX files."""
-    recipe, env = run.read_recipe(), _read(run.env)
-    names = [words.get(name, name) for name in predictor.classes.names if name]
+def model_card(run: RunFolder, predictor: Predictor, descriptions: dict[str, str], temperature: float | None, onnx: Sequence[str]) -> str:
+    """Return the `README.md` of an exported folder.
+
+    Args:
+        run: The run's folder.
+        predictor: The exported model.
+        descriptions: What people call the classes, by their names.
+        temperature: The fitted temperature; None if there is none.
+        onnx: Lines of the comparison of the ONNX files with torch; empty if there are no ONNX files.
+
+    Raises:
+        UserError: A file of the run is damaged.
+    """
+    recipe, env = run.read_recipe(), _read_json(run.env)
+    names = [descriptions.get(name, name) for name in predictor.classes.names if name]
     shown = ", ".join(names[:10]) + f", ... ({len(names)} in all; `label_names` in config.json)" * (len(names) > 10)
     facts = predictor.facts
     parts = [
@@ -62,29 +73,29 @@ def model_card(run: RunFolder, predictor: Predictor, words: dict[str, str], temp
         f"An image classifier: {recipe.model.name}, {recipe.aug.size} x {recipe.aug.size} pixels, {len(predictor.classes.names)} classes;"
         f" the {facts['checkpoint']} weights of seed {recipe.seed}, after epoch {facts['epoch']} of {recipe.train.epochs}.\n",
         f"Classes: {shown}.\n",
-        _measured(run, facts),
-        OPEN.format(folder=".", size=recipe.aug.size, scaled="" if temperature is None else f" / {temperature:.4f}"),
+        _metrics_table(run, facts),
+        USAGE.format(folder=".", size=recipe.aug.size, scaled="" if temperature is None else f" / {temperature:.4f}"),
     ]
     if onnx:
         note = "" if temperature is None else f", at temperature {temperature:.4f}"
-        parts += [OPEN_ONNX.format(size=recipe.aug.size, note=note), "\n".join(onnx) + "\n"]
+        parts += [ONNX_USAGE.format(size=recipe.aug.size, note=note), "\n".join(onnx) + "\n"]
     if temperature is not None:
         parts.append(f"## Confidence\n\nBefore the softmax logits are divided by {temperature:.4f}, fitted on the validation split.\n")
     parts += [_made_from(recipe, env), _recipe(recipe), _licence(recipe)]
     return "\n".join(parts)
 
 
-def _measured(run: RunFolder, facts: dict[str, Any]) -> str:
-    """The numbers of these very weights, from each evaluation in the run folder; without one of val, from training's own."""
+def _metrics_table(run: RunFolder, facts: dict[str, Any]) -> str:
+    """Tabulate the metrics of these weights in each evaluation of the run folder; without one of val, those that training measured."""
     rows = []
     for path in sorted(run.path.glob("eval/*/metrics.json")):
-        metrics = _read(path)
+        metrics = _read_json(path)
         if all(metrics.get(key) == value for key, value in facts.items()):
-            rows += [(path.parent.name, title, metrics, name) for name, title in MEASURES.items() if name in metrics]
+            rows += [(path.parent.name, title, metrics, name) for name, title in METRICS.items() if name in metrics]
     if not any(split == "val" for split, *_ in rows) and facts["checkpoint"] == "best":
         epoch: dict[str, Any] = next((dict(row) for row in run.read_metrics() if row["epoch"] == facts["epoch"]), {})
-        known = {name: epoch[f"val_{name}"] for name in MEASURES if f"val_{name}" in epoch}
-        rows = [("val", title, known, name) for name, title in MEASURES.items() if name in known] + rows
+        metrics = {name: epoch[f"val_{name}"] for name in METRICS if f"val_{name}" in epoch}
+        rows = [("val", title, metrics, name) for name, title in METRICS.items() if name in metrics] + rows
     if not rows:
         return f"## Measured\n\nNothing: `python validate.py RUN_DIR --checkpoint {facts['checkpoint']}` was not run.\n"
     lines = ["## Measured\n", "| images | measure | value | 95% interval | images |", "|---|---|---|---|---|"]
@@ -115,7 +126,7 @@ def _made_from(recipe: Recipe, env: dict[str, Any]) -> str:
 
 
 def public_recipe(recipe: Recipe) -> Recipe:
-    """The recipe without where things lie on this machine and who logs what where."""
+    """Return a copy of the recipe without paths of this machine and without logging settings."""
     default = Recipe()
     weights = Path(recipe.model.weights).name if recipe.model.weights else None
     changes = {
@@ -138,15 +149,19 @@ def _licence(recipe: Recipe) -> str:
         start = f"timm's published weights of {recipe.model.name}"
     else:
         start = ""
-    from_what = f"they started from {start} and were trained" if start else "they were trained from scratch"
+    origin = f"they started from {start} and were trained" if start else "they were trained from scratch"
     return (
         "## Licence\n\nThe code, hw1, is under Apache-2.0. The weights are another matter, which this program cannot judge:"
-        f" {from_what} on the data above. Whoever hands them on states their licence here and in the head of this file.\n"
+        f" {origin} on the data above. Whoever hands them on states their licence here and in the head of this file.\n"
     )
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """A JSON object of the run folder; empty where there is no such file. Raises UserError for a damaged one."""
+def _read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of the run folder; empty if there is no such file.
+
+    Raises:
+        UserError: The file is damaged.
+    """
     try:
         content = json.loads(path.read_bytes())
         if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""A model as an ONNX file: images in, logits and probabilities out, any number at a time. Needs requirements-onnx.txt."""
+"""Export a model as an ONNX file: any number of images in, logits and probabilities out. Needs requirements-onnx.txt."""
 
 import contextlib
 import importlib.util
@@ -21,43 +21,52 @@ from hw1.predict.classifier import ONNX_MISSING
 from hw1.utils.text import one_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INPUT = "RGB images, uint8 [batch, {size}, {size}, 3], resized to {size} x {size} (bilinear, antialiased); normalisation is inside"
+INPUT_DESCRIPTION = (
+    "RGB images, uint8 [batch, {size}, {size}, 3], resized to {size} x {size} (bilinear, antialiased); normalisation is inside"
+)
 CALIBRATION_BATCH = 16
 
 
-class _Graph(nn.Module):
-    """FromPixels with both outputs of the ONNX file, which are FP32 whatever the model computes in."""
+class _OnnxModel(nn.Module):
+    """Computes both outputs of the ONNX file, which are FP32 whatever precision the model computes in."""
 
-    def __init__(self, pixels: WithPreprocess, temperature: float, dtype: torch.dtype) -> None:
+    def __init__(self, model: WithPreprocess, temperature: float, dtype: torch.dtype) -> None:
         super().__init__()
-        self.pixels, self.temperature, self.dtype = deepcopy(pixels), temperature, dtype
-        self.pixels.model.to(dtype)
+        self.with_preprocess, self.temperature, self.dtype = deepcopy(model), temperature, dtype
+        self.with_preprocess.model.to(dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        logits = self.pixels.model(self.pixels.normalise(image).to(self.dtype)).to(torch.float32)
+        normalised = self.with_preprocess.normalise(image).to(self.dtype)
+        logits = self.with_preprocess.model(normalised).to(torch.float32)
         return logits, torch.softmax(logits / self.temperature, dim=1)
 
 
 def require_packages() -> None:
-    """Raises UserError where a package of requirements-onnx.txt is missing."""
+    """Raise `UserError` if a package of requirements-onnx.txt is missing."""
     if missing := [name for name in PACKAGES if importlib.util.find_spec(name) is None]:
         raise UserError(f"ONNX: {missing[0]} {ONNX_MISSING}")
 
 
-def save_onnx(
-    path: Path, pixels: WithPreprocess, size: int, temperature: float | None, meta: dict[str, str], *, half: bool = False
-) -> None:
-    """Writes the model as one file with its metadata inside; with `half` its weights and arithmetic are FP16.
+def save_onnx(path: Path, model: WithPreprocess, size: int, temperature: float | None, meta: dict[str, str], *, half: bool = False) -> None:
+    """Write a model as one ONNX file: input `image`, outputs `logits` and `probabilities` = softmax(logits / temperature).
 
-    `pixels` is on the CPU. Input `image`, outputs `logits` and `probabilities` = softmax(logits / temperature). Raises RunError where the
-    model cannot be traced.
+    Args:
+        path: The file.
+        model: The model, on the CPU.
+        size: Height and width of the images, pixels.
+        temperature: The fitted temperature; None for 1.
+        meta: Metadata to store in the file.
+        half: Whether weights and arithmetic are FP16.
+
+    Raises:
+        RunError: The model cannot be traced.
     """
     import onnx
 
-    graph = _Graph(pixels, temperature or 1.0, torch.float16 if half else torch.float32).eval()
-    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # of 1, the number of images would be taken for a constant
+    graph = _OnnxModel(model, temperature or 1.0, torch.float16 if half else torch.float32).eval()
+    example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # a single image would make the number of images a constant
     try:
-        with _quiet():
+        with _no_exporter_logs():
             program = torch.onnx.export(
                 graph,
                 (example,),
@@ -69,33 +78,39 @@ def save_onnx(
             )
             assert program is not None
             model_file = program.model_proto
-    except Exception as error:  # tracing may fail in any way on a model with Python in its forward
+    except Exception as error:  # tracing a model with Python in its forward may raise anything
         raise RunError(f"ONNX: the model cannot be exported ({one_line(error)})") from error
     for part in (model_file.graph, *model_file.graph.node, *model_file.graph.value_info, *model_file.graph.initializer):
-        part.ClearField("metadata_props")  # where in which file of this machine each operation was written
+        part.ClearField("metadata_props")  # holds paths of this machine
     model_file.metadata_props.extend(onnx.StringStringEntryProto(key=key, value=value) for key, value in meta.items())
     onnx.save_model(model_file, path)
 
 
-def quantize(path: Path, target: Path, pixels: NDArray[np.uint8]) -> None:
-    """Writes the model of `path` with INT8 weights (per channel) and activations, whose ranges are those seen on `pixels` [N, S, S, 3]."""
+def quantize(path: Path, target: Path, images: NDArray[np.uint8]) -> None:
+    """Quantize an ONNX file to INT8 weights (per channel) and activations.
+
+    Args:
+        path: The FP32 file.
+        target: The file to write.
+        images: Images that the ranges of the activations are measured on, uint8 [N, S, S, 3].
+    """
     from onnxruntime import quantization
 
-    class Reader(quantization.CalibrationDataReader):
+    class BatchReader(quantization.CalibrationDataReader):  # type: ignore[misc]
         def __init__(self) -> None:
-            self.parts = iter(np.array_split(pixels, max(len(pixels) // CALIBRATION_BATCH, 1)))
+            self.batches = iter(np.array_split(images, max(len(images) // CALIBRATION_BATCH, 1)))
 
         def get_next(self) -> dict[str, NDArray[np.uint8]] | None:
-            part = next(self.parts, None)
-            return None if part is None else {"image": part}
+            batch = next(self.batches, None)
+            return None if batch is None else {"image": batch}
 
-    with _quiet(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
+    with _no_exporter_logs(), tempfile.TemporaryDirectory(dir=target.parent) as folder:
         prepared = Path(folder) / "prepared.onnx"
         quantization.quant_pre_process(str(path), str(prepared), skip_symbolic_shape=True)
         quantization.quantize_static(
             str(prepared),
             str(target),
-            Reader(),
+            BatchReader(),
             op_types_to_quantize=["Conv", "Gemm", "MatMul", "Add", "Relu", "MaxPool"],
             per_channel=True,
             activation_type=quantization.QuantType.QUInt8,
@@ -103,15 +118,26 @@ def quantize(path: Path, target: Path, pixels: NDArray[np.uint8]) -> None:
         )
 
 
-def metadata(names: Sequence[str], words: dict[str, str], size: int, temperature: float | None) -> dict[str, str]:
-    """What an ONNX file says of itself, as `hw1.predict` reads it back."""
-    meta = {"class_names": json.dumps(list(names)), "class_descriptions": json.dumps(words), "image": INPUT.format(size=size)}
+def metadata(names: Sequence[str], descriptions: dict[str, str], size: int, temperature: float | None) -> dict[str, str]:
+    """Return the metadata of an ONNX file, which `hw1.predict` reads back.
+
+    Args:
+        names: Name of each class.
+        descriptions: What people call the classes, by their names.
+        size: Height and width of the images, pixels.
+        temperature: The fitted temperature; None if there is none.
+    """
+    meta = {
+        "class_names": json.dumps(list(names)),
+        "class_descriptions": json.dumps(descriptions),
+        "image": INPUT_DESCRIPTION.format(size=size),
+    }
     return meta if temperature is None else {**meta, "temperature": str(temperature)}
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the exporters' remarks to their own developers."""
+def _no_exporter_logs() -> Iterator[None]:
+    """Suppress the exporters' warnings, which are meant for their developers."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,4 +1,4 @@
-"""A model in timm's own folder format: `timm.create_model("local-dir:PATH", pretrained=True)` opens it after `import hw1.models`."""
+"""Save a model in timm's folder format: `timm.create_model("local-dir:PATH", pretrained=True)` opens it after `import hw1.models`."""
 
 from pathlib import Path
 from typing import Any
@@ -10,17 +10,22 @@ from hw1 import __version__
 from hw1.evaluation.predictor import Predictor
 from hw1.predict.classifier import class_names
 
-# What timm knows of the published weights that a model of this name may start from: it is not true of these weights.
-ORIGIN = ("tag", "license", "origin_url", "description", "paper_name", "paper_ids", "notes")
+# What timm states about the published weights of a model of this name; it does not hold for these weights.
+ORIGIN_KEYS = ("tag", "license", "origin_url", "description", "paper_name", "paper_ids", "notes")
 
 
-def save_timm_folder(predictor: Predictor, words: dict[str, str], temperature: float | None, folder: Path) -> None:
-    """Writes `config.json` and `model.safetensors`; the predictor's model comes to the CPU, in NCHW memory order.
+def save_timm_folder(predictor: Predictor, descriptions: dict[str, str], temperature: float | None, folder: Path) -> None:
+    """Write `config.json` and `model.safetensors`; the predictor's model is moved to the CPU, in NCHW memory order.
 
-    config.json holds the class names (`label_names`, by output; `label_descriptions` where there are words), the model's arguments, CBAM's
-    among them, and in `pretrained_cfg` the preprocessing, from which timm builds the same resize as validation. Below `hw1` is what timm
-    has no place for: which checkpoint it is, the fitted temperature or null, the
-    precision to compute in (`train.amp`).
+    `config.json` holds the class names (`label_names`, by output; `label_descriptions`), the model's arguments, those of CBAM included,
+    and in `pretrained_cfg` the preprocessing, from which timm builds the same resize as validation. Its key `hw1` holds what timm has no
+    key for: the checkpoint, the fitted temperature or null, and the precision to compute in (`train.amp`).
+
+    Args:
+        predictor: The model.
+        descriptions: What people call the classes, by their names.
+        temperature: The fitted temperature; None if there is none.
+        folder: Where to write.
     """
     aug = predictor.recipe.aug
     amp = predictor.recipe.train.amp
@@ -29,8 +34,8 @@ def save_timm_folder(predictor: Predictor, words: dict[str, str], temperature: f
     predictor.model.cpu().to(memory_format=torch.contiguous_format)
     config: dict[str, Any] = {
         "label_names": class_names(predictor),
-        "label_descriptions": words,
-        "pretrained_cfg": dict.fromkeys(ORIGIN),
+        "label_descriptions": descriptions,
+        "pretrained_cfg": dict.fromkeys(ORIGIN_KEYS),
         "hw1": {"version": __version__, **predictor.facts, "temperature": temperature, "amp": amp},
     }
     data = {
@@ -42,4 +47,4 @@ def save_timm_folder(predictor: Predictor, words: dict[str, str], temperature: f
         "std": aug.std,
     }
     save_for_hf(predictor.model, str(folder), model_config=config, safe_serialization=True, data_config=data)
-    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors writes files for their owner alone
+    (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors makes files that only their owner can read

@@ -1,1 +1,1 @@
-"""Class names and probabilities of any images: `python -m hw1.predict`."""
+"""Predict the classes of any images: `python -m hw1.predict`."""

@@ -1,4 +1,4 @@
-"""Class names and probabilities of images: python -m hw1.predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]"""
+"""Predict the classes of images: python -m hw1.predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]."""
 
 import argparse
 import os
@@ -23,6 +23,11 @@ EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or an unreadable im
 
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.predict") -> argparse.Namespace:
+    """Parse the command line.
+
+    Raises:
+        UserError: An option has a wrong value.
+    """
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1.export wrote, or .onnx file")
     parser.add_argument("images", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
@@ -55,8 +60,9 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.predict") -> argparse.
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.predict") -> None:
+    """Run the command."""
     args = parse(argv, prog)
-    paths = find_named(args.images, null=args.null)
+    paths = find_named_images(args.images, null=args.null)
     for text in args.images:
         if args.draw and Path(text).is_dir() and args.draw.resolve().is_relative_to(Path(text).resolve()):
             raise UserError(f"--draw {printable(args.draw)}: lies in {text}, whose images are read; choose a folder elsewhere")
@@ -76,6 +82,11 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.predict") -> None:
 
 
 def parse_temperature(text: str | None) -> float | Literal["fitted"] | None:
+    """Parse `--temperature`.
+
+    Raises:
+        UserError: It is neither "fitted" nor a finite number above 0.
+    """
     if text is None:
         return None
     if text == "fitted":
@@ -89,18 +100,30 @@ def parse_temperature(text: str | None) -> float | Literal["fitted"] | None:
     return value
 
 
-def choose_temperature(asked: float | Literal["fitted"] | None, fitted: float | None) -> float:
-    """A fitted temperature is used unless another is asked for, and said."""
-    if asked == "fitted" and fitted is None:
+def choose_temperature(requested: float | Literal["fitted"] | None, fitted: float | None) -> float:
+    """Return the requested temperature, else the fitted one, which is announced, else 1.
+
+    Raises:
+        UserError: The fitted temperature is requested, and there is none.
+    """
+    if requested == "fitted" and fitted is None:
         raise UserError("--temperature fitted: none was fitted for these weights; validate.py does, on the validation split")
-    if isinstance(asked, float) or fitted is None:
-        return asked if isinstance(asked, float) else 1.0
+    if isinstance(requested, float) or fitted is None:
+        return requested if isinstance(requested, float) else 1.0
     say(f"probabilities at the fitted temperature {fitted:.3f}; --temperature 1 gives the model's own")
     return fitted
 
 
-def find_named(images: Sequence[str], *, null: bool) -> list[Path]:
-    """The images of the arguments and of stdin. Raises `UserError` if there are none."""
+def find_named_images(images: Sequence[str], *, null: bool) -> list[Path]:
+    """Find the images of the arguments and of stdin.
+
+    Args:
+        images: Files, folders and patterns; `-` reads paths from stdin.
+        null: Read paths from stdin, separated by NUL bytes instead of line ends.
+
+    Raises:
+        UserError: There is no image.
+    """
     arguments = [text for text in images if text != "-"]
     listed = split_paths(sys.stdin.buffer.read(), b"\0" if null else b"\n") if null or "-" in images else []
     if not images and not null:
@@ -109,14 +132,14 @@ def find_named(images: Sequence[str], *, null: bool) -> list[Path]:
 
 
 def predict(args: argparse.Namespace, classifier: "Classifier", temperature: float, paths: Sequence[Path], targets: Sequence[Path]) -> None:
-    """Reads, classifies and hands on batch by batch, so that memory does not grow with the number of images."""
+    """Read, classify and write batch by batch, so that memory does not grow with the number of images."""
     from tqdm import tqdm
 
     from hw1.predict.top_k import classify
-    from hw1.predict.writers import Sink, drawings, print_row, table_file
+    from hw1.predict.writers import Writer, drawing_writer, print_prediction, table_writer
 
     bad: list[str] = []
-    top = min(args.top, len(classifier.names))
+    num_classes = min(args.top, len(classifier.class_names))
 
     def on_bad(error: "BadImage") -> None:
         if not args.skip_bad:
@@ -125,22 +148,22 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
 
     start = time.monotonic()
     with ExitStack() as stack:
-        sinks: list[Sink] = [stack.enter_context(table_file(args.out, top))] if args.out else [print_row]
+        writers: list[Writer] = [stack.enter_context(table_writer(args.out, num_classes)) if args.out else print_prediction]
         if args.draw:
-            sinks.append(stack.enter_context(drawings(args.draw, targets)))
+            writers.append(stack.enter_context(drawing_writer(args.draw, targets)))
         is_mixed = not args.out and sys.stdout.isatty()  # a bar between the lines would be in their way
         bar = stack.enter_context(tqdm(total=len(paths), unit=" images", disable=True if is_mixed else None, leave=False))
-        for row in classify(classifier, paths, temperature, top, on_bad):
-            for sink in sinks:
-                sink(row)
+        for prediction in classify(classifier, paths, temperature, num_classes, on_bad):
+            for write in writers:
+                write(prediction)
             bar.update()
         if len(bad) == len(paths):
             raise UserError(*bad[:10], f"none of {len(paths)} images can be read")
     if bad:
         say(f"skipped: {len(bad)} of {len(paths)} images cannot be read: {'; '.join(bad[:3])}{'; ...' * (len(bad) > 3)}")
     rate = len(paths) / (time.monotonic() - start)
-    for what in filter(None, (args.out, args.draw)):
-        print(f"{what}: {len(paths) - len(bad)} images, {rate:.0f} images/s")
+    for target in filter(None, (args.out, args.draw)):
+        print(f"{target}: {len(paths) - len(bad)} images, {rate:.0f} images/s")
 
 
 if __name__ == "__main__":

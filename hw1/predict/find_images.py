@@ -1,4 +1,4 @@
-"""What the user named -> the images to predict. No torch; no image is opened here."""
+"""Find the images that the user named. No torch; no image is opened here."""
 
 import glob
 import os
@@ -11,31 +11,40 @@ from hw1.utils.text import printable
 
 
 def find_images(arguments: Sequence[str], listed: Sequence[str] = ()) -> list[Path]:
-    """The images of files, folders (at any depth) and patterns, then of the paths in `listed`, which are never patterns.
+    """Find the images of files, folders (at any depth) and patterns.
 
-    In the order given, each once; inside a folder or pattern in natural order. A file that is named itself counts whatever it is called;
-    of the others those with the suffix of an image. Raises UserError with a line for each argument without any image.
+    A file that is named itself counts whatever its suffix; of a folder or pattern only files with the suffix of an image count.
+
+    Args:
+        arguments: Files, folders and patterns.
+        listed: Further files and folders, which are never patterns.
+
+    Returns:
+        Each image once, in the order given; inside a folder or pattern in natural order.
+
+    Raises:
+        UserError: An argument has no image; one line for each such argument.
     """
-    found: dict[Path, None] = {}
+    images: dict[Path, None] = {}
     problems: list[str] = []
     for text, may_be_pattern in [*((text, True) for text in arguments), *((text, False) for text in listed)]:
         try:
-            found.update(dict.fromkeys(_images_of(text, may_be_pattern)))
+            images.update(dict.fromkeys(_expand(text, may_be_pattern)))
         except UserError as error:
             problems += error.problems
     if problems:
         raise UserError(*problems)
-    if not found:
+    if not images:
         raise UserError("stdin: no paths")
-    return list(found)
+    return list(images)
 
 
 def split_paths(data: bytes, separator: bytes) -> list[str]:
-    """Paths from bytes, whatever their encoding; empty ones are passed over."""
+    """Split bytes into paths, whatever their encoding; empty paths are skipped."""
     return [os.fsdecode(path) for path in data.split(separator) if path]
 
 
-def _images_of(text: str, may_be_pattern: bool) -> Iterator[Path]:
+def _expand(text: str, may_be_pattern: bool) -> Iterator[Path]:
     path = Path(text).expanduser()
     if path.is_dir():
         files = list_images(path)
@@ -45,7 +54,7 @@ def _images_of(text: str, may_be_pattern: bool) -> Iterator[Path]:
     elif os.path.lexists(path):
         yield path
     elif may_be_pattern and glob.has_magic(text):
-        files = sorted({file for match in glob.glob(str(path), recursive=True) for file in _images_at(match)}, key=natural_key)
+        files = sorted({file for match in glob.glob(str(path), recursive=True) for file in _images_of_match(match)}, key=natural_key)
         if not files:
             raise UserError(f"{printable(text)}: matches no image")
         yield from map(Path, files)
@@ -53,8 +62,8 @@ def _images_of(text: str, may_be_pattern: bool) -> Iterator[Path]:
         raise UserError(f"{printable(path)}: no such file or folder")
 
 
-def _images_at(match: str) -> list[str]:
-    """The images of a pattern's match, a folder or a file."""
+def _images_of_match(match: str) -> list[str]:
+    """Return the images of a folder or file that a pattern matched."""
     path = Path(match)
     if path.is_dir():
         return [str(path / file) for file in list_images(path)]

@@ -1,4 +1,4 @@
-"""Files -> batches of images of the model's size, read by threads ahead of the model. No torch."""
+"""Read files as batches of images of the model's size, by threads ahead of the model. No torch."""
 
 import threading
 from collections import deque
@@ -15,37 +15,49 @@ from hw1.data.decode import BadImage, read_image
 from hw1.data.image_set import ImageFile
 from hw1.runtime.cpu import usable_cores
 
-BATCHES_AHEAD = 3  # so many batches are read or being read while the model is at work: what bounds the memory
+BATCHES_AHEAD = 3  # batches that are read or being read while the model computes: bounds the memory
 
 
 class ImageBatch(NamedTuple):
+    """A batch of images.
+
+    Attributes:
+        positions: Positions in the list of files, increasing, B.
+        pixels: uint8 [B, S, S, 3], RGB, resized as in validation.
+    """
+
     positions: list[int]
-    """Positions in the list of files, rising."""
     pixels: NDArray[np.uint8]
-    """[B, S, S, 3] RGB, resized as in validation."""
 
 
 def read_images(paths: Sequence[ImageFile], size: int, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[ImageBatch]:
-    """Every image once, in order; one that cannot be read goes to `on_bad(error)` instead, which may raise."""
-    transforms = threading.local()  # a transform serves one call at a time
+    """Read every image once, in order.
+
+    Args:
+        paths: The images.
+        size: Height and width to resize to, pixels.
+        batch_size: Images of a batch; the last one may be smaller.
+        on_bad: Called with the error of an image that cannot be read, which is in no batch; it may raise.
+    """
+    thread_local = threading.local()  # a transform serves one call at a time
 
     def read(path: ImageFile) -> NDArray[np.uint8] | BadImage:
-        if not hasattr(transforms, "own"):
-            transforms.own = build_eval_transform(AugConfig(size=size))
+        if not hasattr(thread_local, "transform"):
+            thread_local.transform = build_eval_transform(AugConfig(size=size))
         try:
-            return transforms.own(read_image(path), (0, 0, 0))
+            return np.asarray(thread_local.transform(read_image(path), (0, 0, 0)))
         except BadImage as error:
             return error
 
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        waiting = deque(pool.submit(read, path) for path in paths[: BATCHES_AHEAD * batch_size])
+        pending = deque(pool.submit(read, path) for path in paths[: BATCHES_AHEAD * batch_size])
         positions: list[int] = []
         pixels: list[NDArray[np.uint8]] = []
         for position in range(len(paths)):
-            image = waiting.popleft().result()
+            image = pending.popleft().result()
             if position + BATCHES_AHEAD * batch_size < len(paths):
-                waiting.append(pool.submit(read, paths[position + BATCHES_AHEAD * batch_size]))
+                pending.append(pool.submit(read, paths[position + BATCHES_AHEAD * batch_size]))
             if isinstance(image, BadImage):
                 on_bad(image)
             else:

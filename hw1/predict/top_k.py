@@ -1,4 +1,4 @@
-"""Classifier and files -> rows, one an image, in order. No torch."""
+"""Classify files: the likeliest classes of each image, in order. No torch."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,34 +14,57 @@ if TYPE_CHECKING:
     from hw1.predict.classifier import Classifier
 
 
-class Guess(NamedTuple):
+class ClassProbability(NamedTuple):
+    """A class and its probability.
+
+    Attributes:
+        label: Name of the class folder.
+        description: What people call the class; the label if there is nothing else.
+        probability: 0-1.
+    """
+
     label: str
-    """The class folder's own name."""
-    words: str
-    """What people call the class; its label where there is nothing else."""
+    description: str
     probability: float
 
 
-class Row(NamedTuple):
-    """What the model says of one image: the likeliest classes, falling."""
+class ImagePrediction(NamedTuple):
+    """The prediction for one image.
+
+    Attributes:
+        position: Position in the list of files.
+        path: The file.
+        top_classes: The likeliest classes, by decreasing probability.
+    """
 
     position: int
-    """In the list of files."""
     path: Path
-    guesses: list[Guess]
+    top_classes: list[ClassProbability]
 
 
 def classify(
-    classifier: "Classifier", paths: Sequence[Path], temperature: float, top: int, on_bad: Callable[[BadImage], None]
-) -> Iterator[Row]:
-    """The `top` likeliest classes of each image that can be read, by softmax(logits / temperature); ties go to the lower class."""
+    classifier: "Classifier", paths: Sequence[Path], temperature: float, num_classes: int, on_bad: Callable[[BadImage], None]
+) -> Iterator[ImagePrediction]:
+    """Predict the likeliest classes of each image that can be read, by softmax(logits / temperature).
+
+    Args:
+        classifier: The model.
+        paths: The images.
+        temperature: Divides the logits.
+        num_classes: How many classes of each image; ties go to the lower class.
+        on_bad: Called with the error of an image that cannot be read; it may raise.
+
+    Yields:
+        The predictions, in the order of `paths`.
+    """
     for batch in read_images(paths, classifier.size, classifier.batch_size, on_bad):
         logits = classifier.logits(batch.pixels)
-        best = np.argsort(-logits, axis=1, kind="stable")[:, :top]
+        likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :num_classes]
         probabilities = np.exp(log_softmax(logits / np.float64(temperature)))
-        for position, order, row in zip(batch.positions, best, probabilities, strict=True):
-            labels = [classifier.names[label] for label in order]
-            guesses = [
-                Guess(name, classifier.words.get(name, name), value) for name, value in zip(labels, row[order].tolist(), strict=True)
+        for position, classes, image_probabilities in zip(batch.positions, likeliest, probabilities, strict=True):
+            labels = [classifier.class_names[c] for c in classes]
+            top_classes = [
+                ClassProbability(label, classifier.descriptions.get(label, label), probability)
+                for label, probability in zip(labels, image_probabilities[classes].tolist(), strict=True)
             ]
-            yield Row(position, paths[position], guesses)
+            yield ImagePrediction(position, paths[position], top_classes)

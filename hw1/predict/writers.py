@@ -1,4 +1,4 @@
-"""Where predictions go: lines, a CSV or JSON file, images with the label drawn. No torch."""
+"""Write predictions: as lines, as a CSV or JSON file, or drawn above the images. No torch."""
 
 import csv
 import io
@@ -17,45 +17,61 @@ from PIL import Image
 from hw1.data.decode import BadImage, read_image
 from hw1.errors import RunError, UserError
 from hw1.plots.annotate import draw_label
-from hw1.predict.top_k import Row
+from hw1.predict.top_k import ImagePrediction
 from hw1.runtime.cpu import usable_cores
 from hw1.utils.files import atomic_file
 from hw1.utils.text import printable
 
-DRAWN_LINES = 3  # classes named on a drawn image
+NUM_DRAWN_CLASSES = 3
 
-Sink = Callable[[Row], None]
+Writer = Callable[[ImagePrediction], None]
 
 
-def print_row(row: Row) -> None:
-    print(f"{printable(row.path)}  " + "  ".join(f"{printable(guess.words)} {guess.probability:.4f}" for guess in row.guesses))
+def print_prediction(prediction: ImagePrediction) -> None:
+    """Print the path and the likeliest classes with their probabilities on one line."""
+    classes = (f"{printable(each.description)} {each.probability:.4f}" for each in prediction.top_classes)
+    print(f"{printable(prediction.path)}  " + "  ".join(classes))
 
 
 @contextmanager
-def table_file(path: Path, top: int) -> Iterator[Sink]:
-    """Rows as they come into a `.csv` or `.json` file, which is there whole at the end or not at all."""
-    with _errors_named(path), atomic_file(path) as file:
-        # file names need not be valid UTF-8: they come out as the bytes they are
+def table_writer(path: Path, num_classes: int) -> Iterator[Writer]:
+    """Write predictions as they come into a `.csv` or `.json` file, which appears whole at the end of the block or not at all.
+
+    Args:
+        path: The file.
+        num_classes: Classes of each image.
+
+    Raises:
+        RunError: The file cannot be written.
+    """
+    with _name_errors(path), atomic_file(path) as file:
+        # names of files need not be valid UTF-8: their bytes are written as they are
         text = io.TextIOWrapper(file, "utf-8", errors="surrogateescape", newline="", write_through=True)
-        yield from (_csv if path.suffix == ".csv" else _json)(text, top)
+        yield from (_csv_writer(text, num_classes) if path.suffix == ".csv" else _json_writer(text))
         text.detach()
 
 
-def _csv(file: io.TextIOWrapper, top: int) -> Iterator[Sink]:
+def _csv_writer(file: io.TextIOWrapper, num_classes: int) -> Iterator[Writer]:
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(["file", *(f"{what}_{rank}" for rank in range(1, top + 1) for what in ("class", "name", "probability"))])
-    yield lambda row: writer.writerow(
-        [str(row.path), *(cell for label, words, value in row.guesses for cell in (label, words, f"{value:.6f}"))]
-    )
+    columns = (f"{name}_{rank}" for rank in range(1, num_classes + 1) for name in ("class", "name", "probability"))
+    writer.writerow(["file", *columns])
+
+    def write(prediction: ImagePrediction) -> None:
+        classes = prediction.top_classes
+        cells = (cell for each in classes for cell in (each.label, each.description, f"{each.probability:.6f}"))
+        writer.writerow([str(prediction.path), *cells])
+
+    yield write
 
 
-def _json(file: io.TextIOWrapper, top: int) -> Iterator[Sink]:
+def _json_writer(file: io.TextIOWrapper) -> Iterator[Writer]:
     separator = "["
 
-    def write(row: Row) -> None:
+    def write(prediction: ImagePrediction) -> None:
         nonlocal separator
-        guesses = [{"class": label, "name": words, "probability": value} for label, words, value in row.guesses]
-        file.write(f"{separator}\n{json.dumps({'file': str(row.path), 'predictions': guesses})}")
+        classes = prediction.top_classes
+        content = [{"class": each.label, "name": each.description, "probability": each.probability} for each in classes]
+        file.write(f"{separator}\n{json.dumps({'file': str(prediction.path), 'predictions': content})}")
         separator = ","
 
     yield write
@@ -63,18 +79,19 @@ def _json(file: io.TextIOWrapper, top: int) -> Iterator[Sink]:
 
 
 def plan_drawings(folder: Path, paths: Sequence[Path]) -> list[Path]:
-    """Where the image of each path goes: its place below the folder that all have in common, as a `.jpg`, below `folder`.
+    """Return the file that each image is drawn to: its path below the folder that all images share, below `folder`, as a `.jpg`.
 
-    Raises `UserError` where a source or another drawing would be overwritten.
+    Raises:
+        UserError: A source or another drawing would be overwritten.
     """
     absolute = [os.path.abspath(path) for path in paths]
     common = os.path.commonpath([os.path.dirname(path) for path in absolute])
     targets = [folder / _as_jpeg(os.path.relpath(path, common)) for path in absolute]
     sources = {os.path.realpath(path) for path in absolute}
-    if over := [target for target in targets if os.path.realpath(target) in sources]:
-        raise UserError(f"--draw: would overwrite {printable(over[0])}, one of the images; choose another folder")
-    if twice := [target for target, count in Counter(targets).items() if count > 1]:
-        raise UserError(f"--draw: two images would be drawn to {printable(twice[0])}; name one of them only")
+    if overwritten := [target for target in targets if os.path.realpath(target) in sources]:
+        raise UserError(f"--draw: would overwrite {printable(overwritten[0])}, one of the images; choose another folder")
+    if duplicates := [target for target, count in Counter(targets).items() if count > 1]:
+        raise UserError(f"--draw: two images would be drawn to {printable(duplicates[0])}; name one of them only")
     return targets
 
 
@@ -83,26 +100,36 @@ def _as_jpeg(name: str) -> str:
 
 
 @contextmanager
-def drawings(folder: Path, targets: Sequence[Path]) -> Iterator[Sink]:
-    """Draws each row's image with its likeliest classes, by threads; all of them are moved to their `targets` at the end, or none."""
-    waiting: deque[Future[None]] = deque()
-    with _errors_named(folder):
+def drawing_writer(folder: Path, targets: Sequence[Path]) -> Iterator[Writer]:
+    """Draw the likeliest classes above each image, by threads.
+
+    The drawings are made in a hidden folder and moved to their targets at the end of the block, all or none.
+
+    Args:
+        folder: Where all targets lie.
+        targets: File of each image, as `plan_drawings` returns them.
+
+    Raises:
+        RunError: An image cannot be read any more, or a file cannot be written.
+    """
+    pending: deque[Future[None]] = deque()
+    with _name_errors(folder):
         hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
     pool = ThreadPoolExecutor(usable_cores())
 
     drawn: list[int] = []
 
-    def draw(row: Row) -> None:
-        drawn.append(row.position)
-        while len(waiting) >= 4 * usable_cores():  # each holds a whole image
-            waiting.popleft().result()
-        waiting.append(pool.submit(_draw, row, hidden / str(row.position)))
+    def draw(prediction: ImagePrediction) -> None:
+        drawn.append(prediction.position)
+        while len(pending) >= 4 * usable_cores():  # each holds a whole image
+            pending.popleft().result()
+        pending.append(pool.submit(_draw, prediction, hidden / str(prediction.position)))
 
     try:
-        with _errors_named(folder):
+        with _name_errors(folder):
             yield draw
-            while waiting:
-                waiting.popleft().result()
+            while pending:
+                pending.popleft().result()
             for position in drawn:
                 targets[position].parent.mkdir(parents=True, exist_ok=True)
                 shutil.move(hidden / str(position), targets[position])
@@ -111,17 +138,18 @@ def drawings(folder: Path, targets: Sequence[Path]) -> Iterator[Sink]:
         shutil.rmtree(hidden, ignore_errors=True)
 
 
-def _draw(row: Row, target: Path) -> None:
+def _draw(prediction: ImagePrediction, target: Path) -> None:
     try:
-        image = read_image(row.path)
+        image = read_image(prediction.path)
     except BadImage as error:
         raise RunError(f"{error}: it could be read a moment ago") from error
-    lines = [f"{guess.words} {guess.probability:.1%}" for guess in row.guesses[:DRAWN_LINES]]
+    lines = [f"{each.description} {each.probability:.1%}" for each in prediction.top_classes[:NUM_DRAWN_CLASSES]]
     Image.fromarray(draw_label(image, lines)).save(target, "JPEG", quality=90)
 
 
 @contextmanager
-def _errors_named(path: Path) -> Iterator[None]:
+def _name_errors(path: Path) -> Iterator[None]:
+    """Turn an error of the system into a `RunError` that names the path."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`python -m hw1.attention`, and the image that an evaluation holds."""
+"""`python -m hw1.attention`, and the attention figure of an evaluation."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from helpers.model_runs import SIZE, call, make_run
 from PIL import Image
 
 from hw1.attention.__main__ import main
-from hw1.attention.figure_rows import attend, plot_attention_examples
+from hw1.attention.figure_rows import attention_rows, plot_attention_examples
 from hw1.attention.gradcam import grad_cam
 from hw1.data.image_folder import ImageSet
 from hw1.data.synthetic import draw_image
@@ -25,7 +25,7 @@ NAMES = ["cat", "$dog", "ant"]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("pictures")
+    folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
     for i in range(18):
         cv2.imwrite(str(folder / f"{i}.jpg"), draw_image(i, 96, rng)[: 60 + i])
@@ -42,15 +42,15 @@ def predictor(run):
     return load_predictor(run, run.read_recipe())
 
 
-def test_rows_show_the_predicted_class_or_the_one_asked_for(predictor):
+def test_rows_show_the_predicted_class_or_the_requested_one(predictor):
     pixels = np.stack([draw_image(i, SIZE, np.random.default_rng(i)) for i in range(4)])
     mean, std = (np.array(values, np.float32) for values in (predictor.recipe.aug.mean, predictor.recipe.aug.std))
     images = torch.from_numpy((pixels / np.float32(255) - mean) / std).permute(0, 3, 1, 2)
     with torch.no_grad():
         probabilities = predictor.model.eval()(images).softmax(1)
-    for asked in (None, np.array([2, 2, 0, 1])):
-        classes = probabilities.argmax(1) if asked is None else torch.from_numpy(asked)
-        rows = attend(predictor, pixels, asked)
+    for requested in (None, np.array([2, 2, 0, 1])):
+        classes = probabilities.argmax(1) if requested is None else torch.from_numpy(requested)
+        rows = attention_rows(predictor, pixels, requested)
         assert [row.title for row in rows] == [
             f"{NAMES[label]} {probability:.0%}" for label, probability in zip(classes, probabilities[range(4), classes], strict=True)
         ]
@@ -58,7 +58,7 @@ def test_rows_show_the_predicted_class_or_the_one_asked_for(predictor):
         assert all([gate[0] for gate in row.gates] == ["layer4"] for row in rows)
 
 
-def test_command_draws_a_row_a_image(run, images, tmp_path):
+def test_command_draws_a_row_per_image(run, images, tmp_path):
     heights = []
     for what in ([images / "0.jpg"], [images / "0.jpg", images / "1.jpg"], [images]):
         result = call(main, run.path, *what, "--out", tmp_path / "a.png", "--class", "$dog")
@@ -84,15 +84,15 @@ def test_command_draws_a_row_a_image(run, images, tmp_path):
 )
 def test_mistakes_are_one_line(run, images, folder, arguments, message):
     (folder / "bad.png").write_bytes(b"no image")
-    places = [text.format(p=folder if "bad" in text else images) for text in arguments]
-    result = call(main, run.path, *places)
+    arguments = [text.format(p=folder if "bad" in text else images) for text in arguments]
+    result = call(main, run.path, *arguments)
     assert result.returncode == 2
     assert message in result.stderr
     assert "Traceback" not in result.stderr
     assert not (folder / "attention.png").exists()
 
 
-def test_evaluation_looks_into_the_worst_and_the_surest(predictor, images):
+def test_evaluation_shows_attention_for_the_worst_and_the_best(predictor, images):
     labels = np.arange(18, dtype=np.int64) % 3
     image_set = ImageSet(images, tuple(f"{i}.jpg" for i in range(18)), labels, 0)
     logits = np.random.default_rng(0).normal(size=(18, 3)).astype(np.float32)
@@ -111,7 +111,7 @@ def test_evaluation_looks_into_the_worst_and_the_surest(predictor, images):
         plot_attention_examples(predictor, gone, [0])
 
 
-def test_a_model_without_a_feature_map_has_no_image(images, predictor):
+def test_a_model_without_a_feature_map_has_no_figure(images, predictor):
     vit = timm.create_model("test_vit", num_classes=3, img_size=SIZE, patch_size=8)
     other = replace(predictor, model=vit)
     image_set = ImageSet(images, ("0.jpg",), np.zeros(1, np.int64), 0)

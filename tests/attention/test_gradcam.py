@@ -39,7 +39,7 @@ def test_grad_cam_is_the_papers_formula(model, images):
     heat = F.interpolate(torch.from_numpy(heat), (96, 96), mode="bilinear").numpy()[:, 0]
     assert found.shape == (3, 96, 96)
     np.testing.assert_allclose(found, heat / np.maximum(heat.max((1, 2), keepdims=True), 1e-30), atol=1e-5)
-    assert 0 in found.max((1, 2))  # an image without evidence for its class stays dark, it is not divided by nothing
+    assert 0 in found.max((1, 2))  # an image without evidence for its class stays dark, it is not divided by 0
 
 
 def test_grad_cam_works_on_frozen_weights_and_leaves_no_gradient(model, images):

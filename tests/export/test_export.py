@@ -117,9 +117,9 @@ def test_predict_says_of_the_export_what_it_says_of_the_run(run, exported, data,
 def assert_same_rows(rows, others, rel):
     for row, other in zip(rows, others, strict=True):
         assert row["file"] == other["file"]
-        assert [guess["class"] for guess in row["predictions"]] == [guess["class"] for guess in other["predictions"]]
-        found = [guess["probability"] for guess in other["predictions"]]
-        assert [guess["probability"] for guess in row["predictions"]] == pytest.approx(found, rel=rel)
+        assert [each["class"] for each in row["predictions"]] == [each["class"] for each in other["predictions"]]
+        found = [each["probability"] for each in other["predictions"]]
+        assert [each["probability"] for each in row["predictions"]] == pytest.approx(found, rel=rel)
 
 
 def test_the_card_has_the_runs_numbers_and_none_of_its_paths(run, exported, data):

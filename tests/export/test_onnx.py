@@ -112,9 +112,9 @@ def test_predict_takes_the_file(run, exported, data, tmp_path):
     assert len(rows[0]) == 36
     for row, other in zip(*rows, strict=True):
         assert row["file"] == other["file"]
-        for guess, same in zip(row["predictions"], other["predictions"], strict=True):
-            assert guess["class"] == same["class"]
-            assert guess["probability"] == pytest.approx(same["probability"], abs=1e-5)
+        for each, same in zip(row["predictions"], other["predictions"], strict=True):
+            assert each["class"] == same["class"]
+            assert each["probability"] == pytest.approx(same["probability"], abs=1e-5)
 
 
 def test_without_data_the_check_draws_its_images_and_a_wrong_file_is_refused(run, tmp_path, monkeypatch):
@@ -145,7 +145,7 @@ def test_without_data_the_check_draws_its_images_and_a_wrong_file_is_refused(run
     assert not list(other.path.glob(".export*"))
 
 
-def test_photographs(run, photos, tmp_path):
+def test_real_images(run, photos, tmp_path):
     """On real images, resized by Pillow as the card says."""
     from PIL import Image
 

@@ -21,7 +21,7 @@ NAMES = ["2", "10", "30"]  # folders that are integers, with gaps between
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six images of each of three classes in val/, of other sizes and aspects; and words for two of the classes."""
+    """Six images of each of three classes in val/, of other sizes and aspects; and descriptions of two of the classes."""
     root = tmp_path_factory.mktemp("data")
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
@@ -49,29 +49,29 @@ def hashes(folder: Path) -> dict[Path, str]:
     return {path: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.rglob("*") if path.is_file()}
 
 
-def rows_of(path: Path) -> dict[str, list[dict]]:
+def predictions_in(path: Path) -> dict[str, list[dict]]:
     return {row["file"]: row["predictions"] for row in read_json(path)}
 
 
 def test_probabilities_are_those_of_validate(run, data, tmp_path):
     result = call(main, run.path, data / "val", "--top", "40", "--out", tmp_path / "p.json")
     assert (result.returncode, result.stderr) == (0, "")
-    found = rows_of(tmp_path / "p.json")
+    found = predictions_in(tmp_path / "p.json")
     logits, _ = saved_logits(run, "val")
     assert list(found) == [str(data / file) for file in logits]  # natural order: 3 before 15
-    words = {"2": "a $quare", "30": "日本"}
+    descriptions = {"2": "a $quare", "30": "日本"}
     for file, values in logits.items():
         probabilities = softmax(values)
-        guesses = found[str(data / file)]
-        assert [guess["class"] for guess in guesses] == [str(label) for label in np.argsort(-probabilities, kind="stable")]
-        np.testing.assert_allclose([guess["probability"] for guess in guesses], sorted(probabilities, reverse=True), rtol=1e-12)
-        assert all(guess["name"] == words.get(guess["class"], guess["class"]) for guess in guesses)
-    assert len({guesses[0]["class"] for guesses in found.values()}) > 1
+        classes = found[str(data / file)]
+        assert [each["class"] for each in classes] == [str(label) for label in np.argsort(-probabilities, kind="stable")]
+        np.testing.assert_allclose([each["probability"] for each in classes], sorted(probabilities, reverse=True), rtol=1e-12)
+        assert all(each["name"] == descriptions.get(each["class"], each["class"]) for each in classes)
+    assert len({classes[0]["class"] for classes in found.values()}) > 1
 
 
-def test_a_fitted_temperature_is_used_and_said(run, data, tmp_path):
+def test_a_fitted_temperature_is_used_and_announced(run, data, tmp_path):
     image = data / "val/2/0.jpg"
-    own = softmax(saved_logits(run, "val")[0]["val/2/0.jpg"])
+    unscaled = softmax(saved_logits(run, "val")[0]["val/2/0.jpg"])
     calibrate(run, 2.0)
     try:
         fitted = call(main, run.path, image, "--out", tmp_path / "a.json")
@@ -83,8 +83,10 @@ def test_a_fitted_temperature_is_used_and_said(run, data, tmp_path):
         damaged = call(main, run.path, image)
     finally:
         (run.eval_dir("val") / "calibration.json").unlink()
-    tops = [rows_of(tmp_path / f"{name}.json")[str(image)][0]["probability"] for name in "abc"]
-    assert tops == pytest.approx([np.sqrt(own).max() / np.sqrt(own).sum(), own.max(), own.max()], rel=1e-5)  # one image at a time here
+    tops = [predictions_in(tmp_path / f"{name}.json")[str(image)][0]["probability"] for name in "abc"]
+    assert tops == pytest.approx(
+        [np.sqrt(unscaled).max() / np.sqrt(unscaled).sum(), unscaled.max(), unscaled.max()], rel=1e-5
+    )  # one image at a time here
     assert "temperature 2.000" in fitted.stderr
     assert plain.stderr == other.stderr == ""
     assert (none.returncode, damaged.returncode) == (2, 2)
@@ -99,8 +101,8 @@ def test_csv_and_lines_say_the_same(run, data, tmp_path):
     lines = call(main, run.path, data / "val/10", "--top", "2").stdout.splitlines()
     assert len(table) == len(lines) == 6
     for row, line in zip(table, lines, strict=True):
-        words = [f"{row[f'name_{k}']} {float(row[f'probability_{k}']):.4f}" for k in (1, 2)]
-        assert line.split("  ") == [row["file"], *words]
+        shown = [f"{row[f'name_{k}']} {float(row[f'probability_{k}']):.4f}" for k in (1, 2)]
+        assert line.split("  ") == [row["file"], *shown]
 
 
 def files_of(result) -> list[str]:
@@ -146,7 +148,7 @@ def test_an_unreadable_image_stops_or_is_left_out(run, data, tmp_path):
     assert skipped.returncode == 0
     assert "1 of 20 images" in skipped.stderr
     left = [f"{number}.jpg" for number in range(20) if number != 11]
-    assert [Path(file).name for file in rows_of(tmp_path / "p.json")] == left
+    assert [Path(file).name for file in predictions_in(tmp_path / "p.json")] == left
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == sorted(left)
     alone = call(main, run.path, tmp_path / "in/11.jpg", "--skip-bad")
     assert (alone.returncode, alone.stderr.splitlines()[-1]) == (2, "none of 1 images can be read")
@@ -165,7 +167,7 @@ def test_drawn_images_stand_like_their_sources_which_stay(run, data, tmp_path):
     left = (image.shape[1] - width) // 2
     below = image[-height:, left : left + width].astype(int)
     assert np.abs(below - source).mean() < 6  # JPEG twice
-    assert (image[:-height] < 100).any()  # the words
+    assert (image[:-height] < 100).any()  # the text
     assert (image[:-height] > 200).mean() > 0.7
 
 
@@ -214,7 +216,7 @@ def test_mistakes_are_one_line_and_leave_nothing(run, folder, data, arguments, m
     assert hashes(folder) == before
 
 
-def test_what_is_no_model_is_said(folder, data):
+def test_what_is_no_model_is_named(folder, data):
     image = data / "val/2/0.jpg"
     (folder / "timm").mkdir()
     (folder / "timm/config.json").write_text('{"architecture": "resnet18"}')
@@ -248,7 +250,7 @@ def test_a_reader_that_has_seen_enough_is_no_failure(run, data, monkeypatch):
     main([str(run.path), str(data / "val")])
 
 
-def test_photographs(photos, tmp_path):
+def test_real_images(photos, tmp_path):
     """A run's numbers on real images are validate.py's."""
     names = [str(label) for label in range(12)]
     for split in ("train", "val"):
@@ -261,7 +263,7 @@ def test_photographs(photos, tmp_path):
         path.unlink()
     call(main, run.path, tmp_path / "few/val", "--top", "1", "--out", tmp_path / "p.json")
     logits, _ = saved_logits(run, "val")
-    found = rows_of(tmp_path / "p.json")
+    found = predictions_in(tmp_path / "p.json")
     assert list(found) == [str(tmp_path / "few" / file) for file in logits]
     tops = [softmax(values).max() for values in logits.values()]
-    np.testing.assert_allclose([guesses[0]["probability"] for guesses in found.values()], tops, rtol=1e-9)
+    np.testing.assert_allclose([classes[0]["probability"] for classes in found.values()], tops, rtol=1e-9)
