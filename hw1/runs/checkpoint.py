@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, read without running any code from them, and refused where a single bit has changed."""
+"""Checkpoints: written whole or not at all, loaded without running code from them, and refused if a single bit has changed."""
 
 import errno
 import hashlib
@@ -23,31 +23,35 @@ from hw1.utils.text import first_line
 
 FORMAT = 2
 FORMATS = (1, FORMAT)
-"""Formats that are read; 1 is version 0.1's, whose files carry their own digest."""
+"""Formats that can be loaded; 1 is that of version 0.1, whose files contain their digest."""
 CHUNK_BYTES = 1 << 20
 
 
 def save_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Save tensors, numbers, strings, lists and dicts; `torch.load(path, weights_only=True)` reads them back.
+    """Save a state so that `torch.load(path, weights_only=True)` reads it back.
 
-    The SHA-256 goes to a file beside it first, in the format of `sha256sum`: `torch.load` compares no checksum of its own. What is on
-    disk is read back and compared before it gets its name. Needs no memory of the state's size.
+    The SHA-256 is written to a file beside it first, in the format of `sha256sum`, because `torch.load` compares no checksum. The file is
+    read back from disk and compared before it gets its name. No copy of the state is made in memory.
+
+    Args:
+        path: File to write.
+        state: Tensors, numbers, strings, lists and dicts.
 
     Raises:
         RunError: The file cannot be written.
     """
     with replacing(path) as file:
         hashed = _HashedFile(file)
-        torch.save({"format": FORMAT, **state}, hashed)  # type: ignore[arg-type]  # it asks for no more than write and flush
+        torch.save({"format": FORMAT, **state}, hashed)  # type: ignore[arg-type]  # it needs only write and flush
         digest = hashed.finish()
         sync(file)
-        if _digest_of(file) != digest:
+        if _hash_file(file) != digest:
             raise OSError(errno.EIO, "what was written does not read back the same")
         write_atomic(digest_file(path), f"{digest}  {path.name}\n".encode())
 
 
 def load_state(path: Path) -> dict[str, Any]:
-    """Read what `save_state` wrote, to the CPU.
+    """Load a file of `save_state`, with tensors on the CPU.
 
     Raises:
         UserError: The file is missing, damaged, of another format, or would run code.
@@ -57,7 +61,7 @@ def load_state(path: Path) -> dict[str, Any]:
             _compare_digest(path, file)
             check_torch_file(path)
             state = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # there is no end to what torch raises
+    except Exception as error:  # torch may raise anything for a damaged file
         raise UserError(f"{path}: damaged, or no checkpoint of this program ({first_line(error)})") from None
     if not isinstance(state, dict) or state.get("format") not in FORMATS:
         raise UserError(f"{path}: no checkpoint of this version (format {FORMAT})")
@@ -65,7 +69,7 @@ def load_state(path: Path) -> dict[str, Any]:
 
 
 def load_newest(paths: Iterable[Path]) -> tuple[dict[str, Any], list[str]]:
-    """Read the first state that is whole.
+    """Load the first state that is undamaged.
 
     Args:
         paths: Files of states, the newest first.
@@ -74,7 +78,7 @@ def load_newest(paths: Iterable[Path]) -> tuple[dict[str, Any], list[str]]:
         The state, and what is wrong with each newer one, a line each.
 
     Raises:
-        UserError: None of them is whole.
+        UserError: All of them are damaged.
     """
     problems: list[str] = []
     for path in paths:
@@ -86,15 +90,19 @@ def load_newest(paths: Iterable[Path]) -> tuple[dict[str, Any], list[str]]:
 
 
 def remove_state(path: Path) -> None:
-    """Remove a state and its digest."""
+    """Remove a state and the file of its digest.
+
+    Raises:
+        RunError: A file cannot be removed.
+    """
     remove_file(path)
     remove_file(digest_file(path))
 
 
 class _HashedFile:
-    """A file for torch to write an archive to, which hashes it on the way.
+    """A file that hashes what torch writes to it.
 
-    The disk's error is raised by `finish`: torch would turn it into another.
+    An error of the disk is raised by `finish`, because torch would replace it by another error.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -115,51 +123,66 @@ class _HashedFile:
         pass
 
     def finish(self) -> str:
-        """Return the SHA-256 of all that was written, in hexadecimal."""
+        """Return the SHA-256 of all data in hexadecimal; raise the first `OSError` of a write."""
         if self._error is not None:
             raise self._error
         return self._digest.hexdigest()
 
 
-def _digest_of(file: BinaryIO, num_bytes: int | None = None) -> str:
-    """Hash the file, or its first `num_bytes`, read from the disk where the system can be made to; leave it at its start."""
+def _hash_file(file: BinaryIO, num_bytes: int | None = None) -> str:
+    """Hash the file, or its first `num_bytes`, read from the disk where the system supports it, and rewind it."""
     with suppress(AttributeError, OSError):
-        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # else it would come from memory
-    left = file.seek(0, io.SEEK_END) if num_bytes is None else num_bytes
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)  # else it would be read from memory
+    remaining = file.seek(0, io.SEEK_END) if num_bytes is None else num_bytes
     file.seek(0)
     digest = hashlib.sha256()
-    while left > 0 and (data := file.read(min(left, CHUNK_BYTES))):
+    while remaining > 0 and (data := file.read(min(remaining, CHUNK_BYTES))):
         digest.update(data)
-        left -= len(data)
+        remaining -= len(data)
     file.seek(0)
     return digest.hexdigest()
 
 
 def _compare_digest(path: Path, file: BinaryIO) -> None:
-    """Raise `ValueError` where the file is not what was written; leave it at its start."""
+    """Raise `ValueError` if the file is not what was written, else rewind it."""
     if digest_file(path).is_file():
-        expected, found = digest_file(path).read_text().partition(" ")[0], _digest_of(file)
-    else:  # version 0.1 kept the digest of all before it in the archive's comment, its last 64 bytes
+        expected, actual = digest_file(path).read_text().partition(" ")[0], _hash_file(file)
+    else:  # version 0.1: the digest of all bytes before it is the archive's comment, the last 64 bytes of the file
         start = file.seek(0, io.SEEK_END) - 64
         file.seek(max(start, 0))
         expected = file.read().decode("ascii", "replace")
-        found = _digest_of(file, start)
-    if expected != found:
+        actual = _hash_file(file, start)
+    if expected != actual:
         raise ValueError("checksum does not match")
 
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> None:
-    """Saves weights as safetensors; `meta` (JSON types) and a checksum go into the file's header.
+    """Save weights as safetensors.
 
-    Raises `RunError` where the file cannot be written.
+    Args:
+        path: File to write.
+        tensors: By name, on any device.
+        meta: JSON types, stored in the file's header together with a checksum.
+
+    Raises:
+        RunError: The file cannot be written.
     """
     contiguous = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    content = {"meta": dict(meta), "sha256": _digest(contiguous, meta)}
-    write_atomic(path, safetensors.torch.save(contiguous, {"hw1": json.dumps(content)}))  # one entry: several come in random order
+    content = {"meta": dict(meta), "sha256": _hash_weights(contiguous, meta)}
+    write_atomic(
+        path, safetensors.torch.save(contiguous, {"hw1": json.dumps(content)})
+    )  # one entry: safetensors writes several in random order
 
 
 def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Reads what `save_weights` wrote: (weights on the CPU, meta). `UserError` if the file is damaged."""
+    """Load a file of `save_weights`.
+
+    Returns:
+        Weights on the CPU, and `meta`.
+
+    Raises:
+        UserError: The file is missing or damaged.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
@@ -167,15 +190,15 @@ def load_weights(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
                 raise ValueError("not written by hw1")
             content = json.loads(header["hw1"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
-        if _digest(tensors, content["meta"]) != content["sha256"]:
+        if _hash_weights(tensors, content["meta"]) != content["sha256"]:
             raise ValueError("checksum does not match")
         return tensors, content["meta"]
-    except Exception as error:  # there is no end to what damaged bytes raise
+    except Exception as error:  # damaged bytes may raise anything
         raise UserError(f"{path}: damaged, or no checkpoint of this program ({first_line(error)})") from None
 
 
-def _digest(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
-    """SHA-256 of the meta data and of every tensor's name, type, shape and bytes."""
+def _hash_weights(tensors: Mapping[str, Tensor], meta: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of the meta data and of every tensor's name, type, shape and bytes."""
     digest = hashlib.sha256(json.dumps(dict(meta)).encode())
     for name, tensor in sorted(tensors.items()):
         digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())

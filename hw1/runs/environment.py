@@ -1,4 +1,7 @@
-"""What a run was made with: versions, hardware, code. No torch, no secrets (no command line, no environment but HW1_COMMIT)."""
+"""Describe what a run was made with: versions, hardware, code.
+
+Command line and environment variables, except HW1_COMMIT, are left out: they may hold secrets.
+"""
 
 import hashlib
 import os
@@ -31,8 +34,11 @@ def _git(*arguments: str) -> str | None:
 
 
 def git_state() -> dict[str, Any] | None:
-    """Commit of the code and whether it was changed since; outside a checkout what HW1_COMMIT says, as in the Docker image; else None."""
-    if not _git("ls-files", Path(__file__).name):  # installed somewhere below another repository, whose commit says nothing
+    """Return the commit of the code and whether tracked files differ from it.
+
+    Outside a checkout HW1_COMMIT states the commit, as in the Docker image; None without it.
+    """
+    if not _git("ls-files", Path(__file__).name):  # not tracked: the package may be installed inside another repository
         stated = re.fullmatch(r"([0-9a-f]{7,40})(-dirty)?", os.environ.get("HW1_COMMIT", ""))
         return {"commit": stated[1], "modified": bool(stated[2])} if stated else None
     commit = _git("rev-parse", "HEAD")
@@ -40,7 +46,7 @@ def git_state() -> dict[str, Any] | None:
 
 
 def code_digest() -> str:
-    """SHA-256 of the package's Python files, which are all that training runs, for machines that may have no git."""
+    """Return the SHA-256 of the package's Python files, which are all that training runs; works on machines without git."""
     package = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for path in sorted(package.rglob("*.py")):
@@ -58,7 +64,11 @@ def _cpu_name() -> str:
 
 
 def describe_environment(device: str) -> dict[str, Any]:
-    """`device` is the accelerator's name as the engine knows it."""
+    """Return the content of `env.json`.
+
+    Args:
+        device: Name of the GPU, or "cpu".
+    """
     return {
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "hw1": __version__,

@@ -4,27 +4,27 @@ from typing import TypedDict
 
 
 class EpochMetrics(TypedDict):
-    """What is recorded of an epoch. Losses in nats, accuracies and shares 0-1, times in seconds."""
+    """The metrics. Losses are in nats, accuracies and fractions 0-1, times in seconds."""
 
     epoch: int
     """Counted from 1."""
     train_loss: float
     train_acc: float
-    """Against the larger entry of mixed targets."""
+    """With Mixup, against the label with the larger weight."""
     val_loss: float
     val_top1: float
     val_top5: float
     lr: float
     images_per_second: float
-    """In training."""
+    """In training, without validation."""
     data_wait: float
-    """Share of the training time in which the device waited for images. Rows of early versions lack it."""
+    """Fraction of the training time in which the device waited for images. Rows of early versions lack it."""
     seconds: float
-    """Training and validation."""
+    """Of training and validation."""
 
 
 def format_epoch(row: EpochMetrics, epochs: int) -> str:
-    """Format an epoch of `epochs` as one line."""
+    """Format the metrics as one line; `epochs` is the number of epochs of the run."""
     return (
         f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}"
         f"  train loss {row['train_loss']:.4f} acc {row['train_acc']:.4f}"

@@ -1,4 +1,4 @@
-"""The run folder: where each file of a run is, what state the run is in, who may write it. No torch."""
+"""The run folder: paths of its files, state of the run, and the lock of the process that writes it."""
 
 import errno
 import fcntl
@@ -20,9 +20,10 @@ from hw1.utils.files import write_atomic
 
 Status = Literal["new", "interrupted", "finished"]
 RunVersion = list[tuple[str, int, int]]
+"""See `RunFolder.version`."""
 STATE_FILE = re.compile(r"epoch(\d+)-step(\d+)\.pt")
 FORMER_STATE_FILES = ("last.pt", "previous.pt")
-"""Of version 0.1, the newer one first."""
+"""Of version 0.1; the newer one first."""
 
 
 def digest_file(state_file: Path) -> Path:
@@ -46,51 +47,62 @@ def open_lock(path: Path, *, write: bool) -> BinaryIO:
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Paths of one run, `<run.dir>/<run.name>/seed<seed>/`; makes nothing by itself."""
+    """Paths of one run, `<run.dir>/<run.name>/seed<seed>/`. Creating the object creates no files."""
 
     path: Path
 
     @classmethod
     def of(cls, recipe: Recipe) -> "RunFolder":
+        """Return the folder in which a recipe is trained."""
         return cls(Path(recipe.run.dir) / str(recipe.run.name) / f"seed{recipe.seed}")
 
     @classmethod
     def existing(cls, path: str | Path) -> "RunFolder":
-        """The run in `path`; `UserError` if there is none."""
+        """Return the run in `path`.
+
+        Raises:
+            UserError: There is none.
+        """
         run = cls(Path(path))
         if not run.config.is_file():
             inner = sorted(p.parent for depth in ("*", "*/*") for p in run.path.glob(f"{depth}/config.yaml"))
-            what = "no run folder (it has no config.yaml)" if run.path.is_dir() else "no such folder"
-            raise UserError(f"{path}: {what}" + (f"; did you mean {inner[0]}?" if inner else ""))
+            reason = "no run folder (it has no config.yaml)" if run.path.is_dir() else "no such folder"
+            raise UserError(f"{path}: {reason}" + (f"; did you mean {inner[0]}?" if inner else ""))
         return run
 
     @property
     def config(self) -> Path:
+        """The recipe of the run."""
         return self.path / "config.yaml"
 
     @property
     def env(self) -> Path:
+        """Versions, hardware and code; see `hw1.runs.environment`."""
         return self.path / "env.json"
 
     @property
     def metrics_jsonl(self) -> Path:
+        """One line for each epoch; see `EpochMetrics`."""
         return self.path / "metrics.jsonl"
 
     @property
     def metrics_csv(self) -> Path:
+        """The same as a table."""
         return self.path / "metrics.csv"
 
     @property
     def summary(self) -> Path:
-        """Written when the run has finished, and only then."""
+        """Results; written only when the run has finished."""
         return self.path / "summary.json"
 
     @property
     def curves(self) -> Path:
+        """Figure of the metrics over epochs."""
         return self.path / "curves.png"
 
     @property
     def samples(self) -> Path:
+        """Figure of augmented training images."""
         return self.path / "samples.png"
 
     @property
@@ -100,18 +112,20 @@ class RunFolder:
 
     @property
     def checkpoints(self) -> Path:
+        """Folder of weights and states."""
         return self.path / "checkpoints"
 
     @property
     def best(self) -> Path:
+        """Weights of the epoch with the best validation accuracy."""
         return self.checkpoints / "best.safetensors"
 
     def state_file(self, epoch: int, step: int) -> Path:
-        """The whole state after `epoch` epochs and `step` batches of the next."""
+        """Return the file of the whole state after `epoch` epochs and `step` batches of the next."""
         return self.checkpoints / f"epoch{epoch:04}-step{step:06}.pt"
 
     def state_files(self) -> list[Path]:
-        """Files of whole states that are there, the newest first, then those of version 0.1."""
+        """Return the files of whole states that exist, the newest first, then those of version 0.1."""
         numbered = [
             (tuple(map(int, match.groups())), path) for path in self.checkpoints.glob("*.pt") if (match := STATE_FILE.fullmatch(path.name))
         ]
@@ -119,7 +133,10 @@ class RunFolder:
         return [path for _, path in sorted(numbered, reverse=True)] + [path for path in former if path.is_file()]
 
     def version(self) -> RunVersion:
-        """Return what changes whenever a process starts the run or saves its state: names, inodes and times of the files behind it."""
+        """Return a value that changes whenever a process starts the run or saves its state.
+
+        It holds (name, inode, modification time in ns) of the recipe and of each state.
+        """
         version: RunVersion = []
         for path in (self.config, *self.state_files()):
             with suppress(OSError):
@@ -128,15 +145,23 @@ class RunFolder:
         return version
 
     def eval_dir(self, split: str) -> Path:
+        """Return the folder of the evaluation on a split."""
         return self.path / "eval" / split
 
     @property
     def calibration(self) -> Path:
-        """The temperature that was fitted on the validation split, and what it does."""
+        """Temperature fitted on the validation split, and its effect."""
         return self.eval_dir("val") / "calibration.json"
 
     def read_recipe(self, overrides: Sequence[str] = ()) -> Recipe:
-        """The run's recipe; `overrides` (`section.key=value`) may change where and how loudly it runs, else `UserError`."""
+        """Load the run's recipe.
+
+        Args:
+            overrides: `section.key=value`, of keys that may change when a run is continued.
+
+        Raises:
+            UserError: The recipe is damaged, or an override changes another key.
+        """
         recipe = load_recipe(self.config, overrides)
         refused, _ = differences(load_recipe(self.config), recipe) if overrides else ([], [])
         if refused:
@@ -144,7 +169,11 @@ class RunFolder:
         return recipe
 
     def read_metrics(self) -> list[EpochMetrics]:
-        """One record per finished epoch, in order. `UserError` for a line that this program did not write."""
+        """Read the metrics of all finished epochs, in order.
+
+        Raises:
+            UserError: A line is damaged.
+        """
         if not self.metrics_jsonl.is_file():
             return []
         rows: list[EpochMetrics] = []
@@ -159,7 +188,7 @@ class RunFolder:
         return rows
 
     def write_metrics(self, rows: Sequence[EpochMetrics]) -> None:
-        """Writes `metrics.jsonl` and `metrics.csv` whole, so that neither ever holds half a row or one twice."""
+        """Write `metrics.jsonl` and `metrics.csv` as a whole, so that neither ever holds half a row, or a row twice."""
         write_atomic(self.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in rows).encode())
         records: list[dict[str, Any]] = [dict(row) for row in rows]
         names = list(records[0]) if records else []
@@ -167,13 +196,18 @@ class RunFolder:
         write_atomic(self.metrics_csv, ("\n".join(lines) + "\n").encode())
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:
+        """Write a JSON file of the run."""
         write_atomic(path, (json.dumps(content, indent=2) + "\n").encode())
 
     @contextmanager
     def lock(self) -> Iterator[None]:
-        """Holds the run for this process; the lock dies with it. `UserError` if another process has it.
+        """Lock the run for the block; the lock ends with the process.
 
-        A POSIX lock, unlike flock's, is not inherited by forked loader workers, which may outlive a killed process by seconds.
+        It is a POSIX lock because, unlike that of flock, forked loader processes do not inherit it; they may outlive a killed process by
+        seconds.
+
+        Raises:
+            UserError: Another process holds the lock, or the folder cannot be written to.
         """
         try:
             file = open_lock(self.path / ".lock", write=True)
@@ -184,12 +218,15 @@ class RunFolder:
                 fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 is_held = error.errno in (errno.EACCES, errno.EAGAIN)
-                what = "another process is training this run" if is_held else f"cannot be locked: {error.strerror}"
-                raise UserError(f"{self.path}: {what}") from None
+                reason = "another process is training this run" if is_held else f"cannot be locked: {error.strerror}"
+                raise UserError(f"{self.path}: {reason}") from None
             yield
 
     def is_locked(self) -> bool:
-        """Whether another process, on any machine that shares the folder, is training this run. Not for its owner: asking would free it."""
+        """Return whether another process, on any machine that shares the folder, is training this run.
+
+        Never call it in the process that holds the lock: closing the file would release it.
+        """
         try:
             with open_lock(self.path / ".lock", write=False) as file:
                 fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -200,7 +237,11 @@ class RunFolder:
         return False
 
     def require_unlocked(self) -> None:
-        """Raises `UserError` where another process has the run; writes nothing for that."""
-        if os.path.isfile(self.path / ".lock"):  # False where the path cannot be at all: `run_status` says why
+        """Check that no other process holds the lock; create no file.
+
+        Raises:
+            UserError: Another process holds it.
+        """
+        if os.path.isfile(self.path / ".lock"):  # also False for an impossible path, about which `run_status` says more
             with self.lock():
                 pass

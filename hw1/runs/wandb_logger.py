@@ -1,4 +1,4 @@
-"""Where the numbers of a run go besides its folder: console and wandb."""
+"""Send the metrics of runs and the tables of reports to Weights & Biases."""
 
 import netrc
 import os
@@ -57,17 +57,23 @@ def with_environment(config: LogConfig, typed: Collection[str], environment: Map
 
 
 class WandbRun:
-    """A run of the real wandb client; the same id continues it. `epoch` is the x-axis of every curve."""
+    """A run of the wandb client; the x-axis of every curve is `epoch`.
+
+    When a run is continued, every epoch is logged again: wandb holds the last ones in memory, and the process may have been killed. Online,
+    epochs that the server has are skipped; offline they are written again, with the same numbers at the same steps.
+    """
 
     def __init__(self, recipe: Recipe, run: RunFolder, run_id: str | None) -> None:
-        """Start the client, or continue run `run_id`.
+        """Start the client.
 
-        Log every epoch again when a run is continued: wandb holds the last ones in memory, and a process may be killed. Online, epochs that
-        the server has are left out; offline they are written again, with the same numbers at the same steps.
+        `log.wandb: online` becomes `offline`, with a line that says so, without an API key or if the server cannot be used.
 
-        `log.wandb: online` becomes `offline`, with one line said, where there is no API key or the server cannot be used.
+        Args:
+            recipe: Recipe of the run.
+            run: Its folder.
+            run_id: wandb's id of the run to continue, None for a new one.
         """
-        import wandb  # only when it is on: the import takes a second, and the user may not want it at all
+        import wandb  # only when it is used: the import takes a second, and wandb may not be installed
 
         self._wandb = wandb
         self._run = _start_client(
@@ -81,22 +87,23 @@ class WandbRun:
                 "config": recipe.model_dump(mode="json"),
             },
         )
-        self._last_epoch = 0 if self._run.offline else max(self._run.step - 1, 0) // 2  # `step` is the next one; see `log`
+        self._last_epoch = 0 if self._run.offline else max(self._run.step - 1, 0) // 2  # `step` is wandb's next step; see `log`
         self._run.define_metric("epoch")
         self._run.define_metric("*", step_metric="epoch")
 
     @property
     def id(self) -> str:
+        """Id of the run on the server."""
         return str(self._run.id)
 
     def log(self, row: EpochMetrics) -> None:
-        """Sends the row of one epoch, once: it may be there already."""
+        """Send the metrics of an epoch unless they were sent before."""
         if row["epoch"] > self._last_epoch:
-            self._run.log(row, step=2 * row["epoch"], commit=True)  # odd steps are for images; wandb drops a step that comes twice
+            self._run.log(row, step=2 * row["epoch"], commit=True)  # odd steps are for images; wandb drops repeated steps
             self._last_epoch = row["epoch"]
 
     def finish(self, summary: Mapping[str, Any], figures: Mapping[str, Path]) -> None:
-        """Sends the images that exist and the summary, and ends the client."""
+        """Send the figures that exist and the summary, and end the client."""
         images = {name: self._wandb.Image(str(path)) for name, path in figures.items() if path.is_file()}
         if images:
             self._run.log(images, step=2 * self._last_epoch + 1, commit=True)
@@ -104,14 +111,18 @@ class WandbRun:
         self._run.finish()
 
     def stop(self) -> None:
-        """Ends the client without calling the run finished."""
+        """End the client; wandb shows the run as failed."""
         self._run.finish(exit_code=1)
 
 
 def log_report(config: LogConfig, folder: Path, tables: Mapping[str, Sequence[Mapping[str, Any]]], images: Mapping[str, Path]) -> None:
-    """Sends a report as one more run, with the project, entity and group of `config` and by its mode; wandb's files go to `folder`.
+    """Send a report as a run.
 
-    `tables` are rows with the same keys, numbers and text; None stays empty.
+    Args:
+        config: Project, entity, group and mode of the run.
+        folder: Where wandb writes its files.
+        tables: Rows of numbers and text with the same keys; None is an empty cell.
+        images: Files by name.
     """
     import wandb
 
@@ -141,22 +152,23 @@ def _start_client(config: LogConfig, folder: Path, arguments: Mapping[str, Any])
                 client = wandb.init(mode="online", resume="allow", **arguments)
                 say(f"wandb: {client.url}")
                 return client
-        except wandb.Error as error:  # a wrong key, or no way to the server: no reason not to train
+        except wandb.Error as error:  # a wrong key or an unreachable server must not stop training
             reason = str(error).partition("\n")[0].rstrip(".")
         say(f"wandb: {reason}, so this run is recorded offline; `wandb sync {folder}/wandb/offline-*` uploads it later")
     return wandb.init(mode="offline", **arguments)
 
 
 def _has_api_key(settings: Any) -> bool:
-    """Whether wandb has credentials: in the environment, its settings or the netrc file. Its own answers differ between versions, and
-    ask the server or the user too.
+    """Return whether wandb has credentials: in the environment, its settings or the netrc file.
+
+    wandb's functions for this differ between versions and may ask the server or the user.
     """
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or settings.api_key:
         return True
-    usual = next((path for path in ("~/.netrc", "~/_netrc") if Path(path).expanduser().exists()), "~/.netrc")
+    default = next((path for path in ("~/.netrc", "~/_netrc") if Path(path).expanduser().exists()), "~/.netrc")
     try:
-        entries = netrc.netrc(Path(os.environ.get("NETRC") or usual).expanduser())
+        entries = netrc.netrc(Path(os.environ.get("NETRC") or default).expanduser())
     except (OSError, netrc.NetrcParseError):
         return False
-    hosts = (urlsplit(settings.base_url).netloc, "api.wandb.ai")  # newer clients know the public server by other names too
+    hosts = (urlsplit(settings.base_url).netloc, "api.wandb.ai")  # newer clients also use other names of the public server
     return any(entries.authenticators(host) for host in hosts)

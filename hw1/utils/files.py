@@ -54,8 +54,12 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         with atomic_file(path) as file:
             yield file
     except OSError as error:
-        advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
-        raise RunError(f"{path}: cannot be written: {error.strerror}{advice}") from None
+        raise _run_error(path, "written", error) from None
+
+
+def _run_error(path: Path, action: str, error: OSError) -> RunError:
+    advice = f"; {ADVICE[error.errno]}" if error.errno in ADVICE else ""
+    return RunError(f"{path}: cannot be {action}: {error.strerror}{advice}")
 
 
 @contextmanager
@@ -99,7 +103,7 @@ def remove_file(path: Path) -> None:
     try:
         path.unlink(missing_ok=True)
     except OSError as error:
-        raise RunError(f"{path}: cannot be removed: {error.strerror}") from None
+        raise _run_error(path, "removed", error) from None
 
 
 def remove_leftovers(folder: Path) -> None:

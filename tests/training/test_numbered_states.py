@@ -134,10 +134,10 @@ def test_what_does_not_read_back_the_same_replaces_nothing(run, monkeypatch):
         with open(file.name, "r+b") as other:
             other.seek(500)
             other.write(b"\xa5")
-        return digest_of(file, *arguments)
+        return hash_file(file, *arguments)
 
-    digest_of = checkpoint._digest_of
-    monkeypatch.setattr(checkpoint, "_digest_of", misread)
+    hash_file = checkpoint._hash_file
+    monkeypatch.setattr(checkpoint, "_hash_file", misread)
     with pytest.raises(RunError, match="does not read back the same"):
         save(run, 3)
     assert {path: path.read_bytes() for path in run.checkpoints.iterdir()} == before
