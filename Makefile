@@ -5,6 +5,7 @@ REST := requirements-dev.txt requirements-onnx.txt requirements-datasets.txt req
 FOR_TRAINING := .venv/.installed-for-training
 ALL := .venv/.installed-all
 
+COVERAGE ?= --cov=hw1 --cov-report=term:skip-covered
 IMAGE ?= hw1
 WHEELHOUSE ?= wheelhouse
 WHEEL_PYTHON ?= 3.11
@@ -49,12 +50,11 @@ run: $(FOR_TRAINING)
 	$(BIN)/python train.py recipes/quickstart.yaml $(SET)
 
 # One thread a process: the tests run side by side, and their small models gain nothing from more. One process a file: what its tests
-# share is made once, and one process more than cores, as tests also wait. Coverage is of these processes alone: measuring in those that the
-# tests start and kill would cost more than it tells.
+# share is made once, and one process more than cores, as tests also wait. Coverage is of these processes alone, and takes a quarter more
+# of their time; COVERAGE= does without.
 test: $(ALL)
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/lint-imports --no-logo && $(BIN)/mypy
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long" \
-		--cov=hw1 --cov-report=term:skip-covered
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long" $(COVERAGE)
 
 torture: $(ALL)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults
