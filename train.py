@@ -1,5 +1,7 @@
 #!/usr/bin/env python
-"""`hw1 train` from a checkout: python train.py RECIPE.yaml [section.key=value ...]
+"""Run `hw1 train` from a checkout.
+
+python train.py RECIPE.yaml [section.key=value ...]
 
 On several GPUs: torchrun --nproc-per-node N train.py RECIPE.yaml [section.key=value ...]
 """

@@ -1,5 +1,8 @@
 #!/usr/bin/env python
-"""`hw1 validate` from a checkout: python validate.py RUN_DIR [--split val|test|DIR]"""
+"""Run `hw1 validate` from a checkout.
+
+python validate.py RUN_DIR [--split val|test|DIR]
+"""
 
 import sys
 

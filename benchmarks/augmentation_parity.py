@@ -40,7 +40,7 @@ def draw_scene(height: int, width: int, seed: int) -> np.ndarray:
     scene[:half, width - half :] = np.where(((rows[:half, :half] // 12 + columns[:half, :half] // 12) % 2)[..., None], ink, paper)
     cv2.putText(scene, "hw1", (8, half - 12), cv2.FONT_HERSHEY_SIMPLEX, height / 120, paper.tolist(), 3, cv2.LINE_AA)
     cv2.circle(scene, (width - half // 2, height - half // 2), half // 3, paper.tolist(), -1, cv2.LINE_AA)
-    return scene
+    return scene  # type: ignore[no-any-return]
 
 
 def read_images(num: int) -> list[np.ndarray]:

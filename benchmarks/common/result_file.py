@@ -36,7 +36,8 @@ class ResultFile:
 def read_result(path: Path) -> dict[str, Any]:
     """Raises UserError for what is no JSON file."""
     try:
-        return json.loads(path.read_bytes())
+        result: dict[str, Any] = json.loads(path.read_bytes())
+        return result
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError:

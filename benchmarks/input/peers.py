@@ -128,7 +128,7 @@ def load_pillow(path: str) -> Image.Image:
 
 
 def load_tensor(path: str) -> torch.Tensor:
-    return functional.pil_to_tensor(load_pillow(path))
+    return functional.pil_to_tensor(load_pillow(path))  # type: ignore[no-any-return]
 
 
 def load_array(path: str) -> np.ndarray:

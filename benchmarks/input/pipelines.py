@@ -49,7 +49,7 @@ def open_disk_source(images: ImageSet, aug: AugConfig, transform: Transform, tra
     """`data.cache=disk`, with the cache in `folder`."""
     diskcache = importlib.import_module("hw1.data.cache.disk")
     data = DataConfig(root=str(images.root), cache="disk", cache_dir=str(folder))
-    return diskcache.open_disk_source(images, data, aug, transform, training=training)
+    return diskcache.open_disk_source(images, data, aug, transform, training=training)  # type: ignore[no-any-return]
 
 
 def open_source(source: From, images: ImageSet, aug: AugConfig, transform: Transform, training: bool, folder: Path) -> ImageSource:

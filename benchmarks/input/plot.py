@@ -109,4 +109,4 @@ def _finish(axes: Axes, title: str, label: str, ticks: list[Any]) -> None:
 
 
 def _megapixels(block: dict[str, Any]) -> float:
-    return round(block["pictures"]["width"] * block["pictures"]["height"] / 1e6, 2)
+    return round(float(block["pictures"]["width"] * block["pictures"]["height"]) / 1e6, 2)

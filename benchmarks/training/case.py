@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hw1.config.load import load_recipe
-from hw1.data.image_folder import ClassMap
+from hw1.data.image_set import ClassMap
 from hw1.data.loader.base import Batch
 from hw1.errors import UserError
 from hw1.models.factory import build_model, check_model

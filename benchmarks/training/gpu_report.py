@@ -9,9 +9,10 @@ from matplotlib.figure import Figure
 from benchmarks.training.epoch_measure import REPORT_EPOCHS, REPORT_IMAGES
 from benchmarks.training.measure import freezing_of, targets_of
 from benchmarks.training.ours import FREEZING, OURS
-from benchmarks.training.plots import BLUE, ORANGE, TITLE, draw_bars, draw_curves, draw_growth
+from benchmarks.training.plots import TITLE, draw_bars, draw_curves, draw_growth
 from benchmarks.training.tables import case_name, check_table, epoch_table, inference_tables, legend, loop_table, number, remarks, table
 from benchmarks.training.tables import target_lines as lines_of
+from hw1.plots.style import BLUE, ORANGE
 from benchmarks.training.turns import fastest
 from hw1.plots.style import house_style, new_figure
 

@@ -13,7 +13,8 @@ import torch
 from benchmarks.training.case import BASE, Case
 from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
-from hw1.data.image_folder import TrainingData, open_training_data
+from hw1.data.image_folder import open_training_data
+from hw1.data.image_set import TrainingData
 from hw1.data.loader.base import Batch
 from hw1.data.loader.loader import build_train_loader
 from hw1.data.synthetic import draw_shapes

@@ -120,7 +120,7 @@ class TimmValidation:
 
     def logits(self, batch: Batch) -> Tensor:
         with torch.inference_mode(), self.autocast():
-            return self.model(batch.image).float().cpu()
+            return self.model(batch.image).float().cpu()  # type: ignore[no-any-return]
 
 
 def build_validation(key: str, case: Case, device: torch.device) -> Validation:

@@ -5,8 +5,8 @@ import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from hw1.config.load import flatten
 from hw1.config.recipe import MAY_CHANGE, Recipe
+from hw1.config.settings import flatten
 from hw1.errors import UserError
 
 

@@ -47,7 +47,8 @@ class FrozenPrefix(nn.Module):
             features = self.prefix(images)
         for name in self._rest:
             features = self.model.get_submodule(name)(features)
-        return self.model.forward_head(features)  # type: ignore[operator]
+        logits: Tensor = self.model.forward_head(features)  # type: ignore[operator]
+        return logits
 
 
 class TrainForward:
@@ -70,15 +71,20 @@ class TrainForward:
         return self._compiled_size is not None and self._compiled is None
 
     def __call__(self, images: Tensor) -> Tensor:
+        """Compute logits [B, C]; compile first where it is time."""
         if len(images) != self._compiled_size:
-            return self.module(images)
+            return self._call(images)
         if self._compiled is None:
             return self._compile(images)
         return self._compiled(images)
 
+    def _call(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.module(images)
+        return logits
+
     def _compile(self, images: Tensor) -> Tensor:
         """Compile; where that fails, for want of a C compiler for instance, go on without and say so."""
-        compiled = torch.compile(self.module, dynamic=False)
+        compiled: Callable[[Tensor], Tensor] = torch.compile(self.module, dynamic=False)
         try:
             logits = compiled(images)
         except torch.OutOfMemoryError:
@@ -86,7 +92,7 @@ class TrainForward:
         except Exception as error:  # torch.compile's backends have errors of their own, without a common base
             say(f"train.compile: goes on without, as it failed: {' '.join(str(error).split())[:300]}")
             self._compiled_size = None
-            return self.module(images)
+            return self._call(images)
         self._compiled = compiled
         return logits
 

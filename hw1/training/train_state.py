@@ -172,7 +172,8 @@ class TrainState:
 
     def copy_state(self) -> dict[str, Any]:
         """Return a copy of `state_dict` in host memory, which takes its size there once."""
-        return _to_host(self.state_dict())
+        copy: dict[str, Any] = _to_host(self.state_dict())
+        return copy
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take a saved state, also one of version 0.1, whose `rng` entries are not needed any more."""

@@ -15,9 +15,11 @@ class ProgressBar(tqdm):  # type: ignore[type-arg]  # generic only in its stubs
         super().__init__(*arguments, **{"disable": None, "dynamic_ncols": True, **options})
 
     def display(self, *arguments: Any, **options: Any) -> None:
+        """Draw the bar; do nothing where nobody can see it."""
         with suppress(*CONSOLE_ERRORS):
             super().display(*arguments, **options)
 
     def close(self) -> None:
+        """Remove the bar."""
         with suppress(*CONSOLE_ERRORS):
             super().close()
