@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, written without training: the recipes are real, the answers are drawn."""
+"""Run folders as training leaves them, written without training: the recipes are real, the predictions are drawn at random."""
 
 import json
 from pathlib import Path
