@@ -48,9 +48,8 @@ def main(argv: Sequence[str]) -> None:
         raise UserError("--with: names a run twice")
     recipe = run.read_recipe(args.overrides)
 
-    from hw1.attention.figure_rows import (
-        plot_attention_examples,
-    )  # torch and OpenCV take seconds to import: only once the arguments are right
+    # torch and OpenCV take seconds to import: only once the arguments are right
+    from hw1.attention.figure_rows import plot_attention_examples
     from hw1.data.decode import check_images
     from hw1.data.image_folder import find_split
     from hw1.evaluation.ensemble import mean_predictions

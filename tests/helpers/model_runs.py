@@ -1,4 +1,4 @@
-"""Run folders with a small untrained model, as a finished run leaves them, for the tests of what uses one."""
+"""Make run folders with a small untrained model, as a finished run leaves them, and call commands on them."""
 
 import contextlib
 import io
@@ -37,9 +37,9 @@ MODEL = (
 
 
 def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: str, epoch: int = 3) -> RunFolder:
-    """A run whose weights are drawn so that images come out in different classes, BatchNorm's statistics and CBAM's gates included."""
-    where = [] if data is None else [f"data.root={data}"]
-    recipe = load_recipe(BASE, ["run.name=small", f"run.dir={folder}", *where, *MODEL, *overrides])
+    """Make a run with random weights, BatchNorm statistics and CBAM gates, such that images are predicted as different classes."""
+    root = [] if data is None else [f"data.root={data}"]
+    recipe = load_recipe(BASE, ["run.name=small", f"run.dir={folder}", *root, *MODEL, *overrides])
     run = RunFolder.of(recipe)
     start_folder(run, recipe, fresh=True)
     torch.manual_seed(0)
@@ -53,9 +53,9 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
         model.get_classifier().weight.normal_(std=1.0)
         rng = np.random.default_rng(0)
         images = np.stack([draw_image(label, SIZE, rng)[:, :, ::-1] for label in range(32)]).transpose(0, 3, 1, 2)
-        own = (np.reshape(recipe.aug.mean, (3, 1, 1)), np.reshape(recipe.aug.std, (3, 1, 1)))
-        shown = torch.from_numpy(((images / 255 - own[0]) / own[1]).astype(np.float32))
-        model.get_classifier().bias.copy_(-model.eval()(shown).mean(0))
+        mean, std = (np.reshape(values, (3, 1, 1)) for values in (recipe.aug.mean, recipe.aug.std))
+        normalised = torch.from_numpy(((images / 255 - mean) / std).astype(np.float32))
+        model.get_classifier().bias.copy_(-model.eval()(normalised).mean(0))
     save_weights(run.best, model.state_dict(), {"classes": list(names), "epoch": epoch, "val_top1": 0.5, "val_loss": 2.0})
     row = {"epoch": epoch, "val_loss": 2.0, "val_top1": 0.5, "val_top5": 0.75, "lr": 1e-3, "seconds": 1.0}
     run.write_metrics([row])
@@ -66,14 +66,14 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
 
 
 def calibrate(run: RunFolder, temperature: float, **facts: object) -> None:
-    """As `validate.py` leaves the temperature that it fitted."""
+    """Write the temperature as `validate.py` does after fitting it."""
     run.eval_dir("val").mkdir(parents=True, exist_ok=True)
     content = {"checkpoint": "best", "epoch": 3, "step": 0, **facts, "temperature": temperature}
     run.write_json(run.eval_dir("val") / "calibration.json", content)
 
 
 def call(main: Callable[[Sequence[str]], int | None], *arguments: object) -> subprocess.CompletedProcess[str]:
-    """What the command `main` does with these arguments, in this process."""
+    """Run the command `main` with these arguments in this process, and capture its output."""
     argv = [str(argument) for argument in arguments]
     with contextlib.redirect_stdout(io.StringIO()) as stdout, contextlib.redirect_stderr(io.StringIO()) as stderr:
         code = run_command(main, argv)
@@ -85,7 +85,7 @@ def give_stdin(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def saved_logits(run: RunFolder, split: str) -> tuple[dict[str, np.ndarray], list[str]]:
-    """(logits by file, class names) of what `validate.py` saved."""
+    """Read (logits by file, class names) that `validate.py` saved."""
     with np.load(run.eval_dir(split) / "predictions.npz", allow_pickle=False) as saved:
         return dict(zip(saved["files"].tolist(), saved["logits"], strict=True)), saved["class_names"].tolist()
 
