@@ -12,9 +12,8 @@ from benchmarks.training.ours import FREEZING, OURS
 from benchmarks.training.plots import TITLE, draw_bars, draw_curves, draw_growth
 from benchmarks.training.tables import case_name, check_table, epoch_table, inference_tables, legend, loop_table, number, remarks, table
 from benchmarks.training.tables import target_lines as lines_of
-from hw1.plots.style import BLUE, ORANGE
 from benchmarks.training.turns import fastest
-from hw1.plots.style import house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, house_style, new_figure
 
 ROOFLINE_SHARE, END_TO_END_SHARE, REPORT_MINUTES = 0.60, 0.95, 10.0
 

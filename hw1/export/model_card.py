@@ -27,12 +27,12 @@ from PIL import Image
 
 model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-image = transform(Image.open("photo.jpg").convert("RGB"))[None]  # resized to {size} x {size}, normalised
+image = transform(Image.open("image.jpg").convert("RGB"))[None]  # resized to {size} x {size}, normalised
 probabilities = torch.softmax(model(image){scaled}, dim=1)[0]
 print(model.pretrained_cfg["label_names"][probabilities.argmax()])
 ```
 
-Or without writing any code: `python -m hw1.predict {folder} photo.jpg`.
+Or without writing any code: `python -m hw1.predict {folder} image.jpg`.
 """
 ONNX_USAGE = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
 the aspect; normalisation is inside. Outputs: `logits`, and `probabilities`{note}. The metadata hold the class names.
@@ -42,7 +42,7 @@ import json, numpy, onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("model.onnx")
-image = numpy.array(Image.open("photo.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR))
+image = numpy.array(Image.open("image.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR))
 [probabilities] = session.run(["probabilities"], {{"image": image[None]}})
 print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[probabilities[0].argmax()])
 ```

@@ -1,4 +1,4 @@
-"""Figures, tables and one HTML page from run folders: python -m hw1.report RUNS_DIR --out DIR"""
+"""Report on run folders with figures, tables and one HTML page: python -m hw1.report RUNS_DIR --out DIR."""
 
 import argparse
 import sys
@@ -7,11 +7,13 @@ from pathlib import Path
 
 from hw1.errors import UserError, run_command
 from hw1.html.table import Table, to_csv, to_markdown
-from hw1.report.collect import Collection, collect
+from hw1.report.collect import collect
 from hw1.report.figures import NAMES, DrawnFigure, draw_all
 from hw1.report.page import TITLE, render_report
-from hw1.report.tables import absent_table, all_tables, possible_tables
-from hw1.report.verdict import PairResult, analyse
+from hw1.report.pair_results import PairResult, compare_pairs
+from hw1.report.run_record import Collection
+from hw1.report.run_tables import absent_table
+from hw1.report.tables import all_tables, possible_tables
 from hw1.runs.wandb_logger import log_report
 from hw1.utils.console import say
 from hw1.utils.files import write_atomic
@@ -21,6 +23,7 @@ EXIT_CODES = "exit codes: 0 done, 2 no finished run or a mistake in the command,
 
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.report") -> argparse.Namespace:
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("runs_dir", metavar="RUNS_DIR", type=Path, help="folder of all runs, <variant>/seed<n>/; only read")
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder for the report; an earlier report in it is replaced")
@@ -29,6 +32,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.report") -> argparse.N
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.report") -> None:
+    """Run the command."""
     args = parse(argv, prog)
     if args.out.resolve().is_relative_to(args.runs_dir.resolve()):
         raise UserError(f"--out {args.out}: lies in {args.runs_dir}, which is only read; choose a folder elsewhere")
@@ -37,19 +41,26 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.report") -> None:
         say(f"{args.runs_dir / row['run']}: {row['status']}: {row['reason']}")
     if not collection.runs:
         raise UserError(f"{args.runs_dir}: no finished run")
-    results = analyse(collection)
+    results = compare_pairs(collection)
     tables = all_tables(collection, results)
     figures = draw_all(collection, results)
     write_report(args.out, collection, results, tables, figures)
     if args.wandb != "off":
-        _log(args.out, args.wandb, collection, tables, figures)
-    _tell(args.out, collection, results, figures)
+        _log_to_wandb(args.out, args.wandb, collection, tables, figures)
+    _print_summary(args.out, collection, results, figures)
 
 
 def write_report(
     out: Path, collection: Collection, results: Sequence[PairResult], tables: Sequence[Table], figures: Sequence[DrawnFigure]
 ) -> None:
-    """Each file whole or not at all, the page last; what an earlier report drew and this one has no runs for is removed."""
+    """Write all files of the report, each whole or not at all, and the page last.
+
+    Figures and tables of an earlier report that this one does not have are removed.
+
+    Raises:
+        UserError: The folder cannot be made.
+        RunError: A file cannot be written.
+    """
     files = {f"{figure.name}.{kind}": data for figure in figures for kind, data in (("png", figure.png), ("svg", figure.svg)) if data}
     files |= {f"{table.name}.csv": to_bytes(to_csv(table)) for table in tables}
     files["tables.md"] = _markdown(tables).encode()
@@ -69,13 +80,13 @@ def _markdown(tables: Sequence[Table]) -> str:
     return f"## {TITLE}\n\n" + "\n".join(to_markdown(table) for table in tables)
 
 
-def _log(out: Path, mode: str, collection: Collection, tables: Sequence[Table], figures: Sequence[DrawnFigure]) -> None:
+def _log_to_wandb(out: Path, mode: str, collection: Collection, tables: Sequence[Table], figures: Sequence[DrawnFigure]) -> None:
     rows = {table.name: table.rows for table in tables}
     images = {figure.name: out / f"{figure.name}.png" for figure in figures if figure.png}
     log_report(collection.runs[0].recipe.log.model_copy(update={"wandb": mode}), out, rows, images)
 
 
-def _tell(out: Path, collection: Collection, results: Sequence[PairResult], figures: Sequence[DrawnFigure]) -> None:
+def _print_summary(out: Path, collection: Collection, results: Sequence[PairResult], figures: Sequence[DrawnFigure]) -> None:
     for result in results:
         if result.matched.runs:
             print(f"{result.title}: {result.sentence}")

@@ -1,4 +1,4 @@
-"""How far the confidences of a variant can be trusted, and what each change does to that: one row a variant, one row a pair."""
+"""Tables of calibration: one row per variant, and one row per pair."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -9,9 +9,11 @@ from hw1.ablate.variants import VARIANTS
 from hw1.evaluation.calibration import BINNING, Calibration
 from hw1.evaluation.significance import paired_t
 from hw1.html.table import Column, Table
-from hw1.report.collect import Collection, Measures, RunRecord, measured
-from hw1.report.pairing import other_material
-from hw1.report.verdict import PairResult
+from hw1.report.pair_results import PairResult
+from hw1.report.pairing import data_differences
+from hw1.report.run_record import Collection, RunRecord
+from hw1.report.run_tables import run_paths
+from hw1.report.seed_summary import RunMetrics, summarize_seeds
 
 NOTE = (
     f"Calibration of the last epoch's validation: {BINNING} (Guo et al. 2017; Nixon et al. 2019). Scaled: with a temperature fitted on one "
@@ -20,23 +22,28 @@ NOTE = (
 )
 
 
-def _of(value: Callable[[Calibration], float]) -> Callable[[RunRecord], float]:
+def _metric(value: Callable[[Calibration], float]) -> Callable[[RunRecord], float]:
+    """Make a metric of a run from one of its calibration; NaN if the run has none."""
     return lambda run: np.nan if run.calibration is None else value(run.calibration)
 
 
+def _before(key: str) -> Callable[[RunRecord], float]:
+    return _metric(lambda calibration: calibration.before[key])
+
+
 def _after(key: str) -> Callable[[RunRecord], float]:
-    return _of(lambda found: np.nan if found.after is None else found.after[key])
+    return _metric(lambda calibration: np.nan if calibration.after is None else calibration.after[key])
 
 
-MEASURES: Measures = {
-    "confidence": _of(lambda found: found.before["confidence"]),
-    "accuracy": _of(lambda found: found.before["accuracy"]),
-    "ece": _of(lambda found: found.before["ece"]),
-    "ece_chance": _of(lambda found: found.chance[0]),
-    "adaptive_ece": _of(lambda found: found.before["adaptive_ece"]),
-    "brier": _of(lambda found: found.before["brier"]),
-    "nll": _of(lambda found: found.before["nll"]),
-    "temperature": _of(lambda found: np.nan if found.temperature is None else found.temperature),
+METRICS: RunMetrics = {
+    "confidence": _before("confidence"),
+    "accuracy": _before("accuracy"),
+    "ece": _before("ece"),
+    "ece_chance": _metric(lambda calibration: calibration.chance[0]),
+    "adaptive_ece": _before("adaptive_ece"),
+    "brier": _before("brier"),
+    "nll": _before("nll"),
+    "temperature": _metric(lambda calibration: np.nan if calibration.temperature is None else calibration.temperature),
     "ece_scaled": _after("ece"),
     "nll_scaled": _after("nll"),
 }
@@ -47,29 +54,31 @@ TITLES = {
 
 
 def calibration_table(collection: Collection) -> Table:
-    """One row for each variant with a finished run."""
+    """Tabulate the calibration of each variant with a finished run."""
     runs = [run for run in collection.runs if run.calibration]
-    names = dict.fromkeys([*(name for name in VARIANTS if collection.of(name)), *(run.variant for run in runs)])
-    sides = {name: [run for run in runs if run.variant == name] for name in names}
+    names = dict.fromkeys([*VARIANTS, *(run.variant for run in runs)])
+    runs_of = {name: [run for run in runs if run.variant == name] for name in names}
     rows = [
-        {"variant": name, **measured(side, MEASURES), "runs": " ".join(run.path for run in side)} for name, side in sides.items() if side
+        {"variant": name, **summarize_seeds(of_variant, METRICS), "runs": " ".join(run_paths(of_variant))}
+        for name, of_variant in runs_of.items()
+        if of_variant
     ]
     columns = [
         Column("variant", "variant"),
         Column("num_seeds", "seeds", 0),
         *(Column(key, title, 4, spread="" if key == "ece_chance" else f"{key}_std") for key, title in TITLES.items()),
     ]
-    return Table("calibration", "Calibration", columns, rows, [run.path for run in runs], other_material(runs), NOTE)
+    return Table("calibration", "Calibration", columns, rows, run_paths(runs), data_differences(runs), NOTE)
 
 
 def calibration_pair_table(results: Sequence[PairResult]) -> Table:
-    """One row for each pair that may be compared: ECE with minus without, same seeds, as trained and with temperatures."""
-    rows, paths = [], []
+    """Tabulate the differences of each pair that may be compared: with minus without, same seeds, as trained and with temperatures."""
+    rows, compared = [], []
     for result in results:
         runs = result.matched.runs
         if result.verdict and all(run.calibration for run in runs):
             rows.append(_pair_row(result))
-            paths += [run.path for run in runs]
+            compared += runs
     columns = (
         Column("title", "pair"),
         Column("num_seeds", "seeds", 0),
@@ -85,24 +94,22 @@ def calibration_pair_table(results: Sequence[PairResult]) -> Table:
         Column("ece_scaled_low", "95% t interval over seeds", 4, upper="ece_scaled_high", signed=True),
     )
     note = (
-        "With minus without, same seeds; below 0 the change makes confidences more trustworthy. A gap above 0: surer than right. Intervals "
+        "With minus without, same seeds; below 0 the change improves calibration. A gap above 0: overconfident. Intervals "
         "are not adjusted for the number of pairs."
     )
-    return Table("calibration_pairs", "What each change does to calibration", columns, rows, list(dict.fromkeys(paths)), (), note)
+    return Table("calibration_pairs", "What each change does to calibration", columns, rows, run_paths(compared), (), note)
 
 
 def _pair_row(result: PairResult) -> dict[str, Any]:
-    without, with_ = ({name: [measure(run) for run in side] for name, measure in MEASURES.items()} for side in _sides(result))
+    without, with_ = (
+        {name: [metric(run) for run in runs] for name, metric in METRICS.items()} for runs in (result.matched.without, result.matched.with_)
+    )
     row: dict[str, Any] = {"pair": result.pair.name, "title": result.title, "num_seeds": len(result.matched.seeds)}
     for key in ("ece", "ece_scaled"):
-        found = paired_t(np.subtract(with_[key], without[key]))
+        interval = paired_t(np.subtract(with_[key], without[key]))
         row |= {f"{key}_without": float(np.mean(without[key])), f"{key}_with": float(np.mean(with_[key]))}
-        row |= {f"{key}_difference": found.mean, f"{key}_low": found.low, f"{key}_high": found.high}
+        row |= {f"{key}_difference": interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
     for name, side in (("without", without), ("with", with_)):
         row[f"gap_{name}"] = float(np.mean(np.subtract(side["confidence"], side["accuracy"])))
         row[f"temperature_{name}"] = float(np.mean(side["temperature"]))
     return row
-
-
-def _sides(result: PairResult) -> tuple[Sequence[RunRecord], Sequence[RunRecord]]:
-    return result.matched.without, result.matched.with_

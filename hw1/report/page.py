@@ -1,4 +1,4 @@
-"""All of the report as one HTML file that needs nothing beside it: no server, no internet, no other file."""
+"""Render the report as one self-contained HTML file: no server, no internet, no other file."""
 
 import os
 from collections.abc import Iterable, Sequence
@@ -10,10 +10,10 @@ from hw1.ablate.variants import NUM_PUBLISHED_IMAGES
 from hw1.config.strict_yaml import dump_yaml
 from hw1.html.page import render_page
 from hw1.html.table import Table
-from hw1.report.collect import Collection, RunRecord
 from hw1.report.figures import DrawnFigure
+from hw1.report.pair_results import PairResult
 from hw1.report.pairing import factor_lines
-from hw1.report.verdict import PairResult
+from hw1.report.run_record import Collection, RunRecord
 
 TITLE = "Ablation report"
 SECTIONS = {"verdicts": "Verdicts", "figures": "Figures", "tables": "Tables", "published": "Published", "runs": "Runs"}
@@ -22,7 +22,15 @@ SECTIONS = {"verdicts": "Verdicts", "figures": "Figures", "tables": "Tables", "p
 def render_report(
     out: Path, collection: Collection, results: Sequence[PairResult], tables: Sequence[Table], figures: Sequence[DrawnFigure]
 ) -> str:
-    """The page; `hw1.html.page.render_page` says what it may do. `out`: the folder that it is for, from which evaluations are linked."""
+    """Render the page.
+
+    Args:
+        out: The folder of the page; links to evaluations are relative to it.
+        collection: All runs.
+        results: The result of every pair.
+        tables: All tables.
+        figures: All figures.
+    """
     by_name = {table.name: table for table in tables}
     values = {
         "title": TITLE,
@@ -45,31 +53,35 @@ def render_report(
 
 
 def _facts(collection: Collection) -> list[tuple[str, str]]:
-    """What was run, in a few lines; several values where the runs differ."""
+    """Summarize what was run; several values where the runs differ."""
     runs = collection.runs
-    pixels = _several(f"{run.recipe.aug.size} px" for run in runs)
+    sizes = _join_unique(f"{run.recipe.aug.size} px" for run in runs)
     days = sorted(str(run.env.get("started", ""))[:10] for run in runs)
     return [
         ("Runs", f"{len(runs)} finished of {len({run.variant for run in runs})} variants, in {collection.root}"),
-        ("Model", f"{_several(run.recipe.model.name for run in runs)}, {pixels}, {_several(f'{len(run.rows)} epochs' for run in runs)}"),
-        ("Data", _several(_data(run) for run in runs)),
-        ("Hardware", _several(run.hardware for run in runs)),
-        ("Code", _several(run.code for run in runs)),
+        (
+            "Model",
+            f"{_join_unique(run.recipe.model.name for run in runs)}, {sizes}, {_join_unique(f'{len(run.epochs)} epochs' for run in runs)}",
+        ),
+        ("Data", _join_unique(_describe_data(run) for run in runs)),
+        ("Hardware", _join_unique(run.hardware for run in runs)),
+        ("Code", _join_unique(run.code for run in runs)),
         ("Started", days[0] if days[0] == days[-1] else f"{days[0]} to {days[-1]}"),
     ]
 
 
-def _data(run: RunRecord) -> str:
-    return f"{run.env.get('num_train')} training and {len(run.files)} validation images of {len(run.class_names)} classes ({run.data[:8]})"
+def _describe_data(run: RunRecord) -> str:
+    images = f"{run.env.get('num_train')} training and {len(run.files)} validation images"
+    return f"{images} of {len(run.class_names)} classes ({run.fingerprint[:8]})"
 
 
 def _evaluations(out: Path, root: Path, run: RunRecord) -> dict[str, str]:
-    """Split -> link to the page that `validate.py` made of the run, where it lies now."""
+    """Return split -> link to the page that `validate.py` wrote into the run folder."""
     pages = {split: root / run.path / "eval" / split / "index.html" for split in run.evaluations}
     return {split: quote(os.path.relpath(page, out)) for split, page in pages.items()}
 
 
-def _several(values: Iterable[str]) -> str:
+def _join_unique(values: Iterable[str]) -> str:
     return ", ".join(dict.fromkeys(values))
 
 

@@ -1,4 +1,4 @@
-"""Run folders as training leaves them, written without training: the recipes are real, the answers are drawn."""
+"""Write run folders as training leaves them, without training: the recipes are real, the predictions are drawn at random."""
 
 import json
 from pathlib import Path
@@ -27,10 +27,10 @@ def write_run(
     finished: bool = True,
     env: dict[str, Any] | None = None,
 ) -> Path:
-    """`root/<variant>/seed<seed>/` of a run whose last epoch is right on about `accuracy` of the images.
+    """Write `root/<variant>/seed<seed>/` of a run whose last epoch is right on about `accuracy` of the images.
 
-    Images have a difficulty of their own, so that runs agree on most of them as real ones do. `env` is merged into env.json; a variant
-    without a recipe of its own takes base.yaml.
+    Each image has a difficulty, so that runs agree on most images as real ones do. `env` is merged into env.json; a variant without a
+    recipe takes base.yaml.
     """
     file = ROOT / f"recipes/ablations/{variant}.yaml"
     more = [f"run.dir={root}", f"run.name={variant}", f"seed={seed}", f"train.epochs={epochs}", "data.root=photos", *overrides]
@@ -95,7 +95,7 @@ ACCURACIES = {"plain": 0.73, "mixup": 0.71, "mixup_cbam": 0.55, "mixup_cbam_drop
 
 
 def write_ablation(root: Path, seeds: tuple[int, ...] = (0, 1, 2)) -> None:
-    """The report's five variants: Mixup costs a little, CBAM much, dropout nothing, random Mixup gains."""
+    """Write the report's five variants: Mixup costs a little, CBAM much, dropout nothing, random Mixup gains."""
     for seed in seeds:
         for variant, accuracy in ACCURACIES.items():
             write_run(root, variant, seed, accuracy + 0.004 * seed)

@@ -80,11 +80,11 @@ DAMAGE = {
     ),
     "no env.json": lambda run: (run / "env.json").unlink(),
     "env.json: lacks fingerprint": lambda run: (run / "env.json").write_text('{"cpu": "x"}'),
-    "no val_predictions.npz": lambda run: (run / "val_predictions.npz").unlink(),
-    "val_predictions.npz: not readable": lambda run: (run / "val_predictions.npz").write_bytes(
+    "val_predictions.npz: no such file": lambda run: (run / "val_predictions.npz").unlink(),
+    "val_predictions.npz: no readable file of predictions": lambda run: (run / "val_predictions.npz").write_bytes(
         (run / "val_predictions.npz").read_bytes()[:900]
     ),
-    "val_predictions.npz: not readable (Object": lambda run: edit_arrays(
+    "val_predictions.npz: no readable file of predictions (Object": lambda run: edit_arrays(
         run / "val_predictions.npz", files=np.array(["x"] * 300, dtype=object)
     ),
     "do not match the logits": lambda run: edit_arrays(run / "val_predictions.npz", files=np.array(["x"])),
@@ -120,8 +120,8 @@ def test_a_run_that_stopped_early_is_finished(tmp_path):
 def test_missing_runs_are_those_that_others_have_a_seed_of(tmp_path):
     for variant, seed, finished in [("plain", 0, True), ("plain", 2, False), ("mixup", 0, True), ("mine", 8, True)]:
         write_run(tmp_path, variant, seed, finished=finished)
-    assert collect(tmp_path).missing(["plain", "mixup", "mixup_cbam"]) == {"mixup": [2], "mixup_cbam": [0, 2]}
-    assert {seed for seeds in collect(tmp_path).missing(VARIANTS).values() for seed in seeds} == {0, 2}
+    assert collect(tmp_path).missing_seeds(["plain", "mixup", "mixup_cbam"]) == {"mixup": [2], "mixup_cbam": [0, 2]}
+    assert {seed for seeds in collect(tmp_path).missing_seeds(VARIANTS).values() for seed in seeds} == {0, 2}
 
 
 def test_no_run_is_an_error_that_says_what_was_expected(tmp_path):
@@ -143,5 +143,5 @@ def test_a_run_of_the_real_training_is_read(tmp_path):
     found = collect(tmp_path / "runs")
     assert found.left_out == []
     (found_run,) = found.runs
-    assert (found_run.path, len(found_run.rows), len(found_run.files)) == ("debug/seed118", 1, 100)
+    assert (found_run.path, len(found_run.epochs), len(found_run.files)) == ("debug/seed118", 1, 100)
     assert found_run.correct.mean() == found_run.last["val_top1"]

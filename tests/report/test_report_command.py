@@ -18,7 +18,7 @@ def test_mistakes_are_answered_before_anything_is_written(tmp_path, capsys):
     write_run(tmp_path / "runs", "plain", 0, finished=False)
     (tmp_path / "file").write_text("")
     out = tmp_path / "out"
-    for runs, target, said in [
+    for runs, target, message in [
         (tmp_path / "none", out, "none: no such folder"),
         (tmp_path / "empty", out, "empty: no run in it"),
         (tmp_path / "runs", out, "runs: no finished run"),
@@ -27,7 +27,7 @@ def test_mistakes_are_answered_before_anything_is_written(tmp_path, capsys):
     ]:
         assert run_command(main, [str(runs), "--out", str(target)]) == 2
         captured = capsys.readouterr()
-        assert said in captured.err.splitlines()[-1]
+        assert message in captured.err.splitlines()[-1]
         assert captured.out == ""
         assert not out.exists()
     assert not (tmp_path / "runs/report").exists()
@@ -49,7 +49,7 @@ def test_wrong_arguments_exit_with_2_and_the_usage(arguments):
     assert "Traceback" not in done.stderr
 
 
-def test_a_report_that_cannot_be_written_is_said(tmp_path: Path, capsys):
+def test_a_report_that_cannot_be_written_is_named(tmp_path: Path, capsys):
     write_run(tmp_path / "runs", "mine", 0)
     (tmp_path / "file").write_text("kept")
     assert run_command(main, [str(tmp_path / "runs"), "--out", str(tmp_path / "file")]) == 2
@@ -57,9 +57,9 @@ def test_a_report_that_cannot_be_written_is_said(tmp_path: Path, capsys):
     assert (tmp_path / "file").read_text() == "kept"
 
 
-@pytest.mark.parametrize("package", ["html", "report", "audit", "review"])
+@pytest.mark.parametrize("package", ["html", "report", "audit", "evaluation.report"])
 def test_what_a_page_is_made_of_is_installed_with_the_package(package):
     patterns = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-data"][f"hw1.{package}"]
-    others = [path.name for path in (ROOT / "hw1" / package).iterdir() if path.is_file() and path.suffix != ".py"]
+    others = [path.name for path in (ROOT / "hw1" / package.replace(".", "/")).iterdir() if path.is_file() and path.suffix != ".py"]
     assert others
     assert all(any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns) for name in others)

@@ -12,7 +12,7 @@ from hw1.plots import Difference, Figure, plot_differences, plot_seeds, plot_tra
 from hw1.plots.style import house_style
 from hw1.report.collect import collect
 from hw1.report.figures import NAMES, draw_all
-from hw1.report.verdict import analyse
+from hw1.report.pair_results import compare_pairs
 
 SEEDS = [
     [{"epoch": e, "train_loss": 3 / e + s, "val_loss": 2 / e + s * s, "val_top1": 0.1 * e + 0.02 * s} for e in (1, 2, 3)] for s in (0, 1, 4)
@@ -112,7 +112,7 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict:
         for seed in (0, 1):
             write_run(root, variant, seed, env={"device": "GPU X"} if variant == "mixup" else None)
     collection = collect(root)
-    return {figure.name: figure for figure in draw_all(collection, analyse(collection))}
+    return {figure.name: figure for figure in draw_all(collection, compare_pairs(collection))}
 
 
 def test_each_figure_is_of_its_runs_and_a_missing_one_says_why(drawn):
@@ -140,7 +140,7 @@ def test_each_figure_is_of_its_runs_and_a_missing_one_says_why(drawn):
     assert "loss" in drawn["fig04"].title
 
 
-def test_mixed_circumstances_are_said_at_the_figure(drawn):
+def test_mixed_environments_are_named_at_the_figure(drawn):
     assert drawn["fig01"].notices == []
     assert any("different hardware" in line for line in drawn["fig03"].notices)
 

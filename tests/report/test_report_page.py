@@ -51,12 +51,12 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_the_command_says_what_it_found_and_where_it_is(report):
-    said, beside = (report / "stdout.txt").read_text(), (report / "stderr.txt").read_text()
-    assert "CBAM after layer4: " in said
-    assert f"{report / 'report.html'}: 16 runs, 19 figures" in said
-    assert "cbam_layer2/seed0: unfinished: 3 of 4 epochs" in beside
-    assert "freeze_stem: missing: no folder for seeds 0, 1, 2" in beside
+def test_the_command_prints_verdicts_and_left_out_runs(report):
+    stdout, stderr = (report / "stdout.txt").read_text(), (report / "stderr.txt").read_text()
+    assert "CBAM after layer4: " in stdout
+    assert f"{report / 'report.html'}: 16 runs, 19 figures" in stdout
+    assert "cbam_layer2/seed0: unfinished: 3 of 4 epochs" in stderr
+    assert "freeze_stem: missing: no folder for seeds 0, 1, 2" in stderr
 
 
 def test_every_file_is_there_and_what_is_out_of_date_is_gone(report):
@@ -125,17 +125,17 @@ def column(page, table: str, number: int) -> list[str]:
 def test_sorting_knows_numbers_both_ways_and_keeps_what_is_empty_last(open_page, report):
     page = open_page()
     headings = page.locator("#table-verdicts th").all_inner_texts()
-    place = next(i for i, text in enumerate(headings, start=1) if text.startswith("images needed"))
+    position = next(i for i, text in enumerate(headings, start=1) if text.startswith("images needed"))
     with (report / "verdicts.csv").open() as file:
         values = sorted(int(row["images_needed"]) for row in csv.DictReader(file) if row["images_needed"])
     assert sorted(map(str, values)) != list(map(str, values)), "else text would sort alike"
-    button = page.locator(f"#table-verdicts th:nth-child({place}) button")
+    button = page.locator(f"#table-verdicts th:nth-child({position}) button")
     empty = ["–"] * (5 - len(values))
     button.click()
-    assert column(page, "verdicts", place) == [f"{value:,}" for value in values] + empty
-    assert page.locator(f"#table-verdicts th:nth-child({place})").get_attribute("aria-sort") == "ascending"
+    assert column(page, "verdicts", position) == [f"{value:,}" for value in values] + empty
+    assert page.locator(f"#table-verdicts th:nth-child({position})").get_attribute("aria-sort") == "ascending"
     button.click()
-    assert column(page, "verdicts", place) == [f"{value:,}" for value in values[::-1]] + empty
+    assert column(page, "verdicts", position) == [f"{value:,}" for value in values[::-1]] + empty
     p = next(i for i, text in enumerate(headings, start=1) if text.startswith("p\xa0") or text == "p")
     page.locator(f"#table-verdicts th:nth-child({p}) button").click()
     assert column(page, "verdicts", p)[-1] == "–"
@@ -209,7 +209,7 @@ def test_a_table_is_saved_as_csv(open_page, report):
     assert Path(saved.value.path()).read_bytes() == (report / "seeds.csv").read_bytes()
 
 
-def test_what_a_run_says_of_itself_is_shown_and_not_run(open_page):
+def test_text_of_a_run_is_shown_and_not_executed(open_page):
     page = open_page()
     page.wait_for_timeout(200)
     assert page.title() == "Ablation report"

@@ -1,4 +1,4 @@
-"""What may be compared with what, and what is said where it may not."""
+"""Which runs may be compared, and why others may not."""
 
 from pathlib import Path
 
@@ -8,8 +8,8 @@ from helpers.report_runs import write_run
 
 from hw1.ablate.variants import PAIRS
 from hw1.report.collect import collect
-from hw1.report.pairing import PairRuns, match_pair, other_circumstances, other_material, other_recipes
-from hw1.report.verdict import analyse
+from hw1.report.pair_results import compare_pairs
+from hw1.report.pairing import PairRuns, data_differences, environment_differences, match_pair, recipe_differences
 
 PAIR = {pair.name: pair for pair in PAIRS}
 
@@ -35,23 +35,23 @@ def test_a_pair_is_matched_seed_by_seed(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("present", "said"),
+    ("present", "line"),
     [
         ([("plain", 0)], "no finished run of mixup"),
         ([("mine", 0)], "no finished run of plain or mixup"),
         ([("plain", 0), ("mixup", 1)], "no seed has finished in both plain and mixup"),
     ],
 )
-def test_a_pair_without_common_seeds_has_no_verdict(tmp_path, present, said):
+def test_a_pair_without_common_seeds_has_no_verdict(tmp_path, present, line):
     for variant, seed in present:
         write_run(tmp_path, variant, seed)
-    assert matched(tmp_path).obstacles == [said]
-    result = next(result for result in analyse(collect(tmp_path)) if result.pair.name == "mixup")
-    assert (result.verdict, result.outcome, result.sentence) == (None, "not run", f"not run: {said}.")
+    assert matched(tmp_path).obstacles == [line]
+    result = next(result for result in compare_pairs(collect(tmp_path)) if result.pair.name == "mixup")
+    assert (result.verdict, result.outcome, result.sentence) == (None, "not run", f"not run: {line}.")
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "line"),
     [
         ({"env": {"fingerprint": "cd" * 32}}, "different data: fingerprint abababab (plain seed 0); fingerprint cdcdcdcd (mixup seed 0)"),
         ({"num_images": 290}, "different validation images: 300 images (plain seed 0); 290 images (mixup seed 0)"),
@@ -61,13 +61,13 @@ def test_a_pair_without_common_seeds_has_no_verdict(tmp_path, present, said):
         ({"overrides": ("mixup.prob=0.0",)}, "the recipes do not differ in mixup.prob"),
     ],
 )
-def test_what_makes_a_comparison_unfair_stands_in_its_way(tmp_path, change, said):
+def test_what_makes_a_comparison_unfair_is_an_obstacle(tmp_path, change, line):
     write_run(tmp_path, "plain", 0)
     write_run(tmp_path, "mixup", 0, **change)
-    assert said in matched(tmp_path).obstacles
-    result = next(result for result in analyse(collect(tmp_path)) if result.pair.name == "mixup")
+    assert line in matched(tmp_path).obstacles
+    result = next(result for result in compare_pairs(collect(tmp_path)) if result.pair.name == "mixup")
     assert (result.verdict, result.outcome) == (None, "not compared")
-    assert said in result.sentence
+    assert line in result.sentence
 
 
 def test_seeds_of_one_variant_with_different_recipes_stand_in_the_way(tmp_path):
@@ -75,14 +75,14 @@ def test_seeds_of_one_variant_with_different_recipes_stand_in_the_way(tmp_path):
         write_run(tmp_path, "plain", seed, overrides=("optim.lr=0.001",) if seed else ())
         write_run(tmp_path, "mixup", seed)
     assert matched(tmp_path).obstacles == ["different recipes: plain/seed0 -> plain/seed1: optim.lr: 0.0001 -> 0.001"]
-    assert other_recipes(collect(tmp_path).of("mixup")) == []
+    assert recipe_differences(collect(tmp_path).runs_of("mixup")) == []
 
 
 HARDWARE = "different hardware or precision (minutes and images/s do not compare)"
 
 
 @pytest.mark.parametrize(
-    ("env", "said"),
+    ("env", "line"),
     [
         ({"git": {"commit": "ff" * 20}}, "different code: commit 0123456789 (plain seed 0); commit ffffffffff (mixup seed 0)"),
         ({"git": None}, "different code: commit 0123456789 (plain seed 0); hw1 0.1.0, commit unknown (mixup seed 0)"),
@@ -91,12 +91,12 @@ HARDWARE = "different hardware or precision (minutes and images/s do not compare
         ({"precision": "bf16"}, f"{HARDWARE}: Some CPU, 2 cores (plain seed 0); Some CPU, 2 cores, bf16 (mixup seed 0)"),
     ],
 )  # fmt: skip
-def test_other_circumstances_are_said_but_do_not_forbid(tmp_path, env, said):
+def test_environment_differences_are_notices_but_no_obstacles(tmp_path, env, line):
     write_run(tmp_path, "plain", 0)
     write_run(tmp_path, "mixup", 0, env=env)
     found = matched(tmp_path)
     assert found.obstacles == []
-    assert any(line.startswith(said) for line in found.notices), found.notices
+    assert any(notice.startswith(line) for notice in found.notices), found.notices
 
 
 def test_where_and_how_loudly_a_run_ran_is_no_difference(tmp_path):
@@ -106,11 +106,11 @@ def test_where_and_how_loudly_a_run_ran_is_no_difference(tmp_path):
     assert (found.obstacles, found.notices) == ([], [])
 
 
-def test_code_that_was_modified_is_said_although_the_commit_is_the_same(tmp_path):
+def test_modified_code_is_named_although_the_commit_is_the_same(tmp_path):
     for variant in ("plain", "mixup"):
         write_run(tmp_path, variant, 0, env={"git": {"commit": "12" * 20, "modified": True}})
     runs = collect(tmp_path).runs
-    assert other_material(runs) == []
-    assert other_circumstances(runs) == [
-        "made from a modified checkout, so that commit 1212121212 does not tell the code: mixup seed 0, plain seed 0"
+    assert data_differences(runs) == []
+    assert environment_differences(runs) == [
+        "made from a modified checkout, so that commit 1212121212 does not identify the code: mixup seed 0, plain seed 0"
     ]

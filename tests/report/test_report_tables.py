@@ -14,8 +14,8 @@ from scipy import stats
 
 from hw1.html.table import Column, Table, format_number, to_csv, to_markdown
 from hw1.report.collect import collect
+from hw1.report.pair_results import compare_pairs
 from hw1.report.tables import all_tables, possible_tables
-from hw1.report.verdict import analyse
 
 
 @pytest.fixture(scope="module")
@@ -31,14 +31,14 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def tables(root: Path) -> dict[str, Table]:
     collection = collect(root)
-    return {table.name: table for table in all_tables(collection, analyse(collection))}
+    return {table.name: table for table in all_tables(collection, compare_pairs(collection))}
 
 
 def rows_of(root: Path, variant: str, seed: int) -> list[dict]:
     return [json.loads(line) for line in (root / variant / f"seed{seed}/metrics.jsonl").read_text().splitlines()]
 
 
-def answers(root: Path, variant: str, seed: int) -> np.ndarray:
+def is_correct(root: Path, variant: str, seed: int) -> np.ndarray:
     with np.load(root / variant / f"seed{seed}/val_predictions.npz") as saved:
         return saved["logits"].argmax(1) == saved["labels"]
 
@@ -71,7 +71,7 @@ def test_verdicts_are_those_of_a_second_computation(root, tables):
     for name, row in rows.items():
         if name == "freeze_stem":
             continue
-        without, with_ = ([answers(root, row[side], seed).mean() for seed in (0, 1, 2)] for side in ("without", "with"))
+        without, with_ = ([is_correct(root, row[side], seed).mean() for seed in (0, 1, 2)] for side in ("without", "with"))
         test = stats.ttest_rel(with_, without)
         interval = test.confidence_interval()
         assert row["difference_points"] == pytest.approx(100 * np.mean(np.subtract(with_, without)))
@@ -81,8 +81,8 @@ def test_verdicts_are_those_of_a_second_computation(root, tables):
         p_values[name] = test.pvalue
     ordered = sorted(p_values, key=p_values.__getitem__)
     adjusted = 0.0
-    for place, name in enumerate(ordered):  # Holm: the k-th smallest of m is multiplied by m - k + 1, and never falls
-        adjusted = max(adjusted, min(1.0, p_values[name] * (len(ordered) - place)))
+    for rank, name in enumerate(ordered):  # Holm: the k-th smallest of m is multiplied by m - k + 1, and never falls
+        adjusted = max(adjusted, min(1.0, p_values[name] * (len(ordered) - rank)))
         assert rows[name]["p_holm"] == pytest.approx(adjusted)
         better = "better" if rows[name]["difference_points"] > 0 else "worse"
         assert rows[name]["outcome"] == (better if adjusted < 0.05 else "no significant difference")
@@ -95,7 +95,7 @@ def test_each_seed_has_its_own_mcnemar_test(root, tables):
     rows = [row for row in tables["seeds"].rows if row["pair"] == "dropout"]
     assert [row["seed"] for row in rows] == [0, 1, 2]
     for row in rows:
-        without, with_ = answers(root, "mixup_cbam", row["seed"]), answers(root, "mixup_cbam_dropout", row["seed"])
+        without, with_ = is_correct(root, "mixup_cbam", row["seed"]), is_correct(root, "mixup_cbam_dropout", row["seed"])
         only_without, only_with = int((without & ~with_).sum()), int((with_ & ~without).sum())
         assert (row["only_without"], row["only_with"]) == (only_without, only_with)
         smaller, total = min(only_without, only_with), only_without + only_with
@@ -104,7 +104,7 @@ def test_each_seed_has_its_own_mcnemar_test(root, tables):
         assert (row["run_without"], row["run_with"]) == (f"mixup_cbam/seed{row['seed']}", f"mixup_cbam_dropout/seed{row['seed']}")
 
 
-def test_every_variant_and_run_is_there_and_mixed_data_are_said(tables):
+def test_every_variant_and_run_is_there_and_mixed_data_are_named(tables):
     assert [row["variant"] for row in tables["variants"].rows] == [*ACCURACIES, "freeze_stem", "mine"]
     row = next(row for row in tables["variants"].rows if row["variant"] == "mixup_cbam_dropout")
     assert row["published"] == "0.8708 / 0.8542 / 0.8781"  # the report's three runs of it

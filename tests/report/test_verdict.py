@@ -61,13 +61,13 @@ def test_difference_that_seeds_confirm_but_images_do_not_is_qualified():
     )
 
 
-def test_not_told_apart_says_how_many_seeds_would_do():
+def test_no_significant_difference_says_how_many_seeds_would_do():
     found = verdict((20, 25), (10, 30), (12, 15))
     assert found.outcome == "no significant difference"
     needed = found.seeds_needed
     assert found.sentence == (
         "+1.4 points (95% interval -2.1 to +5.0, 3 seeds): no significant difference at this size; "
-        f"about {needed} seeds would be needed to tell a difference of this size."
+        f"about {needed} seeds would be needed to detect a difference of this size."
     )
     assert needed > 3
 
@@ -83,7 +83,7 @@ def test_tiny_difference_needs_more_seeds_than_anyone_has_and_does_not_look_like
     assert found.seeds_needed is None
     assert found.sentence == (
         "+0.02 points (95% interval -8.67 to +8.70, 2 seeds): no significant difference at this size; "
-        "more than 1,000 seeds would be needed to tell a difference of this size."
+        "more than 1,000 seeds would be needed to detect a difference of this size."
     )
 
 
@@ -126,7 +126,7 @@ def test_holm_counts_the_pairs_that_were_tested():
     assert together[0].p_adjusted == pytest.approx(3 * alone.p_adjusted)
     assert together[0].outcome == "no significant difference"
     assert re.search(
-        r"no significant difference as one of 3 pairs looked at together \(p = 0\.0\d\d alone, p = 0\.1\d "
+        r"no significant difference as one of 3 pairs tested together \(p = 0\.0\d\d alone, p = 0\.1\d "
         r"after Holm's correction\); about \d+ seeds",
         together[0].sentence,
     )
@@ -175,8 +175,8 @@ def test_compare_refuses_other_arrays():
             0.8740,
             0.8531,
             "if they mostly agree",
-            "-2.1 points (about 6 of 300 images, one run each): the two runs are told apart only if no more than 6 images are right in "
-            "just one of them (p = 0.031 at best); with independent errors it would be about 70 (p = 0.55). "
+            "-2.1 points (about 6 of 300 images, one run each): the two runs differ significantly only if no more than 6 images are right "
+            "in just one of them (p = 0.031 at best); with independent errors it would be about 70 (p = 0.55). "
             "One run of each cannot speak for the recipe.",
         ),
         (
@@ -191,8 +191,8 @@ def test_compare_refuses_other_arrays():
             0.8542,
             0.9042,
             "if they mostly agree",
-            "+5.0 points (about 15 of 300 images, one run each): the two runs are told apart only if no more than 51 images are right in "
-            "just one of them (p < 0.001 at best); with independent errors it would be about 65 (p = 0.082). "
+            "+5.0 points (about 15 of 300 images, one run each): the two runs differ significantly only if no more than 51 images are "
+            "right in just one of them (p < 0.001 at best); with independent errors it would be about 65 (p = 0.082). "
             "One run of each cannot speak for the recipe.",
         ),
         (
