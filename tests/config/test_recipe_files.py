@@ -162,7 +162,8 @@ def test_the_run_is_named_after_the_file_unless_it_has_a_name(folder):
 # ----------------------------------------------------------------------------------------------------------- round trip
 
 
-CLEAN_TEXT = st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"]), max_size=20)
+CLEAN_CHARACTERS = st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])
+CLEAN_TEXT = st.text(CLEAN_CHARACTERS, max_size=20)
 TRICKY = ["1e-4", "off", "null", "~", "", " ", "a: b", "#x", "- a", "'", '"', "[", "!x", "*a", "&a", "%", "@", "1:30"]
 TRICKY_TEXT = st.sampled_from(TRICKY)
 
@@ -190,7 +191,8 @@ def values_of(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy
         case "number":
             return st.floats(low, high, allow_nan=False, allow_infinity=False, **open_ends)
         case "string" if "pattern" in schema:
-            return st.from_regex(schema["pattern"].replace("$", r"\Z"))
+            texts = st.from_regex(schema["pattern"].replace("$", r"\Z"), alphabet=CLEAN_CHARACTERS)
+            return texts.filter(lambda text: len(text) <= schema.get("maxLength", 10_000))
         case "string":
             return (CLEAN_TEXT | TRICKY_TEXT).filter(lambda text: len(text) >= schema.get("minLength", 0))
         case "array" if "prefixItems" in schema:
