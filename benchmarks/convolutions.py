@@ -64,7 +64,7 @@ def time_shape(shape: Shape, calls: int) -> dict[str, Any]:
     ours = nn.Sequential(copy.deepcopy(plain))
     products.use_conv_matmul(ours)
     work = {"torch": parts_of(plain, c, size, batch)}
-    with patch.object(products, "faster_ways", lambda *_: products.UseMatmul(True, True, True)):
+    with patch.object(products, "choose_matmul", lambda *_: products.UseMatmul(True, True, True)):
         work["products"] = parts_of(ours, c, size, batch)
         found: dict[str, dict[str, float]] = {way: dict.fromkeys(PARTS, float("inf")) for way in work}
         for _ in range(calls + 1):  # the first warms up, and is hardly the least

@@ -17,6 +17,7 @@ from helpers.train_commands import TIMES, assert_equal, rows_without_times, writ
 
 from faults.tally import expect
 from hw1.data.synthetic import draw_shapes
+from hw1.errors import UserError
 from hw1.runs.checkpoint import load_state
 from hw1.runs.folder import RunFolder
 
@@ -175,10 +176,13 @@ def last_in(runs: Path) -> Path:
 
 def updates_in(runs: Path) -> int:
     """Optimizer steps that are safe on disk."""
-    try:
-        return _updates(last_in(runs), last_in(runs).stat().st_mtime_ns)
-    except FileNotFoundError:
-        return 0
+    while True:
+        last = last_in(runs)
+        try:
+            return _updates(last, last.stat().st_mtime_ns)
+        except (FileNotFoundError, UserError):  # the run has replaced it meanwhile
+            if last_in(runs) == last:
+                return 0
 
 
 @lru_cache(1)
