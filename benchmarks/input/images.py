@@ -20,7 +20,7 @@ JPEG_QUALITY = 85
 @dataclass(frozen=True)
 class Images:
     images: ImageSet
-    """Files `images/00000.jpg` ...: in the same order for every reader, however it sorts."""
+    """Files `pictures/00000.jpg` ...: in the same order for every reader, however it sorts."""
     origin: str
 
     def describe(self) -> dict[str, Any]:

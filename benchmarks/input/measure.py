@@ -168,7 +168,7 @@ def _targets(result: dict[str, Any]) -> list[dict[str, Any]]:
     if "fused_disk" in one_core:
         targets.append(("from the disk cache, times torchvision on Pillow from JPEG files", 7.0, one_core["fused_disk"]["ratio"]))
     for block in result["larger_files"]:
-        files = f"{block['images']['width']} x {block['images']['height']} pixels, {block['images']['origin']}"
+        files = f"{block['pictures']['width']} x {block['pictures']['height']} pixels, {block['pictures']['origin']}"
         for peer in ("albumentations", "timm"):
             times = block["results"]["fused"]["median"] / block["results"][peer]["median"]
             targets.append((f"from JPEG files of {files}, times {result['variants'][peer]['label']}", 1.0, round(times, 3)))

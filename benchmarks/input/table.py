@@ -61,7 +61,7 @@ def _describe(images: dict[str, Any]) -> str:
 
 
 def _size(block: dict[str, Any]) -> str:
-    return f"{block['images']['width']} x {block['images']['height']} files"
+    return f"{block['pictures']['width']} x {block['pictures']['height']} files"
 
 
 def _rate(row: dict[str, Any] | None) -> str:

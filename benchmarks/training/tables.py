@@ -129,7 +129,7 @@ def epoch_table(result: Mapping[str, Any]) -> str:
         cells.append(f"{row['wait']:.1%}" if "wait" in row else "")
         lines.append([*cells, f"{row['report_minutes']:,.0f} min" if "report_minutes" in row else ""])
     about = (
-        f"Epochs of {block['images']} {block['images']}, {block['workers']} loader processes each. The report's run: 50 epochs of 20,700 "
+        f"Epochs of {block['images']} {block['pictures']}, {block['workers']} loader processes each. The report's run: 50 epochs of 20,700 "
         "images at this rate, validation not counted."
     )
     parts = [legend(result), about, f"**{case_name(block['case'])}**", table(heads, lines)]

@@ -60,8 +60,8 @@ def test_every_pipeline_makes_images_of_the_size(drawn, tmp_path, key):
 def test_with_nothing_to_change_all_pipelines_make_the_same_image(tmp_path, key):
     """So each reads the right file, in RGB, and none does more than the policy."""
     (tmp_path / "pictures").mkdir()
-    Image.fromarray(soft_image(96, 96, seed=3)).save(tmp_path / "images/00000.jpg", quality=95)
-    images = ImageSet(tmp_path, ("images/00000.jpg",), np.zeros(1, np.int64), 0)
+    Image.fromarray(soft_image(96, 96, seed=3)).save(tmp_path / "pictures/00000.jpg", quality=95)
+    images = ImageSet(tmp_path, ("pictures/00000.jpg",), np.zeros(1, np.int64), 0)
     image = VARIANTS[key].build(images, AugConfig(size=80, ratio=(1.0, 1.0), **NOTHING), tmp_path / "cache")(0, 0)
     expected = Image.open(images.path(0)).resize((80, 80), Image.Resampling.BILINEAR)
     assert np.abs(as_rows(image).astype(int) - np.asarray(expected)).mean() < 2
