@@ -24,7 +24,7 @@ def to_markdown(result: dict[str, Any]) -> str:
 def _legend(result: dict[str, Any]) -> list[str]:
     one_core = result["one_core"]
     count = len(next(iter(one_core["results"].values()))["images_per_second"])
-    memory = min(result["settings"]["memory_pictures"], one_core["pictures"]["count"])
+    memory = min(result["settings"].get("memory_images", result["settings"].get("memory_pictures")), one_core["pictures"]["count"])
     files = [_describe(block["pictures"]) for block in (one_core, *result["larger_files"])]
     load = result["machine"]["load_before"]
     load = f", load average before {load}: not a quiet machine" if load > 1 else ""

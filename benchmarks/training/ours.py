@@ -17,6 +17,7 @@ from hw1.data.loader.base import Batch
 from hw1.models.freeze import set_train_mode
 from hw1.runs.folder import RunFolder
 from hw1.runtime.device import keep_freed_memory, set_determinism
+from hw1.training.checkpointer import Checkpointer
 from hw1.training.setup import Parts
 from hw1.training.train_state import build_train_state
 from hw1.training.train_step import train_step
@@ -78,8 +79,9 @@ class OurLoop:
         torch.manual_seed(self.recipe.seed)
         loader: Any = SimpleNamespace(stop=None)
         nothing: Any = SimpleNamespace()
-        parts = Parts(True, self.training, nothing, loader, loader, nothing, [])
-        self.trainer = Trainer(self.recipe, RunFolder(Path("benchmark")), parts, StopRequest())
+        run = RunFolder(Path("benchmark"))
+        parts = Parts(True, self.training, nothing, loader, loader, Checkpointer(run), [])
+        self.trainer = Trainer(self.recipe, run, parts, StopRequest())
 
     def begin(self) -> None:
         use_defaults()
