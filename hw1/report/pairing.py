@@ -85,7 +85,7 @@ def data_differences(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def environment_differences(runs: Sequence[RunRecord]) -> list[str]:
-    """Return a line each for code, main packages and hardware that are not the same in all runs, and for code that has no commit."""
+    """Return a line each for code, main packages and hardware that differ between the runs, and for code that no commit identifies."""
     hardware = "hardware or precision (minutes and images/s do not compare)"
     lines = [
         _difference(runs, "code", lambda run: run.code, lambda run: run.code),
