@@ -1,5 +1,6 @@
 """Telling cannot end working: a console whose reader has gone, a full log disk, a tracker that dies."""
 
+import contextlib
 import json
 import os
 import signal
@@ -140,6 +141,7 @@ def test_wandbs_service_may_die(recipe: Path, tmp_path: Path, monkeypatch: pytes
 
     monkeypatch.setattr(wandb_logger.WandbRun, "log", log)
     result = run("train.py", recipe, f"run.dir={tmp_path}", "log.wandb=offline", "train.epochs=3")
-    wandb.teardown()
+    with contextlib.suppress(OSError):  # the client's own end may find out that its service is gone
+        wandb.teardown()
     assert result.returncode == 0, result.stderr
     assert [row["epoch"] for row in rows_without_times(tmp_path / "tiny/seed5")] == [1, 2, 3]
