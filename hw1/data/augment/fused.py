@@ -1,5 +1,4 @@
-"""Augment an image in few passes: antialias where it shrinks, then crop, flip and rotation as one affine resampling, then all colours in one
-compiled loop.
+"""Augment an image in few passes: shrink, antialiased; crop, flip and rotate by one affine resampling; adjust colours in one compiled loop.
 
 Within interpolation the result is that of `hw1.data.augment.reference`. It differs in that one interpolation takes the place of two where
 the image does not shrink, so that it is sharper; colours are rounded once; the rotated image's outline is not blended with the black
