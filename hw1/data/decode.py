@@ -15,8 +15,18 @@ import PIL
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from hw1.data.image_headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
+from hw1.data.image_headers import (
+    JPEG_END,
+    JPEG_START,
+    PNG_START,
+    describe_bytes,
+    describe_jpeg_damage,
+    find_jpeg_end,
+    read_jpeg_header,
+    read_plain_png_size,
+)
 from hw1.data.image_set import ImageFile
+from hw1.utils.library_messages import COLLECTED, LibraryMessages
 from hw1.utils.text import printable
 
 MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
@@ -106,10 +116,18 @@ def _decode_jpeg(data: bytes, smallest_side: int | None) -> NDArray[np.uint8] | 
     if header is None:
         return None
     _check_size(header.width, header.height)
-    if not header.is_complete:
+    if header.scan is None:
         raise BadImage("truncated")
+    # Where libjpeg's messages are to be had, they tell all that the markers do, and at no cost.
+    damage = None if COLLECTED and data.endswith(JPEG_END) else find_jpeg_end(data, header.scan)[1]
     flags = RGB if smallest_side is None else RGB | _reduction_flag(min(header.width, header.height), smallest_side)
-    image = _decode_with_opencv(data, flags) if header.components in (1, 3) else None  # OpenCV makes CMYK darker by one
+    if damage is None:
+        image, messages = _decode_with_opencv(data, flags)
+        damage = describe_jpeg_damage(messages, data, header.scan) if messages else None
+    if damage:  # OpenCV returns what could be decoded, and grey for the rest
+        raise BadImage(damage)
+    if header.components not in (1, 3):  # OpenCV makes CMYK darker by one
+        return None
     return _apply_orientation(image, _read_orientation(data)) if image is not None and header.may_be_rotated else image
 
 
@@ -124,7 +142,7 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     if size is None:
         return None
     _check_size(*size)
-    return _decode_with_opencv(data)
+    return _decode_with_opencv(data)[0]
 
 
 def _read_orientation(data: bytes) -> int:
@@ -147,12 +165,14 @@ def _apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np
     return np.ascontiguousarray(image)
 
 
-def _decode_with_opencv(data: bytes, flags: int = RGB) -> NDArray[np.uint8] | None:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-    return image  # type: ignore[return-value]  # None where it fails, which the stubs leave out; uint8 with these flags
+def _decode_with_opencv(data: bytes, flags: int = RGB) -> tuple[NDArray[np.uint8] | None, str]:
+    """Return the image, None where it fails; and what the libraries below it say, which does not name the file."""
+    with LibraryMessages() as messages:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error:
+            image = None
+    return image, messages.text  # type: ignore[return-value]  # uint8 with these flags; the stubs leave None out
 
 
 @functools.cache
@@ -163,7 +183,7 @@ def _pillow_formats() -> list[str]:
 
 def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
+        with LibraryMessages(), Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
             _check_size(*image.size)
             image.load()
             return _to_rgb(_transpose(image), image.format or "")

@@ -1,10 +1,16 @@
 """Read what the header of a JPEG or PNG file says, without a library and in microseconds; describe what else a file holds."""
 
+import re
 import struct
 import zlib
 from typing import NamedTuple
 
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
+# 0xFF is escaped in the coded data; restart markers are part of it, and any number of 0xFF may stand before a marker.
+SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+START_OF_SCAN = 0xDA
+BETWEEN_SCANS = frozenset((0xC4, 0xCC, START_OF_SCAN, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))  # tables, number of lines, metadata
+LIBJPEG_DAMAGE = re.compile(r"Corrupt JPEG data: ((?:(\d+) extraneous bytes before marker 0xd9|(?!bad ICC)).*)")
 # Chunks that OpenCV and Pillow treat alike. Others may hold an orientation, an animation, or a profile that libpng complains about.
 PLAIN_PNG_CHUNKS = frozenset(b"IHDR PLTE tRNS gAMA cHRM sRGB sBIT bKGD pHYs tIME IDAT IEND".split())
 IMAGE_STARTS = (JPEG_START, PNG_START, b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
@@ -25,8 +31,8 @@ class JpegHeader(NamedTuple):
     """Colour components: 1 grey, 3 YCbCr or RGB, 4 CMYK."""
     may_be_rotated: bool
     """The file has metadata (APP1: EXIF or XMP), which may hold an orientation."""
-    is_complete: bool
-    """The coded image is followed by its end marker. What cameras append after the marker does not count."""
+    scan: int | None
+    """Position of the first scan's marker, with which the coded image begins; None if the file ends before it."""
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
@@ -47,9 +53,8 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         if marker == 0xFF:  # a fill byte
             position += 1
             continue
-        if marker == 0xDA:  # 0xFF is escaped in the coded data: an end marker after this is the image's, and not its thumbnail's
-            is_complete = data.endswith(JPEG_END, position) or data.find(JPEG_END, position) > 0
-            return None if frame is None else JpegHeader(*frame, may_be_rotated, is_complete)
+        if marker == START_OF_SCAN:
+            return None if frame is None else JpegHeader(*frame, may_be_rotated, position)
         if marker in (0xC0, 0xC1, 0xC2):
             precision, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
             if precision != 8 or height == 0:
@@ -60,7 +65,50 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         elif marker < 0xC4 or 0xC5 <= marker <= 0xD9:  # another coding, or a marker that does not belong here
             return None
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return JpegHeader(*(frame or (0, 0, 0)), may_be_rotated, False)
+    return JpegHeader(*(frame or (0, 0, 0)), may_be_rotated, None)
+
+
+def find_jpeg_end(data: bytes, scan: int) -> tuple[int, str | None]:
+    """Follow the segments and scans of a JPEG file up to the image's end marker; what cameras append after that does not count.
+
+    Args:
+        data: The whole file.
+        scan: Position of the first scan's marker.
+
+    Returns:
+        The end marker's position; and what is wrong there if it is none, else None.
+    """
+    position = scan
+    while True:
+        segment_end = position + 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+        found = SCAN_END.search(data, segment_end)
+        if found is None:
+            return len(data), "truncated"
+        position = found.start()
+        marker = data[position + 1]
+        if marker == JPEG_END[1]:
+            return position, None
+        if marker not in BETWEEN_SCANS:
+            return position, f"damaged: marker 0x{marker:02x} within the image"
+
+
+def describe_jpeg_damage(message: str, data: bytes, scan: int) -> str | None:
+    """Return the damage that a line of libjpeg's tells of; None if it tells of none, or only of bytes that fill the room before the end.
+
+    Args:
+        message: What libjpeg printed.
+        data: The whole file.
+        scan: Position of the first scan's marker.
+    """
+    found = LIBJPEG_DAMAGE.search(message)
+    if found is None:
+        return None
+    damage, num_extraneous = found[1], int(found[2] or 0)
+    if num_extraneous:
+        end, _ = find_jpeg_end(data, scan)
+        if not data[end - num_extraneous : end].strip(b"\0\xff"):
+            return None
+    return f"damaged: {damage}"
 
 
 def read_plain_png_size(data: bytes) -> tuple[int, int] | None:
