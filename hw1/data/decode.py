@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin, features
 
+from hw1.data.file_kinds import DAMAGED, PHOTOMETRIC, WHITE_IS_ZERO, describe_bytes, describe_tiff, is_misread_tiff
 from hw1.data.image_headers import (
     JPEG_END,
     JPEG_START,
     PNG_START,
-    describe_bytes,
     describe_jpeg_damage,
+    drop_damaged_png_text,
     find_jpeg_end,
     read_jpeg_header,
     read_plain_png_size,
@@ -39,6 +40,8 @@ ORIENTATION_TAG = 0x0112
 # What Pillow warns of (large images, odd metadata) would come from any thread, at any time; errors are raised all the same.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's own reader of uncompressed TIFF takes 16-bit planes for 8-bit ones, and refuses planes beside an alpha one.
+TiffImagePlugin.READ_LIBTIFF = features.check("libtiff")
 
 
 class BadImage(Exception):
@@ -113,7 +116,7 @@ def read_size(path: ImageFile) -> tuple[int, int]:
 def _decode_jpeg(data: bytes, smallest_side: int | None) -> NDArray[np.uint8] | None:
     """Return the image, or None where Pillow has to decide; raise BadImage for a truncated file, of which OpenCV may return a part."""
     header = read_jpeg_header(data)
-    if header is None:
+    if header is None or header.unusual:
         return None
     _check_size(header.width, header.height)
     if header.scan is None:
@@ -140,7 +143,7 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     """Return the image, or None where Pillow has to decide."""
     size = read_plain_png_size(data)
     if size is None:
-        return None
+        return _decode_with_pillow(drop_damaged_png_text(data))
     _check_size(*size)
     return _decode_with_opencv(data)[0]
 
@@ -185,18 +188,30 @@ def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
     try:
         with LibraryMessages(), Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
             _check_size(*image.size)
+            tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+            if is_misread_tiff(tags):
+                raise BadImage(describe_tiff(tags))
             image.load()
-            return _to_rgb(_transpose(image), image.format or "")
+            is_negative = image.mode == "I;16" and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO  # which Pillow minds in 8-bit files only
+            rgb = _to_rgb(_transpose(image), image.format or "")
+            return ~rgb if is_negative else rgb
     except BadImage:
         raise
     except Image.DecompressionBombError as error:
         raise BadImage(f"too large: more than {MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
         raise BadImage("too large for the memory") from error
-    except PIL.UnidentifiedImageError as error:
-        raise BadImage(describe_bytes(data)) from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them into
-        raise BadImage("truncated" if "truncated" in str(error).lower() else "truncated or damaged") from error
+        raise BadImage(_describe_failure(error, data)) from error
+
+
+def _describe_failure(error: Exception, data: bytes) -> str:
+    """Return why Pillow raised `error`; it says little of what it does not know, such as a compression in a TIFF (KeyError)."""
+    if "truncated" in str(error).lower():
+        return "truncated"
+    if isinstance(error, PIL.UnidentifiedImageError | KeyError) or data.startswith(JPEG_START):
+        return describe_bytes(data, reads_avif="AVIF" in _pillow_formats())
+    return DAMAGED
 
 
 def _transpose(image: Image.Image) -> Image.Image:

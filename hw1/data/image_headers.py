@@ -1,8 +1,9 @@
-"""Read what the header of a JPEG or PNG file says, without a library and in microseconds; describe what else a file holds."""
+"""Read what the header of a JPEG or PNG file says, without a library and in microseconds."""
 
 import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import NamedTuple
 
 JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1a\n"
@@ -10,14 +11,19 @@ JPEG_START, JPEG_END, PNG_START = b"\xff\xd8\xff", b"\xff\xd9", b"\x89PNG\r\n\x1
 SCAN_END = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 START_OF_SCAN = 0xDA
 BETWEEN_SCANS = frozenset((0xC4, 0xCC, START_OF_SCAN, 0xDB, 0xDC, 0xDD, 0xFE, *range(0xE0, 0xF0)))  # tables, number of lines, metadata
+UNUSUAL_FRAMES = {
+    0xC3: "lossless JPEG",
+    0xC9: "arithmetic-coded JPEG",
+    0xCA: "arithmetic-coded JPEG",
+    0xCB: "lossless JPEG",
+    0xF7: "JPEG-LS",
+}
+UNUSUAL_FRAMES |= dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG")
+"""By the marker with which the frame begins."""
 LIBJPEG_DAMAGE = re.compile(r"Corrupt JPEG data: ((?:(\d+) extraneous bytes before marker 0xd9|(?!bad ICC)).*)")
 # Chunks that OpenCV and Pillow treat alike. Others may hold an orientation, an animation, or a profile that libpng complains about.
 PLAIN_PNG_CHUNKS = frozenset(b"IHDR PLTE tRNS gAMA cHRM sRGB sBIT bKGD pHYs tIME IDAT IEND".split())
-IMAGE_STARTS = (JPEG_START, PNG_START, b"GIF8", b"RIFF", b"BM", b"II*\0", b"MM\0*", b"\0\0\0\x0cjP")
-OTHER_STARTS = (  # first bytes, in lower case, of other files that are often stored under an image's name
-    (b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"), (b"<svg", "SVG"), (b"{", "JSON"), (b"%pdf", "PDF"),
-    (b"pk\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"version https://git-lfs", "Git LFS pointer"),
-)  # fmt: skip
+PNG_TEXT_CHUNKS = frozenset(b"tEXt zTXt iTXt".split())
 
 
 class JpegHeader(NamedTuple):
@@ -33,6 +39,8 @@ class JpegHeader(NamedTuple):
     """The file has metadata (APP1: EXIF or XMP), which may hold an orientation."""
     scan: int | None
     """Position of the first scan's marker, with which the coded image begins; None if the file ends before it."""
+    unusual: str = ""
+    """What the file is if it is not ordinary 8-bit Huffman-coded JPEG: "12-bit JPEG". It is read no further then."""
 
 
 def read_jpeg_header(data: bytes) -> JpegHeader | None:
@@ -42,7 +50,7 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
         data: The whole file.
 
     Returns:
-        The header, or None for anything but ordinary 8-bit Huffman-coded JPEG.
+        The header, or None if there is none as it should be.
     """
     position, may_be_rotated = 2, False
     frame: tuple[int, int, int] | None = None
@@ -55,14 +63,16 @@ def read_jpeg_header(data: bytes) -> JpegHeader | None:
             continue
         if marker == START_OF_SCAN:
             return None if frame is None else JpegHeader(*frame, may_be_rotated, position)
-        if marker in (0xC0, 0xC1, 0xC2):
+        if marker in (0xC0, 0xC1, 0xC2) or marker in UNUSUAL_FRAMES:
             precision, height, width, components = struct.unpack_from(">BHHB", data, position + 4)
-            if precision != 8 or height == 0:
-                return None
             frame = (width, height, components)
+            if marker in UNUSUAL_FRAMES or precision != 8:
+                return JpegHeader(*frame, may_be_rotated, None, UNUSUAL_FRAMES.get(marker, f"{precision}-bit JPEG"))
+            if height == 0:
+                return None
         elif marker == 0xE1:
             may_be_rotated = True
-        elif marker < 0xC4 or 0xC5 <= marker <= 0xD9:  # another coding, or a marker that does not belong here
+        elif marker < 0xC4 or 0xC5 <= marker <= 0xD9:  # a marker that does not belong here
             return None
         position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
     return JpegHeader(*(frame or (0, 0, 0)), may_be_rotated, None)
@@ -120,30 +130,30 @@ def read_plain_png_size(data: bytes) -> tuple[int, int] | None:
     Returns:
         (width, height) in pixels; None if a chunk is missing, damaged or not one of `PLAIN_PNG_CHUNKS`.
     """
-    view, position, size = memoryview(data), len(PNG_START), None
-    while position + 12 <= len(data):
-        length, kind = struct.unpack_from(">I4s", data, position)
-        end = position + 8 + length
-        if kind not in PLAIN_PNG_CHUNKS:
+    size = None
+    for kind, position, _, is_intact in _png_chunks(data):
+        if kind not in PLAIN_PNG_CHUNKS or not is_intact:
             return None
-        if zlib.crc32(view[position + 4 : end]) != int.from_bytes(view[end : end + 4], "big"):
-            return None
-        if kind == b"IHDR" and length == 13:
+        if kind == b"IHDR":
             size = struct.unpack_from(">II", data, position + 8)
         if kind == b"IEND":
             return size
-        position = end + 4
     return None
 
 
-def describe_bytes(data: bytes) -> str:
-    """Return one short phrase that says why these bytes are not recognised as an image."""
-    if data[4:8] == b"ftyp":
-        return f"not supported: {data[8:12].decode('ascii', 'replace').strip()} (convert it to JPEG)"
-    if data.startswith(IMAGE_STARTS):
-        return "truncated or damaged"
-    if data.count(0) == len(data):
-        return "not an image (only zeros)"
-    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    kinds = [kind for start, kind in OTHER_STARTS if head.startswith(start)]
-    return f"not an image ({kinds[0]})" if kinds else "not an image"
+def drop_damaged_png_text(data: bytes) -> bytes:
+    """Return a PNG file without those of its text chunks whose checksum is wrong: its pixels do not depend on them."""
+    damaged = [(start, end) for kind, start, end, is_intact in _png_chunks(data) if kind in PNG_TEXT_CHUNKS and not is_intact]
+    for start, end in reversed(damaged):
+        data = data[:start] + data[end:]
+    return data
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
+    """Yield of each chunk that the file has whole: its kind, where it starts and ends, and whether its checksum is right."""
+    view, position = memoryview(data), len(PNG_START)
+    while position + 12 <= len(data):
+        length, kind = struct.unpack_from(">I4s", data, position)
+        end = position + 12 + length
+        yield kind, position, end, zlib.crc32(view[position + 4 : end - 4]) == int.from_bytes(view[end - 4 : end], "big")
+        position = end

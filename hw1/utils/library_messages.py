@@ -39,7 +39,7 @@ class _Redirection:
         self._original = self._variable.value
         libc.fopencookie.argtypes, libc.fopencookie.restype = (ctypes.c_void_p, ctypes.c_char_p, _Functions), ctypes.c_void_p
         libc.setvbuf.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
-        set_locking = getattr(libc, "__fsetlocking")  # noqa: B009  # as an attribute the name would be mangled
+        set_locking = getattr(libc, "__fsetlocking")  # as an attribute the name would be mangled
         set_locking.argtypes = (ctypes.c_void_p, ctypes.c_int)
         self._stream = libc.fopencookie(None, b"w", _Functions(write=_write))
         libc.setvbuf(self._stream, None, UNBUFFERED, 0)

@@ -1,0 +1,94 @@
+"""Say what a file holds that is not decoded: an unsupported kind of image, another kind of file, or a damaged image."""
+
+import io
+from collections.abc import Mapping
+from typing import Any
+
+from PIL import TiffImagePlugin
+
+from hw1.data.image_headers import JPEG_START, PNG_START, read_jpeg_header
+
+DAMAGED = "truncated or damaged"
+TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+IMAGE_STARTS = (PNG_START, b"GIF8", b"BM", b"\0\0\0\x0cjP", b"\xff\x4f\xff\x51")
+UNSUPPORTED_STARTS = (
+    (b"8BPS", "PSD"), (b"\0\0\1\0", "ICO"), (b"\0\0\2\0\0", "TGA"), (b"\0\0\2\0", "CUR"), (b"\xff\x0a", "JPEG XL"),
+    (b"\0\0\0\x0cJXL ", "JPEG XL"), (b"v/1\x01", "OpenEXR"), (b"#?RADIANCE", "Radiance HDR"), (b"DDS ", "DDS"), (b"SIMPLE  =", "FITS"),
+)  # fmt: skip
+OTHER_STARTS = (  # first bytes, in lower case, of other files that are often stored under an image's name
+    (b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"), (b"<svg", "SVG"), (b"{", "JSON"), (b"%pdf", "PDF"),
+    (b"pk\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"version https://git-lfs", "Git LFS pointer"), (b"\x93numpy", "NumPy array"),
+)  # fmt: skip
+
+BITS, COMPRESSION, PHOTOMETRIC, COMPONENTS, PLANES, SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339  # tags of TIFF
+WHITE_IS_ZERO, CIELAB = 0, 8
+COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", CIELAB: "CIELab"}
+SAMPLES = {2: " signed", 3: " float"}
+
+
+def describe_bytes(data: bytes, *, reads_avif: bool) -> str:
+    """Return one short phrase that says why these bytes are not recognised as an image.
+
+    Args:
+        data: The whole file.
+        reads_avif: Whether a whole AVIF would have been decoded.
+    """
+    if data[4:8] == b"ftyp":
+        brand = data[8:12].decode("ascii", "replace").strip()
+        return DAMAGED if reads_avif and brand in ("avif", "avis") else _not_supported(brand)
+    if data.startswith(JPEG_START):
+        header = read_jpeg_header(data)
+        return _not_supported(header.unusual) if header and header.unusual else DAMAGED
+    if data.startswith(TIFF_STARTS):
+        return _describe_damaged_tiff(data)
+    if data.startswith(IMAGE_STARTS) or (data.startswith(b"RIFF") and data[8:12] in (b"WEBP", b"")):
+        return DAMAGED
+    if data[128:132] == b"DICM":
+        return _not_supported("DICOM")
+    unsupported = [kind for start, kind in UNSUPPORTED_STARTS if data.startswith(start)]
+    if unsupported:
+        return _not_supported(unsupported[0])
+    if data.count(0) == len(data):
+        return "not an image (only zeros)"
+    head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    kinds = [kind for start, kind in OTHER_STARTS if head.startswith(start)]
+    return f"not an image ({kinds[0]})" if kinds else "not an image"
+
+
+def describe_tiff(tags: Mapping[int, Any]) -> str:
+    """Return the reason why a TIFF with these tags is not supported, with what its values are."""
+    colour = COLOURS.get(tags.get(PHOTOMETRIC, 1), "colours")
+    if tags.get(PLANES) == 2:
+        colour += " in planes"
+    kind = f"TIFF, {colour}, {tags.get(COMPONENTS, 1)} x {_first(tags, BITS)}-bit{SAMPLES.get(_first(tags, SAMPLE_FORMAT), '')}"
+    compression = tags.get(COMPRESSION, 1)
+    return _not_supported(kind if compression in TiffImagePlugin.COMPRESSION_INFO else f"{kind}, compression {compression}")
+
+
+def is_misread_tiff(tags: Mapping[int, Any]) -> bool:
+    """Return whether Pillow decodes a TIFF with these tags to other colours than it has, or to values whose range is unknown."""
+    in_planes = tags.get(PLANES) == 2 and tags.get(PHOTOMETRIC) == CIELAB
+    return in_planes or _first(tags, SAMPLE_FORMAT) in (2, 3) or _first(tags, BITS) > 16
+
+
+def _describe_damaged_tiff(data: bytes) -> str:
+    """Say of a TIFF that Pillow does not recognise what it is; that it is damaged if its tags cannot be read."""
+    try:
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2] == 43 or data[3] == 43 else 8])
+        file = io.BytesIO(data)
+        file.seek(tags.next)
+        tags.load(file)
+        needed = (256, 257, PHOTOMETRIC)
+        return describe_tiff(tags) if all(tag in tags for tag in needed) else DAMAGED
+    except Exception:  # Pillow's readers raise whatever a damaged file leads them into
+        return DAMAGED
+
+
+def _first(tags: Mapping[int, Any], tag: int) -> int:
+    """Return a tag's first value, 1 where there is none."""
+    value = tags.get(tag, 1)
+    return int(value[0] if isinstance(value, tuple) else value)
+
+
+def _not_supported(kind: str) -> str:
+    return f"not supported: {kind} (convert it to JPEG)"
