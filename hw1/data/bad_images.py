@@ -8,14 +8,15 @@ from typing import Literal
 import cv2
 import PIL
 
-from hw1.data.decode import BadImage, read_image
+from hw1.data.decode import DARK, BadImage, read_image
 from hw1.data.image_set import ImageFile, ImageSet
 from hw1.data.verified_files import Stamp, load_verified, save_verified
 from hw1.errors import UserError
 from hw1.runtime.cpu import map_on_cores
+from hw1.utils.console import say
 from hw1.utils.text import printable
 
-VERIFIED_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when `decode_image` becomes stricter
+VERIFIED_BY = f"2 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when `decode_image` becomes stricter
 
 
 def find_bad_images(images: ImageSet) -> dict[int, str]:
@@ -30,6 +31,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
     verified = load_verified(VERIFIED_BY)
     bad: dict[int, str] = {}
     good: dict[str, Stamp] = {}
+    dark: list[int] = []
     unverified: list[tuple[int, str, Stamp]] = []
     for index, file in enumerate(images.files):
         location = images.location(file)
@@ -41,17 +43,23 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
 
     def check(number: int) -> None:
         index, location, stamp = unverified[number]
-        reason = _decode_error(images.image_file(index))
-        if reason is None:
-            good[location] = stamp
-        else:
-            bad[index] = reason
+        try:
+            image = read_image(images.image_file(index))
+        except BadImage as error:
+            bad[index] = error.reason
+            return
+        good[location] = stamp
+        if int(image.max()) < DARK:
+            dark.append(index)
 
     try:
         map_on_cores(check, len(unverified), "checking images")
     finally:  # also after an interruption: what was decoded until then is not decoded again
         if good:
             save_verified(VERIFIED_BY, good)
+    if dark:
+        advice = "12-bit values in 16-bit files are read so: scale them to 16 bits"
+        say(f"{printable(images.image_file(min(dark)))}: nearly black, as {len(dark)} of {len(images)} images; {advice}")
     return dict(sorted(bad.items()))
 
 

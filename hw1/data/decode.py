@@ -23,6 +23,7 @@ from hw1.data.image_headers import (
     describe_jpeg_damage,
     drop_damaged_png_text,
     find_jpeg_end,
+    find_png_damage,
     read_jpeg_header,
     read_plain_png_size,
 )
@@ -36,6 +37,8 @@ PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JP
 REDUCTIONS = ((8, cv2.IMREAD_REDUCED_GRAYSCALE_8), (4, cv2.IMREAD_REDUCED_GRAYSCALE_4), (2, cv2.IMREAD_REDUCED_GRAYSCALE_2))
 """OpenCV's flags by divisor. Despite their names the flag `RGB` decides on the colours."""
 ORIENTATION_TAG = 0x0112
+DARK = 16
+"""An image without a value of at least this is nearly black: so 12-bit values in a 16-bit file are read."""
 
 # What Pillow warns of (large images, odd metadata) would come from any thread, at any time; errors are raised all the same.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -143,6 +146,9 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     """Return the image, or None where Pillow has to decide."""
     size = read_plain_png_size(data)
     if size is None:
+        damage = find_png_damage(data)
+        if damage:
+            raise BadImage(damage)
         return _decode_with_pillow(drop_damaged_png_text(data))
     _check_size(*size)
     return _decode_with_opencv(data)[0]

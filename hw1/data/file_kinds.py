@@ -4,6 +4,8 @@ import io
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import TiffImagePlugin
 
 from hw1.data.image_headers import JPEG_START, PNG_START, read_jpeg_header
@@ -19,6 +21,9 @@ OTHER_STARTS = (  # first bytes, in lower case, of other files that are often st
     (b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<?xml", "XML"), (b"<svg", "SVG"), (b"{", "JSON"), (b"%pdf", "PDF"),
     (b"pk\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"version https://git-lfs", "Git LFS pointer"), (b"\x93numpy", "NumPy array"),
 )  # fmt: skip
+
+MIN_ZEROS_CODED, MIN_ZEROS = 256, 4096
+"""Zeros at the end of a file that are no chance: of arithmetic-coded kinds, and of others."""
 
 BITS, COMPRESSION, PHOTOMETRIC, COMPONENTS, PLANES, SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339  # tags of TIFF
 WHITE_IS_ZERO, CIELAB = 0, 8
@@ -53,6 +58,26 @@ def describe_bytes(data: bytes, *, reads_avif: bool) -> str:
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     kinds = [kind for start, kind in OTHER_STARTS if head.startswith(start)]
     return f"not an image ({kinds[0]})" if kinds else "not an image"
+
+
+def count_zeros_at_end(data: bytes, image: NDArray[np.uint8]) -> int:
+    """Count the zero bytes at the end of a file that decodes, where they stand for what a download that was cut short did not bring.
+
+    Of JPEG, PNG and GIF the decoder notices. Of uncompressed kinds the rows that are missing are black, but so is many a background: where
+    the image is black at both ends, its zeros do not count.
+
+    Args:
+        data: The whole file.
+        image: What it decodes to, uint8 [H, W, 3].
+    """
+    if data.startswith((JPEG_START, PNG_START, b"GIF8")):
+        return 0
+    is_webp = data.startswith(b"RIFF")
+    content = data[: 8 + int.from_bytes(data[4:8], "little")] if is_webp else data  # what is appended does not count
+    num = len(content) - len(content.rstrip(b"\0"))
+    if is_webp or data[4:8] == b"ftyp":
+        return num if num >= MIN_ZEROS_CODED else 0
+    return num if num >= MIN_ZEROS and (image[0].any() or image[-1].any()) else 0
 
 
 def describe_tiff(tags: Mapping[int, Any]) -> str:

@@ -141,6 +141,14 @@ def read_plain_png_size(data: bytes) -> tuple[int, int] | None:
     return None
 
 
+def find_png_damage(data: bytes) -> str | None:
+    """Return what is wrong with the chunks that hold the pixels of a PNG file, if anything is: Pillow does not check the last one."""
+    for kind, _, end, is_intact in _png_chunks(data):
+        if kind == b"IDAT" and not is_intact:
+            return "truncated" if end > len(data) else "damaged: wrong checksum"
+    return None
+
+
 def drop_damaged_png_text(data: bytes) -> bytes:
     """Return a PNG file without those of its text chunks whose checksum is wrong: its pixels do not depend on them."""
     damaged = [(start, end) for kind, start, end, is_intact in _png_chunks(data) if kind in PNG_TEXT_CHUNKS and not is_intact]
@@ -150,7 +158,7 @@ def drop_damaged_png_text(data: bytes) -> bytes:
 
 
 def _png_chunks(data: bytes) -> Iterator[tuple[bytes, int, int, bool]]:
-    """Yield of each chunk that the file has whole: its kind, where it starts and ends, and whether its checksum is right."""
+    """Yield of each chunk, the last of which the file may end in: its kind, where it starts and ends, and whether its checksum is right."""
     view, position = memoryview(data), len(PNG_START)
     while position + 12 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, position)

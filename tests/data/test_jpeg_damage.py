@@ -1,0 +1,119 @@
+"""Damaged JPEG files: what Pillow refuses is refused, and what libjpeg reports; sound ones never are."""
+
+import io
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.image_files import assert_close, image_of, reason_of, save
+from helpers.transform_images import soft_image
+from PIL import Image
+
+from hw1.data import decode
+from hw1.data.bad_images import find_bad_images
+from hw1.data.decode import BadImage, decode_image
+from hw1.data.image_set import ImageSet
+from hw1.data.image_source import FileSource
+from hw1.errors import RunError
+
+FORMS: dict[str, dict] = {
+    "baseline": {"quality": 90},
+    "optimised": {"quality": 90, "optimize": True},
+    "progressive": {"quality": 90, "progressive": True},
+    "restarts": {"quality": 90, "restart_marker_rows": 1},
+    "CMYK": {"quality": 90},
+}
+
+
+def jpeg(form: str, seed: int = 1) -> bytes:
+    """About 20 kB, of which each byte matters."""
+    noise = np.random.default_rng(seed).integers(-12, 13, (160, 240, 3))
+    pixels = Image.fromarray((soft_image(160, 240, seed).astype(int) + noise).clip(0, 255).astype(np.uint8))
+    return save(pixels.convert("CMYK") if form == "CMYK" else pixels, "JPEG", **FORMS[form])
+
+
+def damaged(data: bytes, other: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
+    """Each kind of damage once, at a random place in the coded data."""
+    at = rng.randrange(len(data) // 4, len(data) * 3 // 4)
+    yield "joined", data[: len(data) // 2] + other
+    yield "noise", data[:at] + rng.randbytes(1024) + data[at + 1024 :]
+    yield "zeros", data[:at] + bytes(1024) + data[at + 1024 :]
+    yield "removed", data[:at] + data[at + 1024 :]
+    yield "cut, with an end", data[:at] + b"\xff\xd9"
+    yield "cut, with zeros", data[:at] + bytes(len(data) - at)
+
+
+def pillow_refuses(data: bytes) -> bool:
+    try:
+        Image.open(io.BytesIO(data)).load()
+    except OSError:
+        return True
+    return False
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damage_is_found(form: str, capfd: pytest.CaptureFixture[str]) -> None:
+    rng = random.Random(form)
+    missed = []
+    for seed in range(8):
+        for kind, data in damaged(jpeg(form), jpeg("baseline", 2), rng):
+            for side in (None, 20):  # whole, and at a reduced size
+                try:
+                    decode_image(data, side)
+                except BadImage:
+                    continue
+                missed.append((kind, seed))
+                assert not pillow_refuses(data), kind
+    assert len(missed) <= 4, missed  # zeros and noise may be valid codes by chance
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("form", ["baseline", "optimised", "progressive"])
+def test_damage_is_found_by_the_markers_where_no_messages_are_to_be_had(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS; here the messages are printed, where they cannot be collected."""
+    monkeypatch.setattr(decode, "COLLECTED", False)
+    monkeypatch.setattr(decode, "describe_jpeg_damage", lambda *_: None)
+    rng = random.Random(form)
+    for _ in range(10):
+        for kind, data in damaged(jpeg(form), jpeg("baseline", 2), rng):
+            if pillow_refuses(data) and kind != "noise":  # which may look like a segment
+                assert reason_of(data).startswith(("damaged: marker 0x", "truncated"))
+    assert_close(decode_image(jpeg(form)), decode_image(jpeg(form)))
+
+
+def test_the_reason_is_libjpegs() -> None:
+    data = jpeg("baseline")
+    assert reason_of(data[: len(data) // 2] + data) == "damaged: premature end of data segment"
+    assert reason_of(data[:-2] + b"extra" + data[-2:]).startswith("damaged: ")
+
+
+@pytest.mark.parametrize("filling", [b"\0", bytes(700), b"\xff" * 9, b"\0\xff\xff"])
+def test_what_fills_the_room_before_the_end_is_no_damage(filling: bytes) -> None:
+    data = jpeg("baseline")
+    assert_close(decode_image(data[:-2] + filling + data[-2:]), image_of(data))
+    assert_close(decode_image(data[:-2] + filling + data[-2:] + b"appended\xff\xd9"), image_of(data))
+
+
+def test_check_and_training_refuse_alike(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    data = jpeg("baseline")
+    (tmp_path / "a.jpg").write_bytes(data[: len(data) // 2] + jpeg("baseline", 2))
+    images = ImageSet(tmp_path, ("a.jpg",), None, 0)
+    assert find_bad_images(images) == {0: "damaged: premature end of data segment"}
+    for side in (None, 20):
+        with pytest.raises(RunError, match=r"a\.jpg: damaged: premature end of data segment$"):
+            FileSource(images, side).read(0)
+    assert capfd.readouterr().err == ""
+
+
+def test_real_photographs_that_were_damaged(photos: Path) -> None:
+    """60 joined and 60 with noise: all are refused."""
+    rng = random.Random(0)
+    chosen = rng.sample(sorted(photos.rglob("*.jpg")), 120)
+    for path, other in zip(chosen[:60], chosen[60:], strict=True):
+        data = path.read_bytes()
+        at = len(data) // 2
+        size = min(1024, len(data) - at - 100)
+        for broken in (data[:at] + other.read_bytes(), data[:at] + rng.randbytes(size) + data[at + size :]):
+            assert reason_of(broken).startswith(("damaged: ", "truncated"))
