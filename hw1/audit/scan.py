@@ -14,8 +14,7 @@ from PIL import Image
 
 from hw1.audit.image_hash import DETAIL_SIZE, Signature, compute_signature
 from hw1.data.decode import DARK, ORIENTATION_TAG, BadImage, decode_image, read_image
-from hw1.data.file_kinds import count_zeros_at_end
-from hw1.data.image_headers import PNG_START
+from hw1.data.file_kinds import count_zeros_at_end, has_16_bits
 from hw1.runtime.cpu import map_on_cores
 
 DECODED_SIDE = 64  # pixels that decoding at a reduced size leaves of the shorter side
@@ -112,7 +111,7 @@ def _add_header(facts: FileFacts, data: bytes, *, is_dark: bool) -> FileFacts:
             traits.append("nearly black")
         if image.has_transparency_data:
             traits.append("alpha")
-        if mode.startswith("I;16") or (data.startswith(PNG_START) and data[24] == 16):
+        if has_16_bits(data):
             traits.append("16-bit")
         if getattr(image, "is_animated", False):
             traits.append("animated")

@@ -9,6 +9,7 @@ import cv2
 import PIL
 
 from hw1.data.decode import DARK, BadImage, read_image
+from hw1.data.file_kinds import has_16_bits
 from hw1.data.image_set import ImageFile, ImageSet
 from hw1.data.verified_files import Stamp, load_verified, save_verified
 from hw1.errors import UserError
@@ -43,13 +44,14 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
 
     def check(number: int) -> None:
         index, location, stamp = unverified[number]
+        file = images.image_file(index)
         try:
-            image = read_image(images.image_file(index))
+            image = read_image(file)
         except BadImage as error:
             bad[index] = error.reason
             return
         good[location] = stamp
-        if int(image.max()) < DARK:
+        if int(image.max()) < DARK and _has_16_bits(file):
             dark.append(index)
 
     try:
@@ -58,8 +60,8 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
         if good:
             save_verified(VERIFIED_BY, good)
     if dark:
-        advice = "12-bit values in 16-bit files are read so: scale them to 16 bits"
-        say(f"{printable(images.image_file(min(dark)))}: nearly black, as {len(dark)} of {len(images)} images; {advice}")
+        advice = "they use 12 of 16 bits, of which the high byte is read: scale the values"
+        say(f"{len(dark)} of {len(images)} images are nearly black, as {printable(images.image_file(min(dark)))}: {advice}")
     return dict(sorted(bad.items()))
 
 
@@ -102,6 +104,13 @@ def _decode_error(file: ImageFile) -> str | None:
     except BadImage as error:
         return error.reason
     return None
+
+
+def _has_16_bits(file: ImageFile) -> bool:
+    try:
+        return has_16_bits(file.read_bytes())
+    except (OSError, ValueError):  # it went away since it was decoded
+        return False
 
 
 def _may_read(path: str) -> bool:

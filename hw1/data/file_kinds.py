@@ -1,6 +1,7 @@
 """Say what a file holds that is not decoded: an unsupported kind of image, another kind of file, or a damaged image."""
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,10 +23,12 @@ OTHER_STARTS = (  # first bytes, in lower case, of other files that are often st
     (b"pk\x03\x04", "ZIP"), (b"\x1f\x8b", "gzip"), (b"version https://git-lfs", "Git LFS pointer"), (b"\x93numpy", "NumPy array"),
 )  # fmt: skip
 
+PNM_HEADER = re.compile(rb"P[2356](?:\s+(?:#[^\n]*\n\s*)*(\d+)){3}\s")
+"""Width, height and the largest value, which is group 1."""
 MIN_ZEROS_CODED, MIN_ZEROS = 256, 4096
 """Zeros at the end of a file that are no chance: of arithmetic-coded kinds, and of others."""
 
-BITS, COMPRESSION, PHOTOMETRIC, COMPONENTS, PLANES, SAMPLE_FORMAT = 258, 259, 262, 277, 284, 339  # tags of TIFF
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, COMPONENTS, PLANES, SAMPLE_FORMAT = 256, 257, 258, 259, 262, 277, 284, 339  # tags of TIFF
 WHITE_IS_ZERO, CIELAB = 0, 8
 COLOURS = {0: "grey", 1: "grey", 2: "RGB", 3: "palette", 4: "mask", 5: "CMYK", 6: "YCbCr", CIELAB: "CIELab"}
 SAMPLES = {2: " signed", 3: " float"}
@@ -58,6 +61,16 @@ def describe_bytes(data: bytes, *, reads_avif: bool) -> str:
     head = data[:512].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     kinds = [kind for start, kind in OTHER_STARTS if head.startswith(start)]
     return f"not an image ({kinds[0]})" if kinds else "not an image"
+
+
+def has_16_bits(data: bytes) -> bool:
+    """Return whether an image that decodes has 16-bit values, of which the high byte is read."""
+    if data.startswith(PNG_START):
+        return data[24] == 16
+    if data.startswith(TIFF_STARTS):
+        return _first(_read_tiff_tags(data), BITS) == 16
+    pnm = PNM_HEADER.match(data)
+    return pnm is not None and int(pnm[1]) > 255
 
 
 def count_zeros_at_end(data: bytes, image: NDArray[np.uint8]) -> int:
@@ -98,15 +111,21 @@ def is_misread_tiff(tags: Mapping[int, Any]) -> bool:
 
 def _describe_damaged_tiff(data: bytes) -> str:
     """Say of a TIFF that Pillow does not recognise what it is; that it is damaged if its tags cannot be read."""
+    tags = _read_tiff_tags(data)
+    return describe_tiff(tags) if all(tag in tags for tag in (WIDTH, HEIGHT, PHOTOMETRIC)) else DAMAGED
+
+
+def _read_tiff_tags(data: bytes) -> Mapping[int, Any]:
+    """Return the tags of a TIFF's first image, as many as can be read."""
     try:
-        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if data[2] == 43 or data[3] == 43 else 8])
+        is_big = 43 in data[2:4]
+        tags = TiffImagePlugin.ImageFileDirectory_v2(data[: 16 if is_big else 8])
         file = io.BytesIO(data)
         file.seek(tags.next)
         tags.load(file)
-        needed = (256, 257, PHOTOMETRIC)
-        return describe_tiff(tags) if all(tag in tags for tag in needed) else DAMAGED
+        return dict(tags)
     except Exception:  # Pillow's readers raise whatever a damaged file leads them into
-        return DAMAGED
+        return {}
 
 
 def _first(tags: Mapping[int, Any], tag: int) -> int:

@@ -53,7 +53,7 @@ class _Redirection:
 
     def end(self) -> None:
         with self._lock:
-            self._users -= 1
+            self._users = max(self._users - 1, 0)  # 0 already in a process that was forked from within
             if not self._users:
                 self._variable.value = self._original
 

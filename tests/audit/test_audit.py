@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.audit_images import COPIES, clean_root, cut_short, encoded, make_image, save, smooth
+from helpers.tiff_files import RGB, tiff
 from PIL import Image, features
 
 from hw1.audit.duplicates import find_copies
@@ -139,12 +140,17 @@ def test_a_black_background_is_not_cut_short(tmp_path):
     assert Audit(tmp_path).of("cut short") == []
 
 
-def test_nearly_black_images_are_a_trait(tmp_path):
+def test_nearly_black_and_16_bit_images_are_traits(tmp_path):
     values = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
     save(Image.fromarray(values), tmp_path / "train/a/12 bits.png")
     save(Image.fromarray(values * 16), tmp_path / "train/a/16 bits.png")
+    (tmp_path / "train/a/colour.tiff").write_bytes(tiff(np.repeat(values[:, :, None] * 16, 3, 2), RGB))
+    (tmp_path / "train/a/grey.pgm").write_bytes(b"P5 64 # of a camera\n64 65535\n" + (values * 16).astype(">u2").tobytes())
+    save(make_image(1), tmp_path / "train/a/8 bits.pgm")
     audit = Audit(tmp_path)
-    assert statistics(audit.inventory, audit.scan)["traits"]["nearly black"]["examples"] == ["train/a/12 bits.png"]
+    traits = statistics(audit.inventory, audit.scan)["traits"]
+    assert traits["nearly black"]["examples"] == ["train/a/12 bits.png"]
+    assert traits["16-bit"]["examples"] == [f"train/a/{name}" for name in ("12 bits.png", "16 bits.png", "colour.tiff", "grey.pgm")]
 
 
 def test_classes_that_a_split_lacks(tmp_path):

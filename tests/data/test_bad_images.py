@@ -72,10 +72,11 @@ def test_nearly_black_images_are_said_once(tmp_path: Path, capsys: pytest.Captur
     """12-bit values in 16-bit files."""
     values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
     dark, scaled = (cv2.imencode(".png", grey)[1].tobytes() for grey in (values, values * 16))
-    images = image_set(tmp_path, a_jpg=JPEG, b_png=dark, c_png=scaled, d_png=dark)
+    black = cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes()
+    images = image_set(tmp_path, a_jpg=JPEG, b_png=dark, c_png=scaled, d_png=dark, e_png=black)
     assert find_bad_images(images) == {}
     (said,) = capsys.readouterr().err.splitlines()
-    assert said.startswith(f"{tmp_path / 'b.png'}: nearly black, as 2 of 4 images; 12-bit values in 16-bit files are read so")
+    assert said.startswith(f"2 of 5 images are nearly black, as {tmp_path / 'b.png'}: they use 12 of 16 bits")
     assert find_bad_images(images) == {}
     assert capsys.readouterr().err == ""
 

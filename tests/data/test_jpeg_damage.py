@@ -1,15 +1,11 @@
 """Damaged JPEG files: what Pillow refuses is refused, and what libjpeg reports; sound ones never are."""
 
-import io
 import random
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from helpers.image_files import assert_close, image_of, reason_of, save
-from helpers.transform_images import soft_image
-from PIL import Image
+from helpers.image_files import assert_close, image_of, reason_of
+from helpers.jpeg_damage import FORMS, damaged, jpeg, pillow_refuses
 
 from hw1.data import decode
 from hw1.data.bad_images import find_bad_images
@@ -17,40 +13,6 @@ from hw1.data.decode import BadImage, decode_image
 from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource
 from hw1.errors import RunError
-
-FORMS: dict[str, dict] = {
-    "baseline": {"quality": 90},
-    "optimised": {"quality": 90, "optimize": True},
-    "progressive": {"quality": 90, "progressive": True},
-    "restarts": {"quality": 90, "restart_marker_rows": 1},
-    "CMYK": {"quality": 90},
-}
-
-
-def jpeg(form: str, seed: int = 1) -> bytes:
-    """About 20 kB, of which each byte matters."""
-    noise = np.random.default_rng(seed).integers(-12, 13, (160, 240, 3))
-    pixels = Image.fromarray((soft_image(160, 240, seed).astype(int) + noise).clip(0, 255).astype(np.uint8))
-    return save(pixels.convert("CMYK") if form == "CMYK" else pixels, "JPEG", **FORMS[form])
-
-
-def damaged(data: bytes, other: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
-    """Each kind of damage once, at a random place in the coded data."""
-    at = rng.randrange(len(data) // 4, len(data) * 3 // 4)
-    yield "joined", data[: len(data) // 2] + other
-    yield "noise", data[:at] + rng.randbytes(1024) + data[at + 1024 :]
-    yield "zeros", data[:at] + bytes(1024) + data[at + 1024 :]
-    yield "removed", data[:at] + data[at + 1024 :]
-    yield "cut, with an end", data[:at] + b"\xff\xd9"
-    yield "cut, with zeros", data[:at] + bytes(len(data) - at)
-
-
-def pillow_refuses(data: bytes) -> bool:
-    try:
-        Image.open(io.BytesIO(data)).load()
-    except OSError:
-        return True
-    return False
 
 
 @pytest.mark.parametrize("form", FORMS)
