@@ -44,7 +44,7 @@ DARK = 16
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Pillow's own reader of uncompressed TIFF takes 16-bit planes for 8-bit ones, and refuses planes beside an alpha one.
-TiffImagePlugin.READ_LIBTIFF = features.check("libtiff")
+TiffImagePlugin.READ_LIBTIFF = bool(features.check("libtiff"))
 
 
 class BadImage(Exception):

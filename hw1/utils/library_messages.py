@@ -5,6 +5,7 @@ function of ours, which the printing thread itself calls: so every message comes
 nothing is collected, and messages go where they went.
 """
 
+import atexit
 import contextlib
 import ctypes
 import os
@@ -41,7 +42,8 @@ class _Redirection:
         libc.setvbuf.argtypes = (ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t)
         set_locking = getattr(libc, "__fsetlocking")  # as an attribute the name would be mangled
         set_locking.argtypes = (ctypes.c_void_p, ctypes.c_int)
-        self._stream = libc.fopencookie(None, b"w", _Functions(write=_write))
+        self._writer = _Write(_write)  # which C goes on calling
+        self._stream = libc.fopencookie(None, b"w", _Functions(write=self._writer))
         libc.setvbuf(self._stream, None, UNBUFFERED, 0)
         set_locking(self._stream, LOCKED_BY_CALLER)  # else a thread that prints would wait for the interpreter with the stream's lock held
 
@@ -58,7 +60,7 @@ class _Redirection:
                 self._variable.value = self._original
 
     def forget(self) -> None:
-        """Begin anew in a forked process, which has none of the other threads."""
+        """Begin anew: in a forked process, which has none of the other threads, and before the interpreter that `_write` needs ends."""
         self._lock = threading.Lock()
         self._users = 0
         self._variable.value = self._original
@@ -83,7 +85,6 @@ class LibraryMessages:
             _thread.collector = None
 
 
-@_Write
 def _write(_cookie: int | None, text: int, size: int) -> int:
     content = ctypes.string_at(text, size)
     if _thread.collector is not None:
@@ -98,6 +99,7 @@ def _make_redirection() -> _Redirection | None:
     if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"):  # elsewhere `stderr` may be a constant
         return None
     redirection = _Redirection()
+    atexit.register(redirection.forget)
     os.register_at_fork(after_in_child=redirection.forget)
     return redirection
 

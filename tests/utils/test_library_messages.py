@@ -2,6 +2,8 @@
 
 import ctypes
 import os
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -76,3 +78,28 @@ def test_a_process_forked_meanwhile_begins_anew(capfd: pytest.CaptureFixture[str
         _, status = os.waitpid(child, 0)
     assert status == 0
     assert capfd.readouterr().err == "of the child\n"
+
+
+HOLDING_THE_INTERPRETER = """
+import ctypes
+from concurrent.futures import ThreadPoolExecutor
+from hw1.utils.library_messages import LibraryMessages
+
+libraries = [ctypes.CDLL(None), ctypes.PyDLL(None)]  # the second holds the interpreter's lock while it prints
+for library in libraries:
+    library.fputs.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
+
+def collect(number):
+    with LibraryMessages() as messages:
+        for _ in range(3000):
+            libraries[number % 2].fputs(b"x", ctypes.c_void_p.in_dll(libraries[0], "stderr"))
+    return len(messages.text)
+
+with ThreadPoolExecutor(4) as pool:
+    print(list(pool.map(collect, range(4))))
+"""
+
+
+def test_libraries_that_print_with_the_interpreter_held_do_not_wait_for_each_other() -> None:
+    process = subprocess.run([sys.executable, "-c", HOLDING_THE_INTERPRETER], capture_output=True, text=True, timeout=60, check=True)
+    assert process.stdout == "[3000, 3000, 3000, 3000]\n"
