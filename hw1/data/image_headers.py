@@ -20,7 +20,8 @@ UNUSUAL_FRAMES = {
 }
 UNUSUAL_FRAMES |= dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "hierarchical JPEG")
 """By the marker with which the frame begins."""
-LIBJPEG_DAMAGE = re.compile(r"Corrupt JPEG data: ((?:(\d+) extraneous bytes before marker 0xd9|(?!bad ICC)).*)")
+LIBJPEG_DAMAGE = re.compile(r"Corrupt JPEG data: ((?:(\d+) extraneous bytes before marker 0x(d[0-79])|(?!bad ICC)).*)")
+MAX_BEFORE_RESTART = 16  # bytes; Logitech's webcams leave up to 10
 # Chunks that OpenCV and Pillow treat alike. Others may hold an orientation, an animation, or a profile that libpng complains about.
 PLAIN_PNG_CHUNKS = frozenset(b"IHDR PLTE tRNS gAMA cHRM sRGB sBIT bKGD pHYs tIME IDAT IEND".split())
 PNG_TEXT_CHUNKS = frozenset(b"tEXt zTXt iTXt".split())
@@ -103,7 +104,9 @@ def find_jpeg_end(data: bytes, scan: int) -> tuple[int, str | None]:
 
 
 def describe_jpeg_damage(message: str, data: bytes, scan: int) -> str | None:
-    """Return the damage that a line of libjpeg's tells of; None if it tells of none, or only of bytes that fill the room before the end.
+    """Return the damage that a line of libjpeg's tells of; None if it tells of none.
+
+    Zeros and ones may fill the room before the end; and before restart markers webcams leave a few bytes, after which all begins afresh.
 
     Args:
         message: What libjpeg printed.
@@ -113,12 +116,13 @@ def describe_jpeg_damage(message: str, data: bytes, scan: int) -> str | None:
     found = LIBJPEG_DAMAGE.search(message)
     if found is None:
         return None
-    damage, num_extraneous = found[1], int(found[2] or 0)
-    if num_extraneous:
-        end, _ = find_jpeg_end(data, scan)
-        if not data[end - num_extraneous : end].strip(b"\0\xff"):
-            return None
-    return f"damaged: {damage}"
+    message, number, marker = found.groups()
+    if number:
+        end, damage = find_jpeg_end(data, scan)
+        rest = data[end - int(number) : end]
+        if damage or (int(number) <= MAX_BEFORE_RESTART if marker != "d9" else not rest.strip(b"\0\xff")):
+            return damage
+    return f"damaged: {message}"
 
 
 def read_plain_png_size(data: bytes) -> tuple[int, int] | None:

@@ -1,6 +1,7 @@
 """Damaged JPEG files: what Pillow refuses is refused, and what libjpeg reports; sound ones never are."""
 
 import random
+import re
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,19 @@ def test_what_fills_the_room_before_the_end_is_no_damage(filling: bytes) -> None
     data = jpeg("baseline")
     assert_close(decode_image(data[:-2] + filling + data[-2:]), image_of(data))
     assert_close(decode_image(data[:-2] + filling + data[-2:] + b"appended\xff\xd9"), image_of(data))
+
+
+def test_what_webcams_leave_before_restart_markers_is_no_damage() -> None:
+    data = jpeg("restarts")
+    scan = data.index(b"\xff\xda")
+
+    def with_rests(rest: bytes) -> bytes:
+        return data[:scan] + re.sub(rb"\xff[\xd0-\xd7]", lambda marker: rest + marker[0], data[scan:])
+
+    assert with_rests(b"") == data
+    assert_close(decode_image(with_rests(b"\x12\x34\x56")), image_of(data))
+    assert reason_of(with_rests(b"\x12\x34" * 40)) == "damaged: 80 extraneous bytes before marker 0xd0"
+    assert reason_of(with_rests(b"\x12\x34\x56")[:-2] + b"\xff\x37" + data[-2:]).startswith("damaged: marker 0x37")
 
 
 def test_check_and_training_refuse_alike(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
