@@ -16,6 +16,7 @@ KINDS = {
     "conflict": "the same image under two labels",
     "duplicate": "the same image twice in one split and class",
     "unreadable": "files that cannot be read",
+    "cut short": "files that end in zeros, as a download that was cut short does",
     "missing class": "classes without an image in a split",
 }
 """Kinds of finding, and what each means."""
@@ -43,7 +44,7 @@ def find_all(inventory: Inventory, scan: Scan, groups: Groups) -> list[Finding]:
 
     Copies in two splits and under two labels give two findings, a leak and a conflict.
     """
-    findings = [*_copies(inventory, groups), *_unreadable(inventory, scan), *_missing(inventory)]
+    findings = [*_copies(inventory, groups), *_unreadable(inventory, scan), *_cut_short(inventory, scan), *_missing(inventory)]
     return sorted(findings, key=lambda finding: list(KINDS).index(finding.kind))
 
 
@@ -152,6 +153,13 @@ def _unreadable(inventory: Inventory, scan: Scan) -> Iterator[Finding]:
     for file, image in zip(scan.files, inventory.images, strict=True):
         if file.reason:
             yield Finding("unreadable", file.reason, [image.file])
+
+
+def _cut_short(inventory: Inventory, scan: Scan) -> Iterator[Finding]:
+    for file, image in zip(scan.files, inventory.images, strict=True):
+        if file.num_zeros:
+            share = file.num_zeros / file.num_bytes
+            yield Finding("cut short", f"the last {file.num_zeros:,} bytes ({share:.0%}) are zero", [image.file])
 
 
 def _missing(inventory: Inventory) -> Iterator[Finding]:

@@ -22,6 +22,7 @@ TITLES = {
     "conflict": "Two labels",
     "duplicate": "Duplicates",
     "unreadable": "Unreadable",
+    "cut short": "Cut short",
     "missing class": "Missing classes",
 }
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from hw1.audit.image_hash import DETAIL_SIZE, Signature, compute_signature
-from hw1.data.decode import ORIENTATION_TAG, BadImage, decode_image, read_image
-from hw1.data.image_headers import PNG_START
+from hw1.data.decode import DARK, ORIENTATION_TAG, BadImage, decode_image, read_image
+from hw1.data.file_kinds import count_zeros_at_end, has_16_bits
 from hw1.runtime.cpu import map_on_cores
 
 DECODED_SIDE = 64  # pixels that decoding at a reduced size leaves of the shorter side
@@ -42,9 +42,12 @@ class FileFacts(NamedTuple):
     height: int = 0
     """Likewise."""
     traits: tuple[str, ...] = ()
-    """What differs from plain 8-bit RGB: grey, CMYK, palette, 1-bit, alpha, 16-bit, EXIF-rotated, animated."""
+    """What differs from plain 8-bit RGB: grey, CMYK, palette, 1-bit, nearly black, alpha, 16-bit, EXIF-rotated,
+    animated."""
     reason: str = ""
     """Why it cannot be decoded."""
+    num_zeros: int = 0
+    """Zero bytes at the end of a file that was probably cut short (`count_zeros_at_end`)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +90,8 @@ def inspect_file(path: Path) -> tuple[FileFacts, Signature | None]:
         image = decode_image(data, DECODED_SIDE)
     except BadImage as error:
         return facts._replace(reason=error.reason), None
-    return _add_header(facts, data), compute_signature(image)
+    facts = facts._replace(num_zeros=count_zeros_at_end(data, image))
+    return _add_header(facts, data, is_dark=int(image.max()) < DARK), compute_signature(image)
 
 
 def _read_error(path: Path) -> str:
@@ -98,14 +102,16 @@ def _read_error(path: Path) -> str:
     return "cannot be read: it changed meanwhile" if os.path.exists(path) else "no such file"
 
 
-def _add_header(facts: FileFacts, data: bytes) -> FileFacts:
+def _add_header(facts: FileFacts, data: bytes, *, is_dark: bool) -> FileFacts:
     """Add size and traits, from the header alone."""
     with Image.open(io.BytesIO(data)) as image:
         mode, (width, height) = image.mode, image.size
         traits = [MODES[mode]] if mode in MODES else []
+        if is_dark:
+            traits.append("nearly black")
         if image.has_transparency_data:
             traits.append("alpha")
-        if mode.startswith("I;16") or (data.startswith(PNG_START) and data[24] == 16):
+        if has_16_bits(data):
             traits.append("16-bit")
         if getattr(image, "is_animated", False):
             traits.append("animated")

@@ -8,14 +8,16 @@ from typing import Literal
 import cv2
 import PIL
 
-from hw1.data.decode import BadImage, read_image
+from hw1.data.decode import DARK, BadImage, read_image
+from hw1.data.file_kinds import has_16_bits
 from hw1.data.image_set import ImageFile, ImageSet
 from hw1.data.verified_files import Stamp, load_verified, save_verified
 from hw1.errors import UserError
 from hw1.runtime.cpu import map_on_cores
+from hw1.utils.console import say
 from hw1.utils.text import printable
 
-VERIFIED_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when `decode_image` becomes stricter
+VERIFIED_BY = f"2 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when `decode_image` becomes stricter
 
 
 def find_bad_images(images: ImageSet) -> dict[int, str]:
@@ -30,6 +32,7 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
     verified = load_verified(VERIFIED_BY)
     bad: dict[int, str] = {}
     good: dict[str, Stamp] = {}
+    dark: list[int] = []
     unverified: list[tuple[int, str, Stamp]] = []
     for index, file in enumerate(images.files):
         location = images.location(file)
@@ -41,17 +44,24 @@ def find_bad_images(images: ImageSet) -> dict[int, str]:
 
     def check(number: int) -> None:
         index, location, stamp = unverified[number]
-        reason = _decode_error(images.image_file(index))
-        if reason is None:
-            good[location] = stamp
-        else:
-            bad[index] = reason
+        file = images.image_file(index)
+        try:
+            image = read_image(file)
+        except BadImage as error:
+            bad[index] = error.reason
+            return
+        good[location] = stamp
+        if int(image.max()) < DARK and _has_16_bits(file):
+            dark.append(index)
 
     try:
         map_on_cores(check, len(unverified), "checking images")
     finally:  # also after an interruption: what was decoded until then is not decoded again
         if good:
             save_verified(VERIFIED_BY, good)
+    if dark:
+        advice = "they use 12 of 16 bits, of which the high byte is read: scale the values"
+        say(f"{len(dark)} of {len(images)} images are nearly black, as {printable(images.image_file(min(dark)))}: {advice}")
     return dict(sorted(bad.items()))
 
 
@@ -94,6 +104,13 @@ def _decode_error(file: ImageFile) -> str | None:
     except BadImage as error:
         return error.reason
     return None
+
+
+def _has_16_bits(file: ImageFile) -> bool:
+    try:
+        return has_16_bits(file.read_bytes())
+    except (OSError, ValueError):  # it went away since it was decoded
+        return False
 
 
 def _may_read(path: str) -> bool:

@@ -13,10 +13,22 @@ import cv2
 import numpy as np
 import PIL
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin, features
 
-from hw1.data.image_headers import JPEG_START, PNG_START, describe_bytes, read_jpeg_header, read_plain_png_size
+from hw1.data.file_kinds import DAMAGED, PHOTOMETRIC, WHITE_IS_ZERO, describe_bytes, describe_tiff, is_misread_tiff
+from hw1.data.image_headers import (
+    JPEG_END,
+    JPEG_START,
+    PNG_START,
+    describe_jpeg_damage,
+    drop_damaged_png_text,
+    find_jpeg_end,
+    find_png_damage,
+    read_jpeg_header,
+    read_plain_png_size,
+)
 from hw1.data.image_set import ImageFile
+from hw1.utils.library_messages import COLLECTED, LibraryMessages
 from hw1.utils.text import printable
 
 MAX_PIXELS = 178_956_970  # Pillow's limit against decompression bombs
@@ -25,10 +37,14 @@ PILLOW_FORMATS = ("JPEG", "PNG", "GIF", "BMP", "DIB", "WEBP", "TIFF", "PPM", "JP
 REDUCTIONS = ((8, cv2.IMREAD_REDUCED_GRAYSCALE_8), (4, cv2.IMREAD_REDUCED_GRAYSCALE_4), (2, cv2.IMREAD_REDUCED_GRAYSCALE_2))
 """OpenCV's flags by divisor. Despite their names the flag `RGB` decides on the colours."""
 ORIENTATION_TAG = 0x0112
+DARK = 16
+"""An image without a value of at least this is nearly black: so 12-bit values in a 16-bit file are read."""
 
 # What Pillow warns of (large images, odd metadata) would come from any thread, at any time; errors are raised all the same.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow's own reader of uncompressed TIFF takes 16-bit planes for 8-bit ones, and refuses planes beside an alpha one.
+TiffImagePlugin.READ_LIBTIFF = bool(features.check("libtiff"))
 
 
 class BadImage(Exception):
@@ -103,13 +119,21 @@ def read_size(path: ImageFile) -> tuple[int, int]:
 def _decode_jpeg(data: bytes, smallest_side: int | None) -> NDArray[np.uint8] | None:
     """Return the image, or None where Pillow has to decide; raise BadImage for a truncated file, of which OpenCV may return a part."""
     header = read_jpeg_header(data)
-    if header is None:
+    if header is None or header.unusual:
         return None
     _check_size(header.width, header.height)
-    if not header.is_complete:
+    if header.scan is None:
         raise BadImage("truncated")
+    # Where libjpeg's messages are to be had, they tell all that the markers do, and at no cost.
+    damage = None if COLLECTED and data.endswith(JPEG_END) else find_jpeg_end(data, header.scan)[1]
     flags = RGB if smallest_side is None else RGB | _reduction_flag(min(header.width, header.height), smallest_side)
-    image = _decode_with_opencv(data, flags) if header.components in (1, 3) else None  # OpenCV makes CMYK darker by one
+    if damage is None:
+        image, messages = _decode_with_opencv(data, flags)
+        damage = describe_jpeg_damage(messages, data, header.scan) if messages else None
+    if damage:  # OpenCV returns what could be decoded, and grey for the rest
+        raise BadImage(damage)
+    if header.components not in (1, 3):  # OpenCV makes CMYK darker by one
+        return None
     return _apply_orientation(image, _read_orientation(data)) if image is not None and header.may_be_rotated else image
 
 
@@ -122,9 +146,12 @@ def _decode_png(data: bytes) -> NDArray[np.uint8] | None:
     """Return the image, or None where Pillow has to decide."""
     size = read_plain_png_size(data)
     if size is None:
-        return None
+        damage = find_png_damage(data)
+        if damage:
+            raise BadImage(damage)
+        return _decode_with_pillow(drop_damaged_png_text(data))
     _check_size(*size)
-    return _decode_with_opencv(data)
+    return _decode_with_opencv(data)[0]
 
 
 def _read_orientation(data: bytes) -> int:
@@ -147,12 +174,14 @@ def _apply_orientation(image: NDArray[np.uint8], orientation: int) -> NDArray[np
     return np.ascontiguousarray(image)
 
 
-def _decode_with_opencv(data: bytes, flags: int = RGB) -> NDArray[np.uint8] | None:
-    try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    except cv2.error:
-        return None
-    return image  # type: ignore[return-value]  # None where it fails, which the stubs leave out; uint8 with these flags
+def _decode_with_opencv(data: bytes, flags: int = RGB) -> tuple[NDArray[np.uint8] | None, str]:
+    """Return the image, None where it fails; and what the libraries below it say, which does not name the file."""
+    with LibraryMessages() as messages:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+        except cv2.error:
+            image = None
+    return image, messages.text  # type: ignore[return-value]  # uint8 with these flags; the stubs leave None out
 
 
 @functools.cache
@@ -163,20 +192,32 @@ def _pillow_formats() -> list[str]:
 
 def _decode_with_pillow(data: bytes) -> NDArray[np.uint8]:
     try:
-        with Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
+        with LibraryMessages(), Image.open(io.BytesIO(data), formats=_pillow_formats()) as image:
             _check_size(*image.size)
+            tags = image.tag_v2 if isinstance(image, TiffImagePlugin.TiffImageFile) else {}
+            if is_misread_tiff(tags):
+                raise BadImage(describe_tiff(tags))
             image.load()
-            return _to_rgb(_transpose(image), image.format or "")
+            is_negative = image.mode == "I;16" and tags.get(PHOTOMETRIC) == WHITE_IS_ZERO  # which Pillow minds in 8-bit files only
+            rgb = _to_rgb(_transpose(image), image.format or "")
+            return ~rgb if is_negative else rgb
     except BadImage:
         raise
     except Image.DecompressionBombError as error:
         raise BadImage(f"too large: more than {MAX_PIXELS:,} pixels") from error
     except MemoryError as error:
         raise BadImage("too large for the memory") from error
-    except PIL.UnidentifiedImageError as error:
-        raise BadImage(describe_bytes(data)) from error
     except Exception as error:  # Pillow's readers raise whatever a damaged file leads them into
-        raise BadImage("truncated" if "truncated" in str(error).lower() else "truncated or damaged") from error
+        raise BadImage(_describe_failure(error, data)) from error
+
+
+def _describe_failure(error: Exception, data: bytes) -> str:
+    """Return why Pillow raised `error`; it says little of what it does not know, such as a compression in a TIFF (KeyError)."""
+    if "truncated" in str(error).lower():
+        return "truncated"
+    if isinstance(error, PIL.UnidentifiedImageError | KeyError) or data.startswith(JPEG_START):
+        return describe_bytes(data, reads_avif="AVIF" in _pillow_formats())
+    return DAMAGED
 
 
 def _transpose(image: Image.Image) -> Image.Image:

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers.audit_images import COPIES, clean_root, encoded, make_image, save, smooth
-from PIL import Image
+from helpers.audit_images import COPIES, clean_root, cut_short, encoded, make_image, save, smooth
+from helpers.tiff_files import RGB, tiff
+from PIL import Image, features
 
 from hw1.audit.duplicates import find_copies
 from hw1.audit.findings import Finding, count_leaks, find_all, headlines, statistics
@@ -112,6 +113,44 @@ def test_files_that_cannot_be_read_are_named_with_the_reason(tmp_path):
         ("unreadable", ["val/b/page.png"], "not an image (HTML)"),
         ("unreadable", ["test/gone.jpg"], "dangling link"),
     ]
+
+
+@pytest.mark.parametrize("kept", [0.3, 0.7, 0.9])
+def test_files_that_end_in_zeros_are_found_in_every_format(tmp_path, kept):
+    """A finding of one kind or the other: where the decoder does not notice, the zeros are counted."""
+    kinds = ["jpg", "png", "gif", "bmp", "tiff", "ppm", "webp", "jp2", *(["avif"] if features.check("avif") else [])]
+    for number, suffix in enumerate(kinds):
+        save(make_image(number), tmp_path / f"train/a/whole.{suffix}")
+        save(make_image(100 + number), tmp_path / f"train/a/cut.{suffix}")
+        cut_short(tmp_path / f"train/a/cut.{suffix}", kept)
+    audit = Audit(tmp_path)
+    assert {file for finding in audit.findings for file in finding.files} == {f"train/a/cut.{suffix}" for suffix in kinds}
+    assert {finding.files[0].partition(".")[2] for finding in audit.of("cut short")} == {"bmp", "tiff", "ppm", "webp", "avif"} & set(kinds)
+    short = {finding.files[0]: finding.text for finding in audit.of("cut short")}
+    size = (tmp_path / "train/a/cut.ppm").stat().st_size
+    zeros = size - int(kept * size)
+    assert short["train/a/cut.ppm"] == f"the last {zeros:,} bytes ({zeros / size:.0%}) are zero"
+
+
+def test_a_black_background_is_not_cut_short(tmp_path):
+    image = np.zeros((200, 200, 3), np.uint8)
+    image[60:140, 60:140] = np.array(make_image(1, 80, 80))
+    for suffix in ("bmp", "tiff", "ppm", "webp"):
+        save(Image.fromarray(image), tmp_path / f"train/a/{suffix}/1.{suffix}")
+    assert Audit(tmp_path).of("cut short") == []
+
+
+def test_nearly_black_and_16_bit_images_are_traits(tmp_path):
+    values = np.arange(64 * 64, dtype=np.uint16).reshape(64, 64)
+    save(Image.fromarray(values), tmp_path / "train/a/12 bits.png")
+    save(Image.fromarray(values * 16), tmp_path / "train/a/16 bits.png")
+    (tmp_path / "train/a/colour.tiff").write_bytes(tiff(np.repeat(values[:, :, None] * 16, 3, 2), RGB))
+    (tmp_path / "train/a/grey.pgm").write_bytes(b"P5 64 # of a camera\n64 65535\n" + (values * 16).astype(">u2").tobytes())
+    save(make_image(1), tmp_path / "train/a/8 bits.pgm")
+    audit = Audit(tmp_path)
+    traits = statistics(audit.inventory, audit.scan)["traits"]
+    assert traits["nearly black"]["examples"] == ["train/a/12 bits.png"]
+    assert traits["16-bit"]["examples"] == [f"train/a/{name}" for name in ("12 bits.png", "16 bits.png", "colour.tiff", "grey.pgm")]
 
 
 def test_classes_that_a_split_lacks(tmp_path):

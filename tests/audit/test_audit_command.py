@@ -12,7 +12,7 @@ from pathlib import Path
 import jsonschema
 import numpy as np
 import pytest
-from helpers.audit_images import COPIES, clean_root, make_image, save
+from helpers.audit_images import COPIES, clean_root, cut_short, make_image, save
 from helpers.paths import ROOT
 from helpers.run_folders import changed, started, tree
 from PIL import Image
@@ -42,7 +42,7 @@ FINDING = {
     "type": "object",
     "required": ["kind", "text", "files"],
     "properties": {
-        "kind": {"enum": ["leak", "conflict", "duplicate", "unreadable", "missing class"]},
+        "kind": {"enum": ["leak", "conflict", "duplicate", "unreadable", "cut short", "missing class"]},
         "files": STRINGS,
         "links": {"type": "array", "items": LINK, "minItems": 1},
     },
@@ -66,6 +66,8 @@ def faulty(folder: Path) -> Path:
     save(Image.open(root / "train/a/1.jpg"), root / "train/a/again.jpg", quality=60)
     save(make_image(9), root / "train/c/0.jpg")
     (root / "test/bad.jpg").write_bytes(b"\xff\xd8\xff")
+    save(make_image(10), root / "test/short.ppm")
+    cut_short(root / "test/short.ppm")
     return root
 
 
@@ -83,15 +85,16 @@ def test_findings_are_listed_leaks_first_with_exit_code_1(faulty, capsys):
     assert audit(faulty, "--out", "out") == 1
     said = capsys.readouterr().out.splitlines()
     assert said[0] == "leak: 1 of 9 val images (11.1%) are also in train"
-    assert said[1] == "5 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x missing class"
+    assert said[1] == "6 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x cut short, 1 x missing class"
     record = json.loads(Path("out/audit.json").read_text())
     jsonschema.validate(record, SCHEMA)
-    assert record["counts"] == {"leak": 1, "conflict": 1, "duplicate": 1, "unreadable": 1, "missing class": 1}
+    assert record["counts"] == {"leak": 1, "conflict": 1, "duplicate": 1, "unreadable": 1, "cut short": 1, "missing class": 1}
     assert [finding["files"] for finding in record["findings"]] == [
         ["train/a/0.jpg", f"val/b/{NASTY}"],
         ["train/a/0.jpg", f"val/b/{NASTY}"],
         ["train/a/1.jpg", "train/a/again.jpg"],
         ["test/bad.jpg"],
+        ["test/short.ppm"],
         ["val/c"],
     ]
     assert record["statistics"]["leaked"] == {"val": {"train": 1}}
@@ -187,7 +190,7 @@ def page(faulty, capsys) -> Iterator:
 def test_the_page_shows_what_was_found_side_by_side(page):
     assert page.title() == "Data audit"
     sections = [section.get_attribute("id") for section in page.locator("main > section").all()]
-    assert sections == ["summary", "leak", "conflict", "duplicate", "unreadable", "missing-class", "statistics"]
+    assert sections == ["summary", "leak", "conflict", "duplicate", "unreadable", "cut-short", "missing-class", "statistics"]
     assert "1 of 9 val images (11.1%) are also in train" in page.locator("#summary").inner_text()
     leak = page.locator("#leak article")
     assert leak.count() == 1

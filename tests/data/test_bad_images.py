@@ -68,6 +68,19 @@ def test_a_file_that_may_not_be_read_any_more_is_found(tmp_path: Path) -> None:
         assert find_bad_images(images) == {1: "cannot be read: permission denied"}
 
 
+def test_nearly_black_images_are_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """12-bit values in 16-bit files."""
+    values = np.arange(4096, dtype=np.uint16).reshape(64, 64)
+    dark, scaled = (cv2.imencode(".png", grey)[1].tobytes() for grey in (values, values * 16))
+    black = cv2.imencode(".png", np.zeros((9, 9), np.uint8))[1].tobytes()
+    images = image_set(tmp_path, a_jpg=JPEG, b_png=dark, c_png=scaled, d_png=dark, e_png=black)
+    assert find_bad_images(images) == {}
+    (said,) = capsys.readouterr().err.splitlines()
+    assert said.startswith(f"2 of 5 images are nearly black, as {tmp_path / 'b.png'}: they use 12 of 16 bits")
+    assert find_bad_images(images) == {}
+    assert capsys.readouterr().err == ""
+
+
 def test_the_record_is_by_absolute_path(tmp_path: Path, decoded: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -126,7 +139,7 @@ def test_second_check_is_quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     for i in range(52):  # 5,200 paths without the time that writing 5,200 files takes
         (tmp_path / f"{i}").symlink_to(folder)
     images = ImageSet(tmp_path, tuple(f"{i}/{name}" for i in range(52) for name in names), None, 0)
-    monkeypatch.setattr(bad_images, "read_image", lambda path: None)
+    monkeypatch.setattr(bad_images, "read_image", lambda path: np.full((1, 1, 3), 255, np.uint8))
     assert find_bad_images(images) == {}
     monkeypatch.setattr(bad_images, "read_image", lambda path: pytest.fail("was read"))
     start = time.process_time()  # this process's own: other processes do not count

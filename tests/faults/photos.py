@@ -17,6 +17,7 @@ from faults.tally import Tally, expect
 
 BAD: dict[str, Callable[[Path], None]] = {
     "truncated": lambda path: os.truncate(path, path.stat().st_size // 2),
+    "joined": lambda path: _write(path, path.read_bytes()[: path.stat().st_size // 2] + path.read_bytes()),
     "empty": lambda path: os.truncate(path, 0),
     "HTML": lambda path: _write(path, b"<!DOCTYPE html><html><body>404</body></html>"),
     "bomb": lambda path: _write(path, _bomb()),

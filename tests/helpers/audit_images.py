@@ -63,6 +63,13 @@ def encoded(image: Image.Image, quality: int = 90) -> bytes:
     return buffer.getvalue()
 
 
+def cut_short(path: Path, kept: float = 0.7) -> None:
+    """Overwrite the end of a file with zeros, as it is where a download into a preallocated file stopped."""
+    data = path.read_bytes()
+    at = int(kept * len(data))
+    path.write_bytes(data[:at] + bytes(len(data) - at))
+
+
 def clean_root(root: Path, num: int = 4) -> Path:
     """train/ and val/ with classes a and b, and an unlabelled test/; `num` distinct images in each."""
     folders = ["train/a", "train/b", "val/a", "val/b", "test"]

@@ -36,7 +36,7 @@ from hw1.utils.files import atomic_file
 from hw1.utils.text import printable
 
 SUFFIX = ".pictures"
-MADE_BY = f"1 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when the stored images change
+MADE_BY = f"2 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the number when the stored images change
 
 
 @dataclass(frozen=True)
