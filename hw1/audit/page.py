@@ -23,6 +23,9 @@ TITLES = {
     "duplicate": "Duplicates",
     "unreadable": "Unreadable",
     "missing class": "Missing classes",
+    "alike": "Names alike",
+    "unclear": "Unclear labels",
+    "passed over": "Passed over",
 }
 
 

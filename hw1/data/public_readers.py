@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from hw1.config.recipe import DataConfig
 from hw1.data.encoded_images import ArrowImages, MemoryImages, encode_png
@@ -25,6 +24,7 @@ from hw1.data.list_files import require_folder
 from hw1.data.webdataset import IMAGE_FIELDS, open_shards
 from hw1.errors import UserError
 from hw1.utils.file_lock import hold_lock
+from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.text import printable
 
 TIMM_TORCH_NAMES = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "inaturalist", "kmnist", "mnist", "places365", "qmnist")
@@ -104,7 +104,7 @@ def _read_torch(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Nam
     files: list[str] = []
     encoded: list[bytes] = []
     labels: list[int] = []
-    for image, label in tqdm(_torch_items(dataset), desc="listing images", total=len(dataset), unit=" images", delay=1.0, disable=None):
+    for image, label in ProgressBar(_torch_items(dataset), desc="listing images", total=len(dataset), unit=" images", delay=1.0):
         labels.append(int(label))
         if path := image if isinstance(image, str) else getattr(image, "filename", ""):
             files.append(Path(os.path.relpath(path, root)).as_posix())
