@@ -173,9 +173,8 @@ def _missing(inventory: Inventory) -> Iterator[Finding]:
 def _folders(inventory: Inventory) -> Iterator[Finding]:
     """Find what of the folders themselves is not, or may not be, as it was meant."""
     for names in find_alike(_all_classes(inventory)):
-        folders = [
-            name if split == WHOLE else f"{split}/{name}" for split, counts in inventory.classes.items() for name in names if name in counts
-        ]
+        splits = inventory.classes.items()
+        folders = [name if split == WHOLE else f"{split}/{name}" for split, counts in splits for name in names if name in counts]
         yield Finding("alike", f"differ only {ALIKE}: {_join_words([ascii(name) for name in names])}", folders)
     for split in inventory.classes:
         if beside := [image.file for image in inventory.images if image.split == split and image.label is None]:

@@ -172,7 +172,7 @@ def _read_hfds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Name
     with contextlib.nullcontext() if config.download else _offline():
         dataset = _create_with_timm(config, root=root, split=split, input_key=config.input_key, target_key=config.target_key)
     reader = dataset.reader
-    archive = ArrowImages(reader.dataset, reader.image_key, split)
+    archive = ArrowImages(reader.dataset, reader.image_key, split, _hfds_folders(config, root))
     if not archive.has_images:  # by now a column that does not exist is one of empty cells
         others = ", ".join(name for name in reader.dataset.column_names if name != reader.image_key)
         raise UserError(f"data.input_key: {config.dataset} has no images in {reader.image_key}; it has {others}")
@@ -186,6 +186,16 @@ def _read_hfds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Name
         raise UserError(f"data.target_key: {config.dataset} has no {reader.label_key}; it has {', '.join(reader.dataset.column_names)}")
     names = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get)) or None
     return ImageSet(archive.root, archive.names, labels, 0, archive), names
+
+
+def _hfds_folders(config: DataConfig, root: str | None) -> list[str]:
+    """Return the folders that a data set's files may lie in: its own, if `data.dataset` is a path, and where the libraries download to."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    own = str(config.dataset).removeprefix("hfds/")
+    caches = [root] if root else [str(datasets.config.HF_DATASETS_CACHE), str(datasets.config.DOWNLOADED_DATASETS_PATH)]
+    return [*([own] if os.path.isdir(own) else []), *caches, str(huggingface_hub.constants.HF_HUB_CACHE)]
 
 
 @contextlib.contextmanager

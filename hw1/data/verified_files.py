@@ -28,6 +28,15 @@ def take_stamp(path: str) -> Stamp | None:
     return [status.st_size, status.st_mtime_ns]
 
 
+def take_content_stamp(path: str) -> Stamp | None:
+    """Return the stamp with inode and time of the inode's last change in ns: files that change places keep size and date."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns, status.st_ino, status.st_ctime_ns]
+
+
 def load_verified(checked_by: str) -> dict[str, Stamp]:
     """Return the stamps of the verified files by absolute path; nothing if the record is missing, torn or of another `checked_by`."""
     return load_record(VERIFIED, checked_by)
