@@ -144,7 +144,7 @@ def test_other_names_of_splits_and_strays_are_known(tmp_path):
     (root / "train/notes.txt").touch()
     inventory = take_inventory(root)
     assert list(inventory.splits) == ["train", "Validation", "test"]
-    assert inventory.num_stray == 1
+    assert inventory.strays == ["train/notes.txt"]
 
 
 def test_kinds_and_sizes_are_counted(tmp_path):
