@@ -139,7 +139,7 @@ def test_the_fingerprint_of_runs_begun_before_contents_counted(tmp_path: Path) -
         digest.update(b"\0%d\0" % NUM)
         for label, name in enumerate("ab"):
             for number in range(label, NUM, 2):
-                digest.update(f"{split}/{name}/{number}.bmp\0500\0{label}\0".encode())
+                digest.update(f"{split}/{name}/{number}.bmp\0{500}\0{label}\0".encode())
     assert data.fingerprint_without_content == digest.hexdigest()
     assert data.has_fingerprint(digest.hexdigest())
     assert data.has_fingerprint(data.fingerprint)
