@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from hw1.data.image_set import TrainingData
+from hw1.data.image_set import ImageSet
 from hw1.data.list_files import SYSTEM_FOLDERS, has_image_suffix
 from hw1.utils.text import printable, some_of
 
@@ -13,16 +13,15 @@ SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
 NUM_NAMED = 2
 
 
-def describe_passed_over(data: TrainingData) -> str:
-    """Describe in one line what of the training and validation data is not used; return "" if nothing is to be said."""
-    if data.train.archive is not None:
-        num = data.train.num_stray + data.val.num_stray
-        return f"passed over: {num} samples without an image or a label" if num else ""
-    groups = group_strays(data.train.root, (*data.train.strays, *data.val.strays))
-    if not groups:
-        return ""
+def describe_passed_over(*sets: ImageSet) -> str:
+    """Describe in one line what of the splits of one data set is not used; return "" if nothing is to be said."""
+    root = sets[0].root
+    if sets[0].archive is not None:
+        num = sum(images.num_stray for images in sets)
+        return f"passed over in {printable(root)}: {num} samples without an image or a label" if num else ""
+    groups = group_strays(root, [stray for images in sets for stray in images.strays])
     kinds = [f"{len(strays)} {kind} ({_examples(strays)})" for kind, strays in groups.items()]
-    return f"passed over in {printable(data.train.root)}: {some_of(kinds)}"
+    return f"passed over in {printable(root)}: {some_of(kinds)}" if kinds else ""
 
 
 def group_strays(root: Path, strays: Iterable[str]) -> dict[str, list[str]]:
@@ -52,8 +51,10 @@ def _kind(root: Path, stray: str) -> str:
         return "hidden" if has_image_suffix(name.lstrip(".")) else ""
     suffix = os.path.splitext(name)[1].lower()
     if has_image_suffix(name):
-        return f"{suffix} beside the class folders" if os.path.isfile(root / stray) else f"{suffix} that are no files"
-    return printable(suffix) if suffix.strip(".") else "without suffix"
+        return f"{suffix} beside the class folders" if os.path.isfile(root / stray) else f"{suffix} that is no file"
+    if suffix.strip("."):
+        return printable(suffix)
+    return "subfolder(s)" if os.path.isdir(root / stray) else "without suffix"
 
 
 def _examples(strays: list[str]) -> str:

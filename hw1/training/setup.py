@@ -98,7 +98,7 @@ def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
     if dist.is_main():
         say(describe_device(device))
-        for line in filter(None, (describe_passed_over(data), describe_alike(data.classes.names), describe_faults(data))):
+        for line in filter(None, (describe_passed_over(data.train, data.val), describe_alike(data.classes.names), describe_faults(data))):
             say(line)
 
     def build() -> tuple[Loader, TrainState]:

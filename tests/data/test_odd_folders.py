@@ -34,7 +34,8 @@ def write(path: Path, data: bytes) -> Path:
 
 
 def said(root: Path) -> str:
-    return describe_passed_over(open_training_data(config(root), 0, None))
+    data = open_training_data(config(root), 0, None)
+    return describe_passed_over(data.train, data.val)
 
 
 def split_of(root: Path, name: str = "test") -> tuple[tuple[str, ...], bool]:
@@ -98,8 +99,14 @@ def test_what_is_passed_over_is_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "train/b/pipe.jpg")
     assert said(tmp_path) == (
         f"passed over in {tmp_path}: 3 .heic (train/a/0.HEIC, train/a/1.heic, ...), 2 @eaDir (val/@eaDir, val/b/@eaDir), "
-        "1 .jxl (train/a/3.jxl), 1 .txt (train/a/4.txt), 1 .jpg that are no files (train/b/pipe.jpg) and 1 more"
+        "1 .jxl (train/a/3.jxl), 1 .txt (train/a/4.txt), 1 .jpg that is no file (train/b/pipe.jpg) and 1 more"
     )
+
+
+def test_what_is_passed_over_in_an_unlabelled_folder(tmp_path: Path) -> None:
+    make(tmp_path, "test/1.jpg", "test/2.heic", "test/more/notes.txt", "test/.DS_Store")
+    images, _ = find_split("test", config(tmp_path), ClassMap(("a", "b")), 0)
+    assert describe_passed_over(images) == f"passed over in {tmp_path / 'test'}: 1 .heic (2.heic), 1 subfolder(s) (more)"
 
 
 def test_nothing_is_said_of_what_systems_add_to_folders(tmp_path: Path) -> None:
