@@ -160,7 +160,9 @@ def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data
         with suppress(OSError, ValueError, KeyError):
             env = json.loads(run.env.read_bytes())
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
-        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}); run.name=NAME starts another run")
+        raise UserError(
+            f"{run.path}: the images in {root} have changed since ({counts}), in name, content or label; run.name=NAME starts another run"
+        )
     check_state(saved, state, str(run.path))
     require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, saved["fingerprint"])
     state.load_state_dict(saved)
