@@ -8,12 +8,12 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hw1.audit.image_hash import MAX_DISTANCE, MIN_SIMILARITY, Match, compare, similarity
 from hw1.audit.scan import Scan
 from hw1.data.decode import BadImage
 from hw1.runtime.cpu import usable_cores
+from hw1.utils.progress_bar import ProgressBar
 
 BLOCK = 2_000_000  # pairs of hashes compared at once: 16 MB
 MAX_CANDIDATES = 4096  # pairs whose detail is compared at once
@@ -96,7 +96,7 @@ def _candidates(distinct: NDArray[np.int64], scan: Scan, pool: ThreadPoolExecuto
                 pairs += [(-float(like[k]), Candidate(int(a[k]), int(b[k]), mirrored)) for k in np.flatnonzero(like >= MIN_SIMILARITY)]
         return [candidate for _, candidate in sorted(pairs)]
 
-    bar = tqdm(starts, desc="comparing images", unit=" blocks", disable=None, delay=1.0)
+    bar = ProgressBar(starts, desc="comparing images", unit=" blocks", delay=1.0)
     width = usable_cores()
     for i in range(0, len(starts), width):  # not all at once: results wait for the pixels
         yield from pool.map(search, starts[i : i + width])

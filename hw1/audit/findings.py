@@ -10,6 +10,9 @@ import numpy as np
 from hw1.audit.duplicates import Groups, Link
 from hw1.audit.inventory import WHOLE, Inventory
 from hw1.audit.scan import FileFacts, Scan
+from hw1.data.alike_names import ALIKE, find_alike
+from hw1.data.first_bytes import may_be_image
+from hw1.data.passed_over import group_strays
 
 KINDS = {
     "leak": "the same image in two splits",
@@ -18,6 +21,9 @@ KINDS = {
     "unreadable": "files that cannot be read",
     "cut short": "files that end in zeros, as a download that was cut short does",
     "missing class": "classes without an image in a split",
+    "alike": "classes whose names differ only in Unicode form, case or spaces",
+    "unclear": "test images both in class folders and beside them, which validate.py refuses",
+    "passed over": "files that may be images and are not used",
 }
 """Kinds of finding, and what each means."""
 TINY = 10  # training images of a class below which it is named
@@ -32,7 +38,7 @@ class Finding:
     """One of KINDS."""
     text: str
     files: list[str]
-    """Paths relative to the root; of a missing class, its folder."""
+    """Paths relative to the root; of a missing class, its folder; of classes alike, theirs."""
     links: tuple[Link, ...] = ()
     """For copies: the pairs that were compared, a tree over the files."""
     members: tuple[int, ...] = ()
@@ -44,7 +50,8 @@ def find_all(inventory: Inventory, scan: Scan, groups: Groups) -> list[Finding]:
 
     Copies in two splits and under two labels give two findings, a leak and a conflict.
     """
-    findings = [*_copies(inventory, groups), *_unreadable(inventory, scan), *_cut_short(inventory, scan), *_missing(inventory)]
+    findings = [*_copies(inventory, groups), *_unreadable(inventory, scan), *_cut_short(inventory, scan)]
+    findings += [*_missing(inventory), *_folders(inventory)]
     return sorted(findings, key=lambda finding: list(KINDS).index(finding.kind))
 
 
@@ -71,7 +78,7 @@ def statistics(inventory: Inventory, scan: Scan) -> dict[str, Any]:
         "imbalance": max(sizes) / min(sizes) if sizes else None,
         "tiny_classes": {name: count for name, count in train.items() if 0 < count < TINY},
         "traits": _traits(inventory, scan),
-        "strays": inventory.num_stray,
+        "strays": len(inventory.strays),
     }
 
 
@@ -170,6 +177,20 @@ def _missing(inventory: Inventory) -> Iterator[Finding]:
                 elsewhere = f" ({', '.join(others)})" if others else ""
                 folder = name if split == WHOLE else f"{split}/{name}"
                 yield Finding("missing class", f"{split} has no image of class {name}{elsewhere}", [folder])
+
+
+def _folders(inventory: Inventory) -> Iterator[Finding]:
+    """Find what of the folders themselves is not, or may not be, as it was meant."""
+    for names in find_alike(_all_classes(inventory)):
+        splits = inventory.classes.items()
+        folders = [name if split == WHOLE else f"{split}/{name}" for split, counts in splits for name in names if name in counts]
+        yield Finding("alike", f"differ only {ALIKE}: {_join_words([ascii(name) for name in names])}", folders)
+    for split in inventory.classes:
+        if beside := [image.file for image in inventory.images if image.split == split and image.label is None]:
+            yield Finding("unclear", f"{len(beside)} images beside the class folders of {split}", beside)
+    for kind, strays in group_strays(inventory.root, inventory.strays).items():
+        if images := [stray for stray in strays if may_be_image(inventory.root / stray)]:
+            yield Finding("passed over", f"{len(images)} {kind}", images)
 
 
 def _join_words(words: list[str]) -> str:

@@ -22,7 +22,7 @@ class Image(NamedTuple):
     """POSIX path relative to the root."""
     split: str
     label: str | None
-    """The class folder's name; None in a split without class folders."""
+    """The class folder's name; None for an image beside the class folders, or in a split without them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +33,8 @@ class Inventory:
     images: list[Image]
     classes: dict[str, dict[str, int]]
     """Number of images by split and class, of labelled splits only."""
-    num_stray: int
+    strays: list[str]
+    """What was passed over, as POSIX paths relative to the root."""
 
     @property
     def splits(self) -> dict[str, int]:
@@ -60,21 +61,20 @@ def take_inventory(root: Path) -> Inventory:
             raise UserError(f"{printable(root)}: has no train/; did you mean {printable(root / inner[0])}?")
     images: list[Image] = []
     classes: dict[str, dict[str, int]] = {}
-    num_stray = 0
+    strays: list[str] = []
     for name in splits or [""]:
         split = name or WHOLE
-        flat, num_others = list_flat_images(root / name)
-        if flat and _split_key(name)[0] == 2:  # an unlabelled test set: folders in it are strays, as in validate.py
-            images += [Image(f"{name}/{file}", split, None) for file in flat]
-            num_stray += num_others
-            continue
         listing = list_class_folders(root, name)
-        classes[split] = {label: len(files) for label, files in listing.files.items()}
-        images += [Image(file, split, label) for label, files in listing.files.items() for file in files]
-        num_stray += listing.num_stray
+        beside = list_flat_images(root / name)[0] if _split_key(name)[0] == 2 else []
+        if any(listing.files.values()) or not beside:
+            classes[split] = {label: len(files) for label, files in listing.files.items()}
+            images += [Image(file, split, label) for label, files in listing.files.items() for file in files]
+        images += [Image(f"{name}/{file}", split, None) for file in beside]
+        used = {f"{name}/{file}" for file in beside}
+        strays += [stray for stray in listing.strays if stray not in used]
     if not images:
         raise UserError(f"{printable(root)}: no images in class folders")
-    return Inventory(root, images, classes, num_stray)
+    return Inventory(root, images, classes, strays)
 
 
 def _split_key(split: str) -> tuple[int, NaturalKey]:

@@ -24,6 +24,9 @@ TITLES = {
     "unreadable": "Unreadable",
     "cut short": "Cut short",
     "missing class": "Missing classes",
+    "alike": "Names alike",
+    "unclear": "Unclear labels",
+    "passed over": "Passed over",
 }
 
 

@@ -9,6 +9,7 @@ from hw1.config.settings import without_dashes
 from hw1.data.folders import require_root
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder
+from hw1.utils.console import say
 
 if TYPE_CHECKING:
     from hw1.evaluation.predictor import Predictor
@@ -73,6 +74,7 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
     )
     from hw1.data.bad_images import check_images
     from hw1.data.image_folder import find_split
+    from hw1.data.passed_over import describe_passed_over
     from hw1.evaluation.ensemble import mean_predictions
     from hw1.evaluation.report.analysis import analyse
     from hw1.evaluation.report.examples import choose_for_attention
@@ -83,6 +85,8 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
     predictors = load_predictors(args, runs)
     predictor, classes = predictors[0], predictors[0].classes
     images, name = find_split(args.split, recipe.data, classes, recipe.seed)
+    if passed_over := describe_passed_over(images):
+        say(passed_over)
     labelled = images.labels is not None
     out = run.eval_dir(name + (f"-mean{len(runs)}" if args.others else "") + (f"-{args.tta}" if args.tta else ""))
     fits = labelled and out == run.eval_dir("val")

@@ -1,5 +1,6 @@
 """Archives (`image_set.Archive`) of images that are not files: rows of an Arrow table, images in memory. No torch, no datasets."""
 
+import errno
 import os
 import zlib
 from collections.abc import Sequence
@@ -20,9 +21,10 @@ class ArrowImages:
         dataset: A `datasets.Dataset`.
         column: Name of its image column, which is not decoded.
         split: Name of the split.
+        folders: Where the data set lies. A cell's path is relative to the first of them; outside of all, nothing is read.
     """
 
-    def __init__(self, dataset: Any, column: str, split: str) -> None:
+    def __init__(self, dataset: Any, column: str, split: str, folders: Sequence[str | Path]) -> None:
         import pyarrow.compute
 
         self._rows = dataset.select_columns([column])
@@ -35,6 +37,7 @@ class ArrowImages:
         tables = [os.path.abspath(file["filename"]) for file in dataset.cache_files]
         self._table = tables[0] if tables else os.path.abspath(split)
         self._changed_at = max((stamp[1] for table in tables if (stamp := take_stamp(table))), default=0)
+        self._folders = [os.path.realpath(folder) for folder in folders]
         self.root = Path(self._table).parent
         self.names = tuple(f"{split}/{row:06d}" for row in range(len(dataset)))
         self.has_images = any(self._sizes) or any(self._paths or ())
@@ -43,7 +46,10 @@ class ArrowImages:
         """Return the encoded image; see `Archive.read`."""
         row = self._row(name)
         if not self._sizes[row]:
-            with open(self._path(row), "rb") as file:
+            path = self._path(row)
+            if os.path.lexists(path) and not self._may_read(path):
+                raise OSError(errno.EACCES, "no file within the data set's folder")
+            with open(path, "rb") as file:
                 return file.read()
         data: bytes = self._rows[row][self._column]["bytes"]
         return data
@@ -53,19 +59,27 @@ class ArrowImages:
         split, _, row = name.rpartition("/")
         if split != self._split or not row.isdecimal() or int(row) >= len(self._sizes):
             return None
-        size = self._sizes[int(row)]
-        return [size, self._changed_at] if size else take_stamp(self._path(int(row)))
+        if size := self._sizes[int(row)]:
+            return [size, self._changed_at]
+        path = self._path(int(row))
+        return take_stamp(path) if self._may_read(path) else None
 
     def location(self, name: str) -> str:
         """Return the table's path and the row's number, or the path of the image's file; see `Archive.location`."""
         row = self._row(name)
-        return f"{self._table}/{row}" if self._sizes[row] else os.path.abspath(self._path(row))
+        return f"{self._table}/{row}" if self._sizes[row] else self._path(row)
 
     def _row(self, name: str) -> int:
         return int(name.rpartition("/")[2])
 
     def _path(self, row: int) -> str:
-        return (self._paths and self._paths[row]) or f"{self._table}/{row}"  # a row without an image becomes a file that does not exist
+        path = (self._paths and self._paths[row]) or f"{self._table}/{row}"  # a row without an image becomes a file that does not exist
+        return os.path.join(self._folders[0], path)
+
+    def _may_read(self, path: str) -> bool:
+        """Return whether this is a regular file of the data set, which anybody may have written: no device, no link out of it."""
+        real = os.path.realpath(path)
+        return os.path.isfile(real) and any(os.path.commonpath((folder, real)) == folder for folder in self._folders)
 
 
 class MemoryImages:

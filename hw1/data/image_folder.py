@@ -1,4 +1,4 @@
-"""Open folders of images as labelled training and validation sets or as unlabelled sets. No torch; no image is opened here.
+"""Open folders of images as labelled training and validation sets or as unlabelled sets. No torch; no image is decoded here.
 
 Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
 `data.val_fraction` becomes the validation split. `root/test` is never read for training. If `data.dataset` is set,
@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 
 from hw1.config.recipe import DataConfig
+from hw1.data.alike_names import hint_alike
 from hw1.data.folders import require_root
 from hw1.data.image_set import ClassMap, ImageSet, TrainingData, draw_held_out, number_classes
 from hw1.data.list_files import ClassFolders, list_class_folders, list_flat_images, list_folders, require_folder
 from hw1.data.public_datasets import open_named_data, open_named_split
 from hw1.errors import UserError
-from hw1.utils.text import printable
+from hw1.utils.text import printable, some_of
 
 SPLIT_NAMES = frozenset(("train", "training", "val", "valid", "validation", "test", "testing"))
 
@@ -48,8 +49,12 @@ def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -
         problems.append(f"data.root: {printable(train.folder)}: only one class folder, {printable(*train.files)}; two are needed")
     empty = [train.folder / name for name, files in train.files.items() if not files]
     problems += [f"data.root: {printable(folder)}: class folder without images" for folder in empty]
-    unknown = [val.folder / name for name, files in val.files.items() if files and name not in train.files]
-    problems += [f"data.root: {printable(folder)}: class unknown to training, not in {printable(train.folder)}" for folder in unknown]
+    unknown = [name for name, files in val.files.items() if files and name not in train.files]
+    problems += [
+        f"data.root: {printable(val.folder / name)}: class unknown to training, not in {printable(train.folder)}"
+        f"{hint_alike(name, train.files)}"
+        for name in unknown
+    ]
     if not problems and not any(val.files.values()):
         problems.append(f"data.root: {printable(val.folder)}: no images for validation")
     classes = number_classes(list(train.files), num_classes, problems)
@@ -73,19 +78,21 @@ def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> t
         unlabelled.
 
     Raises:
-        UserError: As `open_split`, `open_unlabelled` and `open_named_split` do.
+        UserError: A folder has images both in class folders and beside them; or as `open_split`, `open_unlabelled` and
+            `open_named_split` do.
     """
     is_folder = text not in ("train", "val", "test") and Path(text).is_dir()
     if config.dataset is not None and not is_folder:
         return open_named_split(config, text, classes, seed), re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    own_root = Path(config.root or "").expanduser()
     if is_folder or "/" in text:
         folder = Path(text).resolve()
         root, split = folder.parent, folder.name
     else:
-        root, split = Path(config.root or ""), text
-    labelled = split in ("train", "val") or _has_class_folders(root / split)
+        root, split = own_root, text
+    labelled = split in ("train", "val") or _is_labelled(root, split)
     images = open_split(root, split, classes, config, seed) if labelled else open_unlabelled(root / split)
-    return images, split if root == Path(config.root or "") else f"{root.resolve().name}-{split}"
+    return images, split if root == own_root else f"{root.resolve().name}-{split}"
 
 
 def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, seed: int) -> ImageSet:
@@ -111,8 +118,11 @@ def open_split(root: Path, split: str, classes: ClassMap, config: DataConfig, se
         listing = list_class_folders(root, split)
     if not problems and not any(listing.files.values()):
         problems.append(f"data.root: {printable(listing.folder)}: no images in class folders")
-    unknown = [listing.folder / name for name, files in listing.files.items() if files and name not in classes.labels]
-    problems += [f"data.root: {printable(folder)}: class unknown to the checkpoint" for folder in unknown]
+    unknown = [name for name, files in listing.files.items() if files and name not in classes.labels]
+    problems += [
+        f"data.root: {printable(listing.folder / name)}: class unknown to the checkpoint{hint_alike(name, classes.labels)}"
+        for name in unknown
+    ]
     if problems:
         raise UserError(*problems)
     return _label(root, listing, classes)
@@ -126,18 +136,30 @@ def open_unlabelled(folder: Path) -> ImageSet:
     """
     folder = folder.expanduser()
     require_folder(folder, "")
-    files, num_stray = list_flat_images(folder)
+    files, strays = list_flat_images(folder)
     if not files:
         folders = list_folders(folder)
         shown = ", ".join(map(printable, folders[:3])) + ", ..." * (len(folders) > 3)
         problem = f"no images, only folders ({shown})" if folders else "no images"
         raise UserError(f"{printable(folder)}: {problem}; unlabelled images are expected in the folder itself")
-    return ImageSet(folder, tuple(files), None, num_stray)
+    return ImageSet(folder, tuple(files), None, len(strays), strays=tuple(strays))
 
 
-def _has_class_folders(folder: Path) -> bool:
-    """Return whether the folder holds folders of images rather than images."""
-    return folder.is_dir() and bool(list_folders(folder)) and not list_flat_images(folder)[0]
+def _is_labelled(root: Path, split: str) -> bool:
+    """Return whether `root/split` holds class folders rather than images; raise `UserError` where it holds images in both places."""
+    folder = root / split
+    if not folder.is_dir() or not list_folders(folder):
+        return False
+    beside, _ = list_flat_images(folder)
+    if not beside:
+        return True
+    classes = [name for name, files in list_class_folders(root, split).files.items() if files]
+    if classes:
+        raise UserError(
+            f"{printable(folder)}: has images both in class folders ({some_of(map(printable, classes), 3)}) and beside them "
+            f"({some_of(map(printable, beside), 3)}), so that it is unclear whether they are labelled; move one or the other elsewhere"
+        )
+    return False
 
 
 def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str]) -> tuple[ClassFolders, ClassFolders]:
@@ -153,7 +175,7 @@ def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str])
     if config.val_fraction is None:
         hints = [f" (or rename {name}/ to val/)" for name in list_folders(root) if name.lower() in ("valid", "validation")]
         problems.append(f"data.val_fraction: not set, but {printable(root)} has no val/; set data.val_fraction=0.1{''.join(hints)}")
-        return train, ClassFolders(train.folder, {}, 0)
+        return train, ClassFolders(train.folder, {}, [])
     return _hold_out(train, config.val_fraction, seed)
 
 
@@ -173,7 +195,7 @@ def _hold_out(listing: ClassFolders, fraction: float, seed: int) -> tuple[ClassF
         held_out = draw_held_out(len(files), fraction, seed, name)
         train[name] = [file for i, file in enumerate(files) if i not in held_out]
         val[name] = [file for i, file in enumerate(files) if i in held_out]
-    return replace(listing, files=train), replace(listing, files=val, num_stray=0)
+    return replace(listing, files=train), replace(listing, files=val, strays=[])
 
 
 def _label(root: Path, listing: ClassFolders, classes: ClassMap) -> ImageSet:
@@ -183,4 +205,4 @@ def _label(root: Path, listing: ClassFolders, classes: ClassMap) -> ImageSet:
     for name, class_files in listing.files.items():
         files += class_files
         labels += [classes.labels[name] for _ in class_files]
-    return ImageSet(root, tuple(files), np.array(labels, dtype=np.int64), listing.num_stray)
+    return ImageSet(root, tuple(files), np.array(labels, dtype=np.int64), len(listing.strays), strays=tuple(listing.strays))

@@ -1,4 +1,4 @@
-"""Define a split: file names, labels, classes, and where the encoded images are. No torch; no image is opened here."""
+"""Define a split: file names, labels, classes, and where the encoded images are. No torch; no image is decoded here."""
 
 import hashlib
 import io
@@ -14,7 +14,8 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.data.verified_files import Stamp, take_stamp
+from hw1.data.content_digests import digest_contents
+from hw1.data.verified_files import Stamp, take_content_stamp, take_stamp
 from hw1.utils.text import to_bytes
 
 
@@ -95,6 +96,8 @@ class ImageSet:
     """Where the images are; None if they are files."""
     dataset: str | None = None
     """timm's name of the public data set that this is a split of; None for folders."""
+    strays: tuple[str, ...] = ()
+    """What `num_stray` counts in folders, as POSIX paths relative to `root`."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -114,6 +117,10 @@ class ImageSet:
     def stamp(self, file: str) -> Stamp | None:
         """Return a stamp that differs when the content does, with the size in bytes first; None for a file that does not exist."""
         return take_stamp(self.location(file)) if self.archive is None else self.archive.stamp(file)
+
+    def content_stamp(self, file: str) -> Stamp | None:
+        """Return a stamp that also differs when another file of the same size and date has taken the place."""
+        return take_content_stamp(self.location(file)) if self.archive is None else self.archive.stamp(file)
 
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
         """Return the images at `indices`, in that order."""
@@ -144,22 +151,41 @@ class TrainingData:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 (hex) of the class names and of every file's relative name, size and label; it does not depend on `root`."""
+        """SHA-256 (hex) of the class names and of every image's relative name, content and label; it does not depend on `root`."""
+        return self._hash(self.digests)
+
+    @property
+    def fingerprint_without_content(self) -> str:
+        """The same of sizes in place of contents, as runs begun before contents counted have it."""
+        return self._hash([[(images.stamp(file) or [-1])[0] for file in images.files] for images in (self.train, self.val)])
+
+    def has_fingerprint(self, fingerprint: str) -> bool:
+        """Return whether a fingerprint is that of these data, also one without content."""
+        return fingerprint == self.fingerprint or fingerprint == self.fingerprint_without_content
+
+    @cached_property
+    def digests(self) -> list[list[str]]:
+        """Digest of every training and every validation image (see `digest_contents`); all files are read where they are not known."""
+        images = [(split, index) for split in (self.train, self.val) for index in range(len(split))]
+        locations = [split.location(split.files[index]) for split, index in images]
+        stamps = [split.content_stamp(split.files[index]) for split, index in images]
+        digests = digest_contents(locations, stamps, lambda position: _read(*images[position]))
+        return [digests[: len(self.train)], digests[len(self.train) :]]
+
+    def _hash(self, contents: Sequence[Sequence[str | int]]) -> str:
         digest = hashlib.sha256()
         for name in self.classes.names:
             digest.update(to_bytes(name) + b"\0")
-        for images, sizes in zip((self.train, self.val), self.sizes, strict=True):
+        for images, split_contents in zip((self.train, self.val), contents, strict=True):
             assert images.labels is not None
             digest.update(b"\0%d\0" % len(images))
-            for file, size, label in zip(images.files, sizes, images.labels, strict=True):
-                digest.update(b"%s\0%d\0%d\0" % (to_bytes(file), size, label))
+            for file, content, label in zip(images.files, split_contents, images.labels, strict=True):
+                digest.update(b"%s\0%s\0%d\0" % (to_bytes(file), str(content).encode(), label))
         return digest.hexdigest()
 
-    @cached_property
-    def sizes(self) -> tuple[list[int], list[int]]:
-        """Size in bytes of every training and every validation image; -1 if it does not exist, which the check of the images reports."""
-        train, val = ([(images.stamp(file) or [-1])[0] for file in images.files] for images in (self.train, self.val))
-        return train, val
+
+def _read(images: ImageSet, index: int) -> bytes:
+    return images.image_file(index).read_bytes()
 
 
 def number_classes(names: list[str], num_classes: int | None, problems: list[str]) -> ClassMap:

@@ -1,7 +1,8 @@
-"""List what a folder holds: class folders, image files, strays. No torch; no image is opened here.
+"""List what a folder holds: class folders, image files, strays. No torch; only files without a suffix are opened here.
 
-Image files may lie at any depth below a class folder; links are followed. Everything else (hidden names, other suffixes) is a stray: it
-is passed over and counted.
+Image files may lie at any depth below a class folder; links are followed. A file is an image by its suffix, or by its first bytes if it
+has no suffix, as phones and exports write them. Everything else (hidden names, other suffixes, folders of the system) is a stray: it is
+passed over and listed.
 """
 
 import os
@@ -12,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from hw1.data.first_bytes import is_image
 from hw1.errors import UserError
 from hw1.utils.text import printable
 
@@ -20,6 +22,8 @@ IMAGE_SUFFIXES = frozenset((
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".gif", ".bmp", ".dib", ".webp", ".tif", ".tiff",
     ".ppm", ".pgm", ".pbm", ".pnm", ".jp2", ".j2k", ".avif",
 ))  # fmt: skip
+SYSTEM_FOLDERS = frozenset(("__macosx", "@eadir", "@tmp", "#recycle", "$recycle.bin", "system volume information", "lost+found"))
+"""In lower case: left by zip files made on a Mac, by network disks, by Windows and by file systems. Their images are copies and scraps."""
 FolderId = tuple[int, int]
 """Device and inode: equal for the same folder, by whatever path."""
 NaturalKey = tuple[Any, ...]
@@ -32,7 +36,8 @@ class ClassFolders:
     folder: Path
     files: dict[str, list[str]]
     """Image files by class name, as POSIX paths relative to the data root; names and files are in natural order."""
-    num_stray: int
+    strays: list[str]
+    """What was passed over, as POSIX paths relative to the data root; of a folder only itself."""
 
 
 def natural_key(name: str) -> NaturalKey:
@@ -70,11 +75,13 @@ def list_folders(folder: Path) -> list[str]:
     return sorted((entry.name for entry in _entries(folder) if _is_folder(entry)), key=natural_key)
 
 
-def list_flat_images(folder: Path) -> tuple[list[str], int]:
-    """Return the names of the image files directly in `folder`, in natural order, and the number of strays, which include folders."""
-    entries = list(_entries(folder))
-    files = sorted((entry.name for entry in entries if _is_image(entry)), key=natural_key)
-    return files, len(entries) - len(files)
+def list_flat_images(folder: Path) -> tuple[list[str], list[str]]:
+    """Return the names of the image files directly in `folder` and of the strays, which include folders; both in natural order."""
+    files: list[str] = []
+    strays: list[str] = []
+    for entry in _entries(folder):
+        (files if _is_image(entry) else strays).append(entry.name)
+    return sorted(files, key=natural_key), sorted(strays, key=natural_key)
 
 
 def list_images(folder: Path) -> list[str]:
@@ -96,18 +103,20 @@ def list_class_folders(root: Path, subfolder: str) -> ClassFolders:
     """
     folder = root / subfolder
     require_folder(folder, "data.root: ")
-    entries = list(_entries(folder))
-    names = list_folders(folder)
-    num_stray = len(entries) - len(names)
+    names: list[str] = []
+    strays: list[str] = []
+    for entry in _entries(folder):
+        (names if _is_folder(entry) else strays).append(entry.name)
+    strays = [Path(subfolder, name).as_posix() for name in strays]
     files = {}
     parents = frozenset((_folder_id(root), _folder_id(folder)))
-    for name in names:
-        files[name], strays = _list_images(root, Path(subfolder, name).as_posix(), parents)
-        num_stray += strays
-    return ClassFolders(folder, files, num_stray)
+    for name in sorted(names, key=natural_key):
+        files[name], others = _list_images(root, Path(subfolder, name).as_posix(), parents)
+        strays += others
+    return ClassFolders(folder, files, sorted(strays, key=natural_key))
 
 
-def _list_images(root: Path, subfolder: str, parents: frozenset[FolderId]) -> tuple[list[str], int]:
+def _list_images(root: Path, subfolder: str, parents: frozenset[FolderId]) -> tuple[list[str], list[str]]:
     """List the image files at any depth below `root/subfolder`.
 
     Args:
@@ -116,24 +125,23 @@ def _list_images(root: Path, subfolder: str, parents: frozenset[FolderId]) -> tu
         parents: Folders that hold it. A link to one of them is a stray, as following it would never end.
 
     Returns:
-        Paths relative to `root`, in natural order; and the number of strays.
+        Paths relative to `root`, in natural order; and those of the strays.
     """
-    files, num_stray = [], 0
+    files: list[str] = []
+    strays: list[str] = []
     todo = [(subfolder, parents)]
     while todo:
         subfolder, parents = todo.pop()
         folder_id = _folder_id(root / subfolder)
         if folder_id in parents:
-            num_stray += 1
+            strays.append(subfolder)
             continue
         for entry in _entries(root / subfolder):
             if _is_folder(entry):
                 todo.append((f"{subfolder}/{entry.name}", parents | {folder_id}))
-            elif _is_image(entry):
-                files.append(f"{subfolder}/{entry.name}")
             else:
-                num_stray += 1
-    return sorted(files, key=natural_key), num_stray
+                (files if _is_image(entry) else strays).append(f"{subfolder}/{entry.name}")
+    return sorted(files, key=natural_key), strays
 
 
 def _entries(folder: Path) -> Iterator[os.DirEntry[str]]:
@@ -157,13 +165,16 @@ def _unreadable(folder: Path, error: OSError) -> UserError:
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
-    if entry.name.startswith(".") or entry.name == "__MACOSX":  # the latter is left by zip files that are made on a Mac
+    if entry.name.startswith(".") or entry.name.lower() in SYSTEM_FOLDERS:
         return False
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _is_image(entry: os.DirEntry[str]) -> bool:
-    """Decide by name. A dangling link counts, so that it is reported and not passed over; folders, pipes and devices do not."""
+    """Decide by name, without a suffix by content.
+
+    A dangling link named as an image counts, so that it is reported and not passed over; folders, pipes and devices do not.
+    """
     if not has_image_suffix(entry.name):
-        return False
+        return not entry.name.startswith(".") and os.path.splitext(entry.name)[1] in ("", ".") and is_image(entry.path)
     return entry.is_file() if not entry.is_symlink() else os.path.isfile(entry.path) or not os.path.exists(entry.path)

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from hw1.config.recipe import DataConfig
 from hw1.data.encoded_images import ArrowImages, MemoryImages, encode_png
@@ -25,6 +24,7 @@ from hw1.data.list_files import require_folder
 from hw1.data.webdataset import IMAGE_FIELDS, open_shards
 from hw1.errors import UserError
 from hw1.utils.file_lock import hold_lock
+from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.text import printable
 
 TIMM_TORCH_NAMES = ("cifar10", "cifar100", "fashion_mnist", "imagenet", "inaturalist", "kmnist", "mnist", "places365", "qmnist")
@@ -104,7 +104,7 @@ def _read_torch(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Nam
     files: list[str] = []
     encoded: list[bytes] = []
     labels: list[int] = []
-    for image, label in tqdm(_torch_items(dataset), desc="listing images", total=len(dataset), unit=" images", delay=1.0, disable=None):
+    for image, label in ProgressBar(_torch_items(dataset), desc="listing images", total=len(dataset), unit=" images", delay=1.0):
         labels.append(int(label))
         if path := image if isinstance(image, str) else getattr(image, "filename", ""):
             files.append(Path(os.path.relpath(path, root)).as_posix())
@@ -172,7 +172,7 @@ def _read_hfds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Name
     with contextlib.nullcontext() if config.download else _offline():
         dataset = _create_with_timm(config, root=root, split=split, input_key=config.input_key, target_key=config.target_key)
     reader = dataset.reader
-    archive = ArrowImages(reader.dataset, reader.image_key, split)
+    archive = ArrowImages(reader.dataset, reader.image_key, split, _hfds_folders(config, root))
     if not archive.has_images:  # by now a column that does not exist is one of empty cells
         others = ", ".join(name for name in reader.dataset.column_names if name != reader.image_key)
         raise UserError(f"data.input_key: {config.dataset} has no images in {reader.image_key}; it has {others}")
@@ -186,6 +186,16 @@ def _read_hfds(config: DataConfig, split: str, key: str) -> tuple[ImageSet, Name
         raise UserError(f"data.target_key: {config.dataset} has no {reader.label_key}; it has {', '.join(reader.dataset.column_names)}")
     names = tuple(sorted(reader.class_to_idx, key=reader.class_to_idx.get)) or None
     return ImageSet(archive.root, archive.names, labels, 0, archive), names
+
+
+def _hfds_folders(config: DataConfig, root: str | None) -> list[str]:
+    """Return the folders that a data set's files may lie in: its own, if `data.dataset` is a path, and where the libraries download to."""
+    import datasets.config
+    import huggingface_hub.constants
+
+    own = str(config.dataset).removeprefix("hfds/")
+    caches = [root] if root else [str(datasets.config.HF_DATASETS_CACHE), str(datasets.config.DOWNLOADED_DATASETS_PATH)]
+    return [*([own] if os.path.isdir(own) else []), *caches, str(huggingface_hub.constants.HF_HUB_CACHE)]
 
 
 @contextlib.contextmanager

@@ -19,10 +19,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from hw1.errors import RunError, UserError
 from hw1.runtime.cpu import usable_cores
+from hw1.utils.progress_bar import ProgressBar
 
 MARKER = "generated.json"
 DRAWING = 1  # raise it when the same parameters give other images
@@ -275,7 +275,7 @@ def _draw_set(root: Path, marker: dict[str, int], num_threads: int) -> None:
     num_images = sum(marker[split] for split in SPLITS)
     jobs = [job for split in SPLITS for label in range(len(CLASS_NAMES)) for job in _jobs(split, label, marker)]
     pool = ThreadPoolExecutor(num_threads)
-    with tqdm(total=num_images, desc="drawing images", unit="img", leave=False, disable=None) as bar:
+    with ProgressBar(total=num_images, desc="drawing images", unit="img", leave=False) as bar:
         try:
             for num_drawn in pool.map(lambda job: _draw_job(root, marker, *job), jobs):
                 bar.update(num_drawn)

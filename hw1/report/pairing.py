@@ -79,7 +79,7 @@ def data_differences(runs: Sequence[RunRecord]) -> list[str]:
     lines = [
         _difference(runs, "class names", lambda run: run.class_names, lambda run: f"{len(run.class_names)} classes"),
         _difference(runs, "validation images", lambda run: run.validation_key, lambda run: f"{len(run.files)} images"),
-        _difference(runs, "data", lambda run: run.fingerprint, lambda run: f"fingerprint {run.fingerprint[:8]}"),
+        _difference(runs, "data", _data_key(runs), lambda run: f"fingerprint {run.fingerprint[:8]}"),
     ]
     return [line for line in lines if line]
 
@@ -107,6 +107,14 @@ def recipe_differences(runs: Sequence[RunRecord]) -> list[str]:
         if changed:
             lines.append(f"different recipes: {runs[0].path} -> {run.path}: {'; '.join(changed.values())}")
     return lines
+
+
+def _data_key(runs: Sequence[RunRecord]) -> Callable[[RunRecord], str]:
+    """Return what tells data apart; among runs begun before contents counted, the fingerprint without content."""
+    former = "fingerprint_without_content"
+    if all(former in run.env for run in runs):
+        return lambda run: run.fingerprint
+    return lambda run: str(run.env.get(former, run.fingerprint))
 
 
 def _factor_differences(pair: Pair, without: Sequence[RunRecord], with_: Sequence[RunRecord]) -> list[str]:

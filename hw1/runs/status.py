@@ -10,7 +10,7 @@ from hw1.config.recipe import Recipe
 from hw1.errors import RunError, UserError
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import STATE_FILE, RunFolder, Status
-from hw1.utils.files import remove_leftovers, write_atomic
+from hw1.utils.files import make_folder, remove_leftovers, write_atomic
 
 NUMBERS = tuple(key for key in EpochMetrics.__annotations__ if key not in ("images_per_second", "data_wait"))
 """What every row of `metrics.jsonl` has had since version 0.1."""
@@ -105,7 +105,7 @@ def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
         RunError: The folder cannot be written to.
     """
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
         # A run with fewer epochs than asked for is not finished any more; one that is overwritten must not be continued.
         run.summary.unlink(missing_ok=True)
         if fresh:
@@ -115,7 +115,7 @@ def start_folder(run: RunFolder, recipe: Recipe, *, fresh: bool) -> None:
                 if item not in (run.path / ".lock", run.config):  # without config.yaml it would be no run folder
                     shutil.rmtree(item) if item.is_dir() and not item.is_symlink() else item.unlink()
         write_atomic(run.config, dump_recipe(recipe).encode())
-        run.checkpoints.mkdir(exist_ok=True)
+        make_folder(run.checkpoints)
     except OSError as error:
         raise RunError(f"{error.filename or run.path}: cannot be written: {error.strerror}") from None
     remove_leftovers(run.path)

@@ -7,9 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from tqdm import tqdm
-
 from hw1.runtime import distributed as dist
+from hw1.utils.progress_bar import ProgressBar
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +48,7 @@ def map_on_cores(work: Callable[[int], Result], count: int, desc: str) -> list[R
     pool = ThreadPoolExecutor(usable_cores())
     try:
         parts = pool.map(lambda part: [work(index) for index in part], (range(count)[i : i + CHUNK] for i in range(0, count, CHUNK)))
-        return list(tqdm(itertools.chain.from_iterable(parts), desc=desc, total=count, unit=" images", delay=1.0, disable=None))
+        return list(ProgressBar(itertools.chain.from_iterable(parts), desc=desc, total=count, unit=" images", delay=1.0))
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -9,11 +9,13 @@ from typing import Any, NamedTuple
 import torch
 
 from hw1.config.recipe import Recipe, TrainConfig
+from hw1.data.alike_names import describe_alike
 from hw1.data.bad_images import check_images
 from hw1.data.image_folder import open_training_data
 from hw1.data.image_set import TrainingData
 from hw1.data.leak_check import describe_faults
 from hw1.data.loader.loader import Loader, build_eval_loader, build_train_loader
+from hw1.data.passed_over import describe_passed_over
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
 from hw1.models.factory import check_model
@@ -35,6 +37,7 @@ from hw1.training.check_state import check_state
 from hw1.training.checkpointer import Checkpointer
 from hw1.training.train_state import Progress, TrainState, build_train_state
 from hw1.utils.console import say
+from hw1.utils.files import make_folder
 from hw1.utils.text import some_of
 
 PACKAGES_THAT_COUNT = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy")
@@ -95,8 +98,8 @@ def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
     if dist.is_main():
         say(describe_device(device))
-        if faults := describe_faults(data):
-            say(faults)
+        for line in filter(None, (describe_passed_over(data.train, data.val), describe_alike(data.classes.names), describe_faults(data))):
+            say(line)
 
     def build() -> tuple[Loader, TrainState]:
         loader = build_train_loader(data.train, recipe, device)
@@ -134,7 +137,9 @@ def open_data(recipe: Recipe, problems: list[str]) -> TrainingData:
     if problems:
         raise UserError(*problems)
     train, val = check_images([data.train, data.val], recipe.data.bad_images, max_bad=recipe.data.max_bad)
-    return TrainingData(train, val, data.classes)
+    data = TrainingData(train, val, data.classes)
+    _ = data.fingerprint  # here, where the first process of a machine goes ahead and the others find what it has remembered
+    return data
 
 
 def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data: TrainingData) -> None:
@@ -150,14 +155,16 @@ def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data
         parts = [f"{len(former)} then, {len(current)} now", f"gone {_quoted(gone)}" if gone else "", f"new {_quoted(new)}" if new else ""]
         difference = "; ".join(filter(None, parts))
         raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); run.name=NAME starts another run")
-    if saved["fingerprint"] != data.fingerprint:
+    if not data.has_fingerprint(saved["fingerprint"]):
         counts = f"{len(data.train)} + {len(data.val)} now"
         with suppress(OSError, ValueError, KeyError):
             env = json.loads(run.env.read_bytes())
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
-        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}); run.name=NAME starts another run")
+        raise UserError(
+            f"{run.path}: the images in {root} have changed since ({counts}), in name, content or label; run.name=NAME starts another run"
+        )
     check_state(saved, state, str(run.path))
-    require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, data.fingerprint)
+    require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, saved["fingerprint"])
     state.load_state_dict(saved)
     epoch, epochs = state.progress.epoch, state.recipe.train.epochs
     if state.progress.step and epoch >= epochs:
@@ -182,7 +189,7 @@ def locked_run(run: RunFolder, version: RunVersion) -> Iterator[None]:
         UserError: It cannot be made or locked, or another process has worked on it since.
     """
     try:
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
     except OSError as error:
         raise UserError(f"run.dir: {run.path} cannot be made: {error.strerror}") from None
     with run.lock():
@@ -198,7 +205,7 @@ def write_environment(run: RunFolder, state: TrainState, data: TrainingData) -> 
         "num_train": len(data.train),
         "num_val": len(data.val),
         "num_classes": data.classes.num_classes,
-        "fingerprint": data.fingerprint,
+        **_fingerprints(data),
         "num_parameters": total,
         "num_trained_parameters": trained,
         "precision": precision_name(amp_dtype(state.recipe.train, state.device)),
@@ -208,8 +215,8 @@ def write_environment(run: RunFolder, state: TrainState, data: TrainingData) -> 
     run.write_json(run.env, {**describe_environment(device_name(state.device)), **facts})
 
 
-def note_environment(run: RunFolder, progress: Progress) -> None:
-    """Say what has changed in the packages since the run began, and record in `env.json` from which epoch on."""
+def note_environment(run: RunFolder, data: TrainingData, progress: Progress) -> None:
+    """Say what has changed in the packages since the run began, and record in `env.json` from which epoch on; add fingerprints it lacks."""
     now = describe_environment("")["packages"]
     try:
         env = json.loads(run.env.read_bytes())
@@ -218,13 +225,20 @@ def note_environment(run: RunFolder, progress: Progress) -> None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         say(f"{run.env}: missing or damaged, so that it is not known what the run began with; written anew")
         env, changes = {}, {name: (None, now[name]) for name in PACKAGES_THAT_COUNT}
-    if not changes:
-        return
-    shown = ", ".join(f"{name} {before} -> {after}" for name, (before, after) in changes.items() if before)
+    before = dict(env)
+    env |= _fingerprints(data)  # a run begun before contents counted has another one
+    shown = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items() if old)
     if shown:
         say(f"{run.path}: continued with other packages ({shown}): the numbers may differ from those of an uninterrupted run")
-    env["changes"] = [*env.get("changes", ()), {"from_epoch": progress.epoch + 1, "from_step": progress.step, "packages": now}]
-    run.write_json(run.env, env)
+    if changes:
+        env["changes"] = [*env.get("changes", ()), {"from_epoch": progress.epoch + 1, "from_step": progress.step, "packages": now}]
+    if env != before:
+        run.write_json(run.env, env)
+
+
+def _fingerprints(data: TrainingData) -> dict[str, str]:
+    """Return what `env.json` says of the data; the second one is for comparison with runs begun before contents counted."""
+    return {"fingerprint": data.fingerprint, "fingerprint_without_content": data.fingerprint_without_content}
 
 
 def describe_run(run: RunFolder, state: TrainState, data: TrainingData) -> str:

@@ -203,7 +203,7 @@ class Trainer:
             self.reporter.show_samples(self.train_loader, data.classes.names)
         else:
             self.checkpointer.repair(state, self._damaged)
-            note_environment(run, progress)
+            note_environment(run, data, progress)
         say(describe_run(run, state, data))
         if not is_new:
             say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")

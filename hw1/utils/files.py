@@ -94,6 +94,18 @@ def sync_folder(path: Path) -> None:
             os.close(folder)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and its parents where they are missing, so that they are there after a crash of the machine too.
+
+    Raises:
+        OSError: As it comes.
+    """
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
 def remove_file(path: Path) -> None:
     """Remove a file if it exists.
 
@@ -132,4 +144,5 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+    sync_folder(path.parent)
     shutil.rmtree(former, ignore_errors=True)

@@ -183,7 +183,48 @@ def test_other_names_of_splits_and_strays_are_known(tmp_path):
     (root / "train/notes.txt").touch()
     inventory = take_inventory(root)
     assert list(inventory.splits) == ["train", "Validation", "test"]
-    assert inventory.num_stray == 1
+    assert inventory.strays == ["train/notes.txt"]
+
+
+def test_images_that_are_passed_over_are_named_by_suffix_and_what_is_none_is_not(tmp_path):
+    root = clean_root(tmp_path)
+    for name in ("a/1.HEIC", "a/2.heic", "b/notes.txt", "b/.DS_Store", "b/Thumbs.db"):
+        (root / "train" / name).touch()
+    shutil.copy(root / "train/a/0.jpg", root / "val/b/download.part")
+    save(make_image(60), root / "val/beside.jpg")
+    save(make_image(61), root / "train/@eaDir/1.jpg")
+    save(make_image(62), root / "train/b/photo.jpg").rename(root / "train/b/photo")
+    audit = Audit(root)
+    assert [(finding.kind, finding.text, finding.files) for finding in audit.findings] == [
+        ("passed over", "2 .heic", ["train/a/1.HEIC", "train/a/2.heic"]),
+        ("passed over", "1 .part", ["val/b/download.part"]),
+        ("passed over", "1 .jpg beside the class folders", ["val/beside.jpg"]),
+    ]
+    assert audit.inventory.classes["train"] == {"a": 4, "b": 5}
+    assert statistics(audit.inventory, audit.scan)["strays"] == 8
+
+
+def test_classes_whose_names_are_alike(tmp_path):
+    root = clean_root(tmp_path)
+    for seed, folder in enumerate(("train/Cat", "val/cat", "train/caf\xe9", "val/cafe\u0301")):
+        save(make_image(7000 + seed), root / folder / "1.jpg")
+    assert [(finding.text, finding.files) for finding in Audit(root).of("alike")] == [
+        ("differ only in Unicode form, case or spaces: 'Cat' and 'cat'", ["train/Cat", "val/cat"]),
+        ("differ only in Unicode form, case or spaces: 'caf\\xe9' and 'cafe\\u0301'", ["train/caf\xe9", "val/cafe\u0301"]),
+    ]
+
+
+def test_a_test_split_of_two_readings_is_audited_by_both(tmp_path):
+    root = clean_root(tmp_path)
+    shutil.copy(root / "train/a/0.jpg", root / "test/copy.jpg")
+    save(make_image(70), root / "test/a/1.jpg")
+    shutil.copy(root / "train/b/0.jpg", root / "test/a/2.jpg")
+    audit = Audit(root)
+    beside = [f"test/{name}.jpg" for name in (0, 1, 2, 3, "copy")]
+    assert [(finding.text, finding.files) for finding in audit.of("unclear")] == [("5 images beside the class folders of test", beside)]
+    assert [finding.files for finding in audit.of("leak")] == [["train/a/0.jpg", "test/copy.jpg"], ["train/b/0.jpg", "test/a/2.jpg"]]
+    assert audit.inventory.classes["test"] == {"a": 2}
+    assert audit.inventory.strays == []
 
 
 def test_kinds_and_sizes_are_counted(tmp_path):

@@ -42,7 +42,9 @@ FINDING = {
     "type": "object",
     "required": ["kind", "text", "files"],
     "properties": {
-        "kind": {"enum": ["leak", "conflict", "duplicate", "unreadable", "cut short", "missing class"]},
+        "kind": {
+            "enum": ["leak", "conflict", "duplicate", "unreadable", "cut short", "missing class", "alike", "unclear", "passed over"],
+        },
         "files": STRINGS,
         "links": {"type": "array", "items": LINK, "minItems": 1},
     },
@@ -88,7 +90,8 @@ def test_findings_are_listed_leaks_first_with_exit_code_1(faulty, capsys):
     assert said[1] == "6 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x cut short, 1 x missing class"
     record = json.loads(Path("out/audit.json").read_text())
     jsonschema.validate(record, SCHEMA)
-    assert record["counts"] == {"leak": 1, "conflict": 1, "duplicate": 1, "unreadable": 1, "cut short": 1, "missing class": 1}
+    counts = {"leak": 1, "conflict": 1, "duplicate": 1, "unreadable": 1, "cut short": 1, "missing class": 1}
+    assert record["counts"] == counts | {"alike": 0, "unclear": 0, "passed over": 0}
     assert [finding["files"] for finding in record["findings"]] == [
         ["train/a/0.jpg", f"val/b/{NASTY}"],
         ["train/a/0.jpg", f"val/b/{NASTY}"],
@@ -99,6 +102,16 @@ def test_findings_are_listed_leaks_first_with_exit_code_1(faulty, capsys):
     ]
     assert record["statistics"]["leaked"] == {"val": {"train": 1}}
     assert Path("out/audit.html").read_text().count('src="data:image/jpeg') == 6, "both copies of a leak, a conflict and a duplicate"
+
+
+def test_findings_about_folders_are_on_the_page(folder, capsys):
+    root = clean_root(folder / "data")
+    (root / "train/a/IMG_1.HEIC").touch()
+    assert audit(root, "--out", "out") == 1
+    assert capsys.readouterr().out.startswith("1 findings: 1 x passed over\n")
+    page = Path("out/audit.html").read_text()
+    assert "<code>train/a/IMG_1.HEIC</code>: 1 .heic" in page
+    assert 'id="passed-over"' in page
 
 
 @pytest.mark.parametrize(

@@ -48,16 +48,16 @@ def test_split_depends_on_the_seed_and_not_on_other_classes(tmp_path: Path) -> N
 
 def test_split_is_the_same_in_another_process(tmp_path: Path) -> None:
     """And nothing here imports torch."""
-    make(tmp_path, *(f"{name}/{i}.jpg" for name in ("x", "ÿ") for i in range(20)))
+    root = make(tmp_path / "data", *(f"{name}/{i}.jpg" for name in ("x", "ÿ") for i in range(20)))
     code = (
         "import sys; from hw1.config.recipe import DataConfig\n"
         "from hw1.data.image_folder import open_training_data; import hw1.data.decode\n"
-        f"data = open_training_data(DataConfig(root={str(tmp_path)!r}, val_fraction=0.25), 5, None)\n"
+        f"data = open_training_data(DataConfig(root={str(root)!r}, val_fraction=0.25), 5, None)\n"
         "assert 'torch' not in sys.modules\nprint(data.fingerprint)"
     )
     env = {**os.environ, "PYTHONHASHSEED": "7"}
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=env, check=True, cwd=ROOT)
-    assert out.stdout.strip() == open_training_data(config(tmp_path, 0.25), 5, None).fingerprint
+    assert out.stdout.strip() == open_training_data(config(root, 0.25), 5, None).fingerprint
 
 
 def test_fingerprint(tmp_path: Path) -> None:

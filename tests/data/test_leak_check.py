@@ -9,7 +9,6 @@ from helpers.audit_images import clean_root, make_image, save
 from helpers.train_commands import run, write_recipe
 
 from hw1.config.recipe import DataConfig
-from hw1.data import leak_check
 from hw1.data.image_folder import TrainingData, open_training_data
 from hw1.data.leak_check import describe_faults, find_equal_files
 from hw1.errors import RunError
@@ -55,20 +54,6 @@ def test_files_of_one_size_are_compared_whole(tmp_path):
     assert copy(opened(tmp_path)) == [("train/a/2.jpg", "val/a/0.jpg")]
 
 
-def test_no_more_files_are_opened_than_the_limit_allows(tmp_path, monkeypatch):
-    """Of sizes that are rare, equal files are found even then."""
-    for split in ("train", "val"):
-        for number in range(60):
-            path = tmp_path / split / "ab"[number % 2] / f"{number}.jpg"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(f"{split}{number:09}".encode()[-9:] if number else b"rare, and the same")
-    monkeypatch.setattr(leak_check, "MAX_PROBES", 20)
-    opened_files = []
-    monkeypatch.setattr("builtins.open", lambda *args, _open=open: (opened_files.append(args), _open(*args))[1])
-    assert copy(opened(tmp_path)) == [("train/a/0.jpg", "val/a/0.jpg")]
-    assert len(opened_files) <= 2 * 20
-
-
 def test_files_that_cannot_be_read_are_no_copies(tmp_path):
     root = clean_root(tmp_path)
     for split in ("train", "val"):
@@ -79,7 +64,7 @@ def test_files_that_cannot_be_read_are_no_copies(tmp_path):
 
 def test_real_photographs_are_checked_in_a_moment(photos):
     data = opened(photos)
-    assert data.sizes
+    assert data.digests
     started = time.process_time()
     assert describe_faults(data) == ""
     assert time.process_time() - started < 2

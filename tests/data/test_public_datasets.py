@@ -3,6 +3,7 @@
 import fcntl
 import importlib.util
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from helpers.public_sets import (
 from PIL import Image
 
 from hw1.config.recipe import TORCH_SETS, DataConfig
+from hw1.data.bad_images import find_bad_images
 from hw1.data.decode import decode_image, read_image
 from hw1.data.encoded_images import encode_png
 from hw1.data.image_folder import find_split
@@ -195,6 +197,43 @@ def test_a_folder_of_files_as_the_library_reads_it(tmp_path, folder_of_classes):
     assert str(ours.train.image_file(0)) == str(root / "train/0/0.jpg")
     (root / "train/0/0.jpg").unlink()
     assert ours.train.stamp("train/000000") is None
+
+
+def write_paths(folder: Path, *paths: object) -> str:
+    """A table whose cells are paths of files rather than their bytes."""
+    import datasets
+
+    rows = {"image": [{"bytes": None, "path": str(path)} for path in paths], "label": [index % 2 for index in range(len(paths))]}
+    features = {"image": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}, "label": datasets.Value("int64")}
+    folder.mkdir(exist_ok=True)
+    datasets.Dataset.from_dict(rows, datasets.Features(features)).to_parquet(folder / "train.parquet")
+    return f"hfds/{folder}"
+
+
+def test_only_files_within_the_set_are_read(tmp_path):
+    """A cell is what whoever made the set has written: /dev/zero would be read until the memory ends, a pipe would wait for ever."""
+    root = tmp_path / "set"
+    (root / "images").mkdir(parents=True)
+    for number in range(4):
+        (root / f"images/{number}.jpg").write_bytes(jpeg(number))
+    (tmp_path / "secret.jpg").write_bytes(jpeg(9))
+    (root / "out.jpg").symlink_to(tmp_path / "secret.jpg")
+    (root / "zero.jpg").symlink_to("/dev/zero")
+    (root / "in.jpg").symlink_to("images/3.jpg")
+    os.mkfifo(root / "pipe.jpg")
+    good = (root / "images/0.jpg", root / "images/1.jpg", "images/2.jpg", root / "in.jpg")
+    bad = ("/dev/zero", root / "zero.jpg", root / "pipe.jpg", root / "out.jpg", tmp_path / "secret.jpg", "../secret.jpg", root / "images")
+    data = opened(tmp_path / "cache", write_paths(root, *good, *bad), val_fraction=0.5)
+    images = {split.files[i]: split.image_file(i) for split in (data.train, data.val) for i in range(len(split))}
+    assert [images[f"train/{row:06d}"].read_bytes() for row in range(4)] == [jpeg(number) for number in range(4)]
+    for row in range(4, 4 + len(bad)):
+        name = f"train/{row:06d}"
+        assert (data.train.archive or data.val.archive).stamp(name) is None
+        with pytest.raises(OSError, match="no file within the data set's folder"):
+            images[name].read_bytes()
+    assert sorted(find_bad_images(data.train).values()) == ["cannot be read: no file within the data set's folder"] * sum(
+        int(file[-6:]) > 3 for file in data.train.files
+    )
 
 
 def test_rows_without_a_label_are_passed_over(tmp_path):

@@ -70,6 +70,24 @@ def test_what_makes_a_comparison_unfair_is_an_obstacle(tmp_path, change, line):
     assert line in result.sentence
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "is_same"),
+    [
+        ({"fingerprint": "old"}, {"fingerprint": "new", "fingerprint_without_content": "old"}, True),
+        ({"fingerprint": "old"}, {"fingerprint": "new", "fingerprint_without_content": "other"}, False),
+        (
+            {"fingerprint": "new", "fingerprint_without_content": "old"},
+            {"fingerprint": "swapped", "fingerprint_without_content": "old"},
+            False,
+        ),
+    ],
+)
+def test_runs_begun_before_contents_counted_are_compared_without(tmp_path, first, second, is_same):
+    write_run(tmp_path, "plain", 0, env=first)
+    write_run(tmp_path, "mixup", 0, env=second)
+    assert any("different data" in line for line in matched(tmp_path).obstacles) != is_same
+
+
 def test_seeds_of_one_variant_with_different_recipes_stand_in_the_way(tmp_path):
     for seed in (0, 1):
         write_run(tmp_path, "plain", seed, overrides=("optim.lr=0.001",) if seed else ())

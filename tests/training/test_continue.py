@@ -12,6 +12,7 @@ import pytest
 import torch
 from faults.processes import expect_clear, start
 from helpers.train_commands import newest_state, rows_without_times, run, write_recipe
+from PIL import Image
 
 from hw1.data.synthetic import draw_shapes
 from hw1.runs.checkpoint import load_state, save_state
@@ -273,6 +274,72 @@ def test_other_packages_are_said_and_recorded(recipe: Path, folder: Path) -> Non
     result = resume(recipe, folder, "train.epochs=5")
     assert result.returncode == 0, result.stderr
     assert f"{folder / 'env.json'}: missing or damaged" in result.stderr
+
+
+# ------------------------------------------------------------------------------------------------------------ the data
+
+
+def equal_sizes(root: Path) -> Path:
+    """The shapes as BMP, so that all files have one size."""
+    draw_shapes(root, 1)
+    for path in [*root.glob("train/*/*.jpg"), *root.glob("val/*/*.jpg")]:
+        with Image.open(path) as image:
+            image.save(path.with_suffix(".bmp"))
+        path.unlink()
+    assert len({path.stat().st_size for path in root.glob("*/*/*.bmp")}) == 1
+    return root
+
+
+def test_other_images_of_the_same_size_are_refused_and_a_copy_is_continued(recipe: Path, tmp_path: Path) -> None:
+    root = equal_sizes(tmp_path / "shapes")
+    folder = tmp_path / "runs/tiny/seed5"
+    arguments = (recipe, f"run.dir={tmp_path / 'runs'}")
+    assert run("train.py", *arguments, f"data.root={root}", "train.epochs=1").returncode == 0
+    (tmp_path / "copy").mkdir()
+    for split in ("train", "val"):
+        shutil.copytree(root / split, tmp_path / "copy" / split, copy_function=shutil.copyfile)  # other inodes, other dates
+    result = run("train.py", *arguments, f"data.root={tmp_path / 'copy'}", "train.epochs=2")
+    assert result.returncode == 0, result.stderr
+    before = files(folder)
+    files_of_class = sorted(root.glob("train/*/*.bmp"))
+    contents = [path.read_bytes() for path in files_of_class]
+    for path, content in zip(files_of_class, contents[1:] + contents[:1], strict=True):
+        status = path.stat()
+        path.write_bytes(content)
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    refused = run("train.py", *arguments, f"data.root={root}", "train.epochs=3")
+    assert refused.returncode == 2
+    assert f"the images in {root} have changed since (100 + 100 then, 100 + 100 now)" in refused.stderr
+    assert files(folder) == before
+
+
+def test_a_run_begun_before_contents_counted_is_continued(recipe: Path, folder: Path) -> None:
+    """Its checkpoints and `env.json` have the fingerprint of names, sizes and labels; from then on the new one counts."""
+    env = json.loads((folder / "env.json").read_text())
+    now, former = env["fingerprint"], env.pop("fingerprint_without_content")
+    assert now != former
+    (folder / "env.json").write_text(json.dumps(env | {"fingerprint": former}))
+    change_state(folder, lambda state: (state.update(fingerprint=former), state["identity"].update(data=former[:16])))
+    result = resume(recipe, folder, "train.epochs=3")
+    assert result.returncode == 0, result.stderr
+    env = json.loads((folder / "env.json").read_text())
+    assert (env["fingerprint"], env["fingerprint_without_content"]) == (now, former)
+    state = load_state(newest_state(folder))
+    assert (state["fingerprint"], state["identity"]["data"]) == (now, now[:16])
+    change_state(folder, lambda state: state.update(fingerprint="0" * 64))
+    assert resume(recipe, folder, "train.epochs=4").returncode == 2
+
+
+def test_what_is_passed_over_and_alike_is_said_at_the_start(recipe: Path, tmp_path: Path) -> None:
+    draw_shapes(tmp_path / "shapes", 1)
+    (tmp_path / "shapes/train/8/photo.HEIC").touch()
+    shutil.copytree(tmp_path / "shapes/train/8", tmp_path / "shapes/train/cat")
+    shutil.copytree(tmp_path / "shapes/train/8", tmp_path / "shapes/train/Cat")
+    result = run("train.py", recipe, f"run.dir={tmp_path}", f"data.root={tmp_path / 'shapes'}", "train.epochs=1", "log.every_steps=100")
+    assert result.returncode == 0, result.stderr
+    names = "train/8/photo.HEIC, train/Cat/photo.HEIC, ..."
+    assert f"passed over in {tmp_path / 'shapes'}: 3 .heic ({names})" in result.stderr.splitlines()
+    assert sum("differ only in Unicode form, case or spaces: 'Cat' and 'cat'" in line for line in result.stderr.splitlines()) == 1
 
 
 # ------------------------------------------------------------------------------------------------------------ the lock

@@ -15,7 +15,7 @@ from helpers.paths import ROOT
 
 from hw1.errors import RunError
 from hw1.utils import files
-from hw1.utils.files import remove_leftovers, write_atomic
+from hw1.utils.files import atomic_folder, make_folder, remove_leftovers, write_atomic
 
 
 def python(code: str, *arguments: object) -> list[str]:
@@ -189,3 +189,19 @@ def test_only_leftovers_are_removed(tmp_path, monkeypatch):
     assert len(os.listdir(tmp_path)) == 5
     remove_leftovers(tmp_path)
     assert sorted(os.listdir(tmp_path)) == sorted(others)
+
+
+def test_new_folders_are_synced_to_disk_in_their_parents(tmp_path, monkeypatch):
+    synced = []
+    real = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), real(fd))[1])
+    (tmp_path / "a").mkdir()
+    make_folder(tmp_path / "a/b/c")
+    assert (tmp_path / "a/b/c").is_dir()
+    assert sorted(synced) == [str(tmp_path / "a"), str(tmp_path / "a/b")]
+    synced.clear()
+    make_folder(tmp_path / "a/b/c")
+    assert synced == []
+    with atomic_folder(tmp_path / "a/d"):
+        pass
+    assert synced == [str(tmp_path / "a")]
