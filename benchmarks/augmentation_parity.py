@@ -1,6 +1,6 @@
 """The augmentation beside torchvision's, from the same draws: python -m benchmarks.augmentation_parity OUT.png
 
-For each image: the original, by torchvision on Pillow, fused, and their difference. `HW1_PHOTOS` names images (`train/` and `val/`); without
+For each image: the original, torchvision's on Pillow, ours, their difference. `HW1_PHOTOS` names images (`train/` and `val/`); without
 it scenes with edges, stripes, rings and lettering are drawn, which show aliasing and blur better than any image.
 """
 

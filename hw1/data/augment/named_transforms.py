@@ -1,4 +1,4 @@
-"""Build the steps of `aug.transforms`: transforms of albumentations and policies of timm by name, tried on noise before anything is read."""
+"""Build the steps of `aug.transforms`, transforms of albumentations and policies of timm by name, and try them on noise."""
 
 import difflib
 import inspect
@@ -6,7 +6,7 @@ import random
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import albumentations as A
 import cv2
@@ -18,7 +18,8 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.timm_policy import TimmPolicy, is_timm_policy
 from hw1.errors import UserError
 
-Step = A.BasicTransform | A.BaseCompose
+Step: TypeAlias = Any
+"""A transform (`A.BasicTransform`) or a composition (`A.BaseCompose`); albumentations has no types."""
 POLICY = "policy"
 """The word for the recipe's crop, flip, rotation and jitter."""
 IN_ONE_PLACE = {"Compose": "Sequential", "ReplayCompose": "Sequential"}  # what holds a whole pipeline, and what to take inside of one
@@ -32,6 +33,11 @@ def transform_classes() -> dict[str, type[Step]]:
     bases = (A.BasicTransform, A.BaseCompose, A.DualTransform, A.ImageOnlyTransform, A.Transform3D)
     everything = inspect.getmembers(A, lambda item: inspect.isclass(item) and issubclass(item, A.BasicTransform | A.BaseCompose))
     return {name: item for name, item in everything if item not in bases and name not in IN_ONE_PLACE}
+
+
+def is_for_volumes(name: str) -> bool:
+    """Return whether a transform works on volumes only."""
+    return name.endswith("3D") or issubclass(transform_classes()[name], A.Transform3D)
 
 
 def arguments_of(kind: type[Step]) -> dict[str, inspect.Parameter]:
@@ -64,8 +70,8 @@ def build_named(step: str | Mapping[str, Any], aug: AugConfig) -> Step:
     missing = [each for each, item in known.items() if item.default is item.empty and each not in arguments]
     if missing:
         raise UserError(f"{name}: needs {' and '.join(missing)}")
-    if name in NEEDS_CODE or issubclass(kind, A.Transform3D):
-        raise UserError(f"{name}: needs {'volumes' if name not in NEEDS_CODE else 'code or texts'}; a recipe's steps work on single images")
+    if name in NEEDS_CODE or is_for_volumes(name):
+        raise UserError(f"{name}: needs {'code or texts' if name in NEEDS_CODE else 'volumes'}; a recipe's steps work on single images")
     transform = _construct(name, kind, {key: _constant(value) for key, value in arguments.items()})
     if getattr(transform, "targets_as_params", None):
         wanted = ", ".join(transform.targets_as_params)
@@ -125,7 +131,11 @@ def _constant(value: Any) -> Any:
     """Return the number of one of OpenCV's constants that stands as text (`INTER_AREA`, `BORDER_REFLECT_101`); lists become tuples."""
     if isinstance(value, str) and value.removeprefix("cv2.").startswith(("INTER_", "BORDER_")):
         return getattr(cv2, value.removeprefix("cv2."), value)
-    return tuple(map(_constant, value)) if isinstance(value, list) and not any(isinstance(item, Step) for item in value) else value
+    return (
+        tuple(map(_constant, value))
+        if isinstance(value, list) and not any(isinstance(item, A.BasicTransform | A.BaseCompose) for item in value)
+        else value
+    )
 
 
 def _why_unknown(name: str) -> str:

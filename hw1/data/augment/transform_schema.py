@@ -3,16 +3,14 @@
 import json
 from typing import Any
 
-import albumentations as A
-
-from hw1.data.augment.named_transforms import NEEDS_CODE, POLICY, arguments_of, transform_classes
+from hw1.data.augment.named_transforms import NEEDS_CODE, POLICY, arguments_of, is_for_volumes, transform_classes
 
 TIMM_POLICIES = r"^(rand|augmix|originalr?|v0r?|3a)(-.*)?$"
 
 
 def step_schema() -> dict[str, Any]:
     """Return the schema; compositions refer to it as `#/$defs/TransformStep`."""
-    classes = {name: kind for name, kind in transform_classes().items() if name not in NEEDS_CODE and not issubclass(kind, A.Transform3D)}
+    classes = {name: kind for name, kind in transform_classes().items() if name not in NEEDS_CODE and not is_for_volumes(name)}
     sections = {name: _section(kind) for name, kind in classes.items()}
     return {
         "anyOf": [

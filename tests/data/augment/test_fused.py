@@ -74,6 +74,9 @@ CASES = {  # name: image, size of the output
 }
 
 
+SHRINKING = ("shrinking", "noise", "much larger", "long")
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_equals_the_definition(case):
     """Within half a level, and where the resampled value was rounded the other way, up to twice where the image shrinks, what three factors
@@ -85,7 +88,7 @@ def test_equals_the_definition(case):
         expected, inside = by_definition(image, params, size)
         off = np.abs(augment_fused(image, params, size) - expected)[np.abs(inside) > 1e-3]
         assert off.max() < (
-            (6 if case in ("shrinking", "noise", "much larger", "long") else 3.3) if cv2.__version__ >= "5" else 12
+            (6 if case in SHRINKING else 3.3) if cv2.__version__ >= "5" else 12
         )  # OpenCV 4 knows only 32 positions between two pixels
         assert off.mean() < (0.6 if cv2.__version__ >= "5" else 2)
 

@@ -5,6 +5,7 @@ import random
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import albumentations as A
@@ -41,8 +42,10 @@ REQUIRED: dict[str, dict[str, Any]] = {
     "Pad3D": {"padding": 1},
     "RandomCropNearBBox": {},
     "TextImage": {"font_path": "font.ttf"},
-    **dict.fromkeys(("OneOf", "SomeOf", "Sequential", "RandomOrder", "SelectiveChannelTransform"), {"transforms": ["Blur", "GaussNoise"]}),
-    "OneOrOther": {"transforms": ["Blur", "GaussNoise"]},
+    **{
+        name: {"transforms": ["Blur", "GaussNoise"]}
+        for name in ("OneOf", "SomeOf", "Sequential", "RandomOrder", "SelectiveChannelTransform", "OneOrOther")
+    },
 }
 """Arguments that a transform cannot do without, or that fit it to the size."""
 REFUSED = {
@@ -110,7 +113,7 @@ def test_a_policy_of_timm_is_timms_with_these_seeds(policy: str) -> None:
     theirs = build.get(policy.partition("-")[0], auto_augment.auto_augment_transform)(policy, hparams)
     random.seed(seed), np.random.seed(seed)
     np.testing.assert_array_equal(ours, np.asarray(theirs(Image.fromarray(image))))
-    assert len({transform(image, (1, 2, index)).tobytes() for index in range(8)}) > 3
+    assert len({transform(image, (1, 2, index)).tobytes() for index in range(8)}) >= 3
 
 
 def test_steps_are_carried_out_in_their_order_with_their_arguments() -> None:
@@ -188,11 +191,12 @@ def test_the_schema_takes_what_the_check_takes_and_names_arguments() -> None:
 
 
 @pytest.mark.slow
-def test_a_mistake_is_said_before_torch_is_imported() -> None:
-    """By the command, with the source, also where only the recipe is printed."""
-    program = "import sys; from hw1.cli import main; code = main(sys.argv[1:]); sys.exit(9 if 'torch' in sys.modules else code)"
+def test_a_mistake_is_said_with_its_source_before_anything_is_made(tmp_path: Path) -> None:
+    """By the command, also where only the recipe is printed."""
     for option in ([], ["--print-config"]):
-        arguments = ["train", "recipes/debug.yaml", *option, "aug.transforms=[policy, Blurr]", "data.root=nowhere"]
-        result = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, capture_output=True, text=True)
+        arguments = ["train", "recipes/debug.yaml", *option, "aug.transforms=[policy, Blurr]", f"run.dir={tmp_path}/runs"]
+        result = subprocess.run([sys.executable, "-m", "hw1", *arguments], cwd=ROOT, capture_output=True, text=True)
         assert result.returncode == 2, result.stderr
-        assert "command line: aug.transforms: step 2: Blurr: no such transform" in result.stderr
+        assert result.stderr.startswith("command line: aug.transforms: step 2: Blurr: no such transform")
+        assert len(result.stderr.splitlines()) == 1
+        assert not (tmp_path / "runs").exists()

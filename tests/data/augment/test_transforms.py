@@ -53,7 +53,7 @@ def test_jitter_step_is_torchvisions_but_for_rounding(name, impl):
 
 def test_hue_step_rotates_the_hue_by_a_fraction_of_the_circle(impl):
     """Against HSV in floating point within 0.6 levels on average (albumentations' has 180 hues: 1.6); against Pillow's, which rounds more,
-    within 2. Grey stays grey."""
+    within 2 (2.5). Grey stays grey."""
     transform = build_train_transform(only(64, hue=0.5, impl=impl))
     for index, image in enumerate([noise(64, 64), soft_image(64, 64, 1), soft_image(64, 64, 2)] * 4):
         ours = transform(image, (3, 0, index))
@@ -63,7 +63,7 @@ def test_hue_step_rotates_the_hue_by_a_fraction_of_the_circle(impl):
         error = difference(ours, np.round(hsv_to_rgb(hsv) * 255))
         assert error.mean() < (0.6 if impl == "fused" else 1.6)
         assert np.quantile(error, 0.99) <= (4 if impl == "fused" else 8)
-        assert difference(ours, functional.adjust_hue(Image.fromarray(image), factor)).mean() < 2
+        assert difference(ours, functional.adjust_hue(Image.fromarray(image), factor)).mean() < (2 if impl == "fused" else 2.5)
     grey = np.repeat(noise(64, 64)[..., :1], 3, axis=2)
     np.testing.assert_array_equal(transform(grey, (3, 0, 99)), grey)
 
@@ -83,8 +83,8 @@ def jitter_in_float(array: np.ndarray, steps) -> np.ndarray:
 
 
 def test_jitter_applies_what_was_drawn_in_the_order_drawn(impl):
-    """Against the formulas in floating point: within 1.2 levels on average (albumentations rounds after each step: 2.5); in the reverse order
-    it would be several times that."""
+    """Against the formulas in floating point: within 1.2 levels on average (2.5 where albumentations rounds after each step); in the
+    reverse order it would be several times that."""
     transform = build_train_transform(only(64, brightness=0.6, contrast=0.6, saturation=0.6, hue=0.2, impl=impl))
     errors = []
     for index in range(24):
