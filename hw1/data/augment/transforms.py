@@ -101,11 +101,11 @@ class SeededPipeline:
 
     Args:
         steps: The transforms.
-        size: Height and width of the images that come out.
+        size: Height and width of the images that come out; None for any.
         smallest_side: See `Transform`.
     """
 
-    def __init__(self, steps: Sequence[Step], size: int, smallest_side: int | None = None) -> None:
+    def __init__(self, steps: Sequence[Step], size: int | None = None, smallest_side: int | None = None) -> None:
         self.pipeline = A.Compose(list(steps))
         self.size = size
         self.smallest_side = smallest_side
@@ -134,7 +134,7 @@ class SeededPipeline:
             raise RunError(
                 f"aug.transforms: a step fails on an image of {image.shape[0]} x {image.shape[1]} pixels: {first_line(error)}"
             ) from error
-        if transformed.shape != (self.size, self.size, 3):
+        if self.size is not None and transformed.shape != (self.size, self.size, 3):
             raise RunError(f"aug.transforms: an image came out as {list(transformed.shape)}, not at aug.size ({self.size})")
         return transformed
 
@@ -209,6 +209,30 @@ def _policy(aug: AugConfig) -> list[A.BasicTransform]:
     if _draws_nothing(aug):
         return [PillowResize(aug.size)]
     return [FusedPolicy(aug)] if aug.impl == "fused" else albumentations_policy(aug)
+
+
+def augment_step_by_step(aug: AugConfig, image: NDArray[np.uint8], seed_words: Sequence[int]) -> list[tuple[str, NDArray[np.uint8]]]:
+    """Apply the steps of the augmentation one after the other, each of them always (p = 1).
+
+    Args:
+        aug: The recipe's section `aug`.
+        image: uint8 [H, W, 3], RGB.
+        seed_words: See `Transform`.
+
+    Returns:
+        The name of each step, and the image after it, uint8 [H', W', 3].
+    """
+    steps = _named_steps(aug)
+    for _, step in steps:
+        step.p = 1.0
+    # The first steps of a pipeline draw what they draw in the whole one.
+    return [
+        (
+            type(step).__name__ if name != POLICY or aug.impl != "fused" else POLICY,
+            SeededPipeline([each for _, each in steps[:num]])(image, seed_words),
+        )
+        for num, (name, step) in enumerate(steps, 1)
+    ]
 
 
 def build_eval_transform(aug: AugConfig) -> Transform:

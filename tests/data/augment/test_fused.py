@@ -87,15 +87,14 @@ def test_equals_the_definition(case):
         params = draw_params((1, 0, index), *image.shape[:2], aug)
         expected, inside = by_definition(image, params, size)
         off = np.abs(augment_fused(image, params, size) - expected)[np.abs(inside) > 1e-3]
-        assert off.max() < (
-            (6 if case in SHRINKING else 3.3) if cv2.__version__ >= "5" else 12
-        )  # OpenCV 4 knows only 32 positions between two pixels
+        # OpenCV 4 knows only 32 positions between two pixels.
+        assert off.max() < (12 if cv2.__version__ < "5" else 6 if case in SHRINKING else 3.3)
         assert off.mean() < (0.6 if cv2.__version__ >= "5" else 2)
 
 
 def test_real_photographs_are_as_torchvision_makes_them():
-    """torchvision's second interpolation blurs, where nothing shrinks: 2 to 3 levels of 255 on average. Pillow cuts off half a level in each
-    of three steps of the jitter."""
+    """torchvision's second interpolation blurs, where nothing shrinks: 2 to 3 levels of 255 on average. Pillow cuts off half a level in
+    each of three steps of the jitter."""
     if "HW1_PHOTOS" not in os.environ:
         pytest.skip("HW1_PHOTOS names no folder of images")
     paths = sorted(Path(os.environ["HW1_PHOTOS"]).glob("train/*/*.jpg"))[::150]
