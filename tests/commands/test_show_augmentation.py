@@ -24,7 +24,7 @@ def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.slow
 def test_a_figure_is_written_and_named(tmp_path: Path) -> None:
     Image.fromarray(noise(60, 90)).save(tmp_path / "one.png")
-    result = show("--images", "one.png", "aug.transforms=[policy, Blur]", folder=tmp_path)
+    result = show("--image", "one.png", "aug.transforms=[policy, Blur]", folder=tmp_path)
     assert (result.returncode, result.stdout) == (0, "augmentation.png\n"), result.stderr
     with Image.open(tmp_path / "augmentation.png") as figure:
         assert figure.width > 3 * figure.height  # one row of seven cells
@@ -33,7 +33,7 @@ def test_a_figure_is_written_and_named(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_mistakes_are_one_line(tmp_path: Path) -> None:
     for arguments, line in (
-        (["--images", "none.png"], "none.png: no such file"),
+        (["--image", "none.png"], "none.png: no such file"),
         (["--num", "0"], "--num: from 1 to 32, got 0"),
         (["aug.transforms=[Blur]"], "command line: aug.transforms: images come out at "),
     ):
