@@ -23,7 +23,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog, description=__doc__)
     parser.add_argument("recipe", metavar="RECIPE", help=RULE)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe; values are YAML")
-    parser.add_argument("--image", action="append", metavar="FILE", help="image to draw, may be repeated; without, some of the training images")
+    parser.add_argument("--image", action="append", metavar="FILE", help="image to draw (repeatable); without, some training images")
     parser.add_argument("--num", type=int, default=4, help="how many training images (4)")
     parser.add_argument("--out", type=Path, default=Path("augmentation.png"), metavar="PNG", help="file to write (augmentation.png)")
     return parser.parse_intermixed_args(without_dashes(argv))
