@@ -1,6 +1,6 @@
-"""Both implementations of the augmentation side by side, from the same draws: python -m benchmarks.augmentation_parity OUT.png
+"""The augmentation beside torchvision's, from the same draws: python -m benchmarks.augmentation_parity OUT.png
 
-For each image: the original, step by step, fused, and their difference. `HW1_PHOTOS` names images (`train/` and `val/`); without
+For each image: the original, torchvision's on Pillow, ours, their difference. `HW1_PHOTOS` names images (`train/` and `val/`); without
 it scenes with edges, stripes, rings and lettering are drawn, which show aliasing and blur better than any image.
 """
 
@@ -13,11 +13,12 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import torchvision.transforms.functional as functional
+from PIL import Image
 
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.fused import augment_fused
-from hw1.data.augment.params import draw_params
-from hw1.data.augment.reference import augment_in_steps
+from hw1.data.augment.params import AugmentParams, draw_params
 from hw1.data.decode import read_image
 from hw1.data.image_folder import open_training_data
 from hw1.errors import UserError, run_command
@@ -52,17 +53,26 @@ def read_images(num: int) -> list[np.ndarray]:
     return [read_image(images.path(n)) for n in random.Random(0).sample(range(len(images)), min(num, len(images)))]
 
 
+def augment_in_torchvision(image: np.ndarray, params: AugmentParams, size: int) -> np.ndarray:
+    (left, top, width, height), bilinear = params.box, functional.InterpolationMode.BILINEAR
+    result = functional.resized_crop(Image.fromarray(image), top, left, height, width, [size, size], bilinear)
+    result = functional.rotate(functional.hflip(result) if params.flip else result, params.angle, bilinear)
+    for name, factor in params.jitter:
+        result = getattr(functional, f"adjust_{name}")(result, factor)
+    return np.asarray(result)
+
+
 def compare(images: Sequence[np.ndarray], aug: AugConfig) -> tuple[list[np.ndarray], list[str]]:
     """Four images uint8 [S, S, 3] and their titles for each image."""
     cells, titles = [], []
     for n, image in enumerate(images):
         params = draw_params((0, 0, n), image.shape[0], image.shape[1], aug)
-        steps, fused = augment_in_steps(image, params, aug.size), augment_fused(image, params, aug.size)
-        difference = cv2.absdiff(steps, fused)
-        cells += [image, steps, fused, cv2.convertScaleAbs(difference, alpha=MAGNIFIED)]
+        expected, fused = augment_in_torchvision(image, params, aug.size), augment_fused(image, params, aug.size)
+        difference = cv2.absdiff(expected, fused)
+        cells += [image, expected, fused, cv2.convertScaleAbs(difference, alpha=MAGNIFIED)]
         titles += [
             f"{image.shape[1]} x {image.shape[0]}",
-            "step by step",
+            "torchvision",
             "fused",
             f"difference x {MAGNIFIED} (mean {difference.mean():.1f})",
         ]

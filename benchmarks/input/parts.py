@@ -13,8 +13,10 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import albumentations as A
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks.common.timing import time_rounds, use_one_thread
@@ -23,8 +25,7 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import FLAGS, KINDS, augment_fused, output_to_crop, shrink_height
 from hw1.data.augment.kernels import adjust_colours
 from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
-from hw1.data.augment.reference import ADJUST, augment_in_steps, resize_crop
-from hw1.data.augment.transforms import build_train_transform
+from hw1.data.augment.transforms import albumentations_policy, build_train_transform
 from hw1.data.decode import decode_image
 from hw1.errors import run_command
 
@@ -43,6 +44,12 @@ def decoding(files: list[bytes], kind: str) -> dict[str, Work]:
     }
 
 
+def resize_in_torch(image: np.ndarray) -> np.ndarray:
+    pixels = torch.from_numpy(image)[None].permute(0, 3, 1, 2)
+    resized = torch.nn.functional.interpolate(pixels, (AUG.size, AUG.size), mode="bilinear", antialias=True)
+    return resized[0].permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
+
+
 def shrink_both(image: np.ndarray) -> np.ndarray:
     if len(image) > AUG.size:
         image = shrink_height(image, AUG.size)
@@ -51,12 +58,11 @@ def shrink_both(image: np.ndarray) -> np.ndarray:
 
 
 def shrinking(images: list[np.ndarray]) -> dict[str, Work]:
-    boxes = [(0, 0, image.shape[1], image.shape[0]) for image in images]
     fours = [np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), np.uint8) for image in images]
     size = (AUG.size, AUG.size)
     return {
-        "shrink: torch, antialiased": lambda _, i: resize_crop(images[i], boxes[i], AUG.size),
-        "shrink: torch, antialiased, 4 channels": lambda _, i: resize_crop(fours[i], boxes[i], AUG.size),
+        "shrink: torch, antialiased": lambda _, i: resize_in_torch(images[i]),
+        "shrink: torch, antialiased, 4 channels": lambda _, i: resize_in_torch(fours[i]),
         "shrink: compiled, antialiased, 4 channels, both sides": lambda _, i: shrink_both(fours[i]),
         "shrink: OpenCV INTER_AREA": lambda _, i: cv2.resize(images[i], size, interpolation=cv2.INTER_AREA),
         "shrink: OpenCV pyrDown, half only": lambda _, i: cv2.pyrDown(images[i]),
@@ -80,18 +86,15 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
     packed = [cv2.cvtColor(array, cv2.COLOR_RGB2RGBA).view(np.uint32)[..., 0] for array in colours]
     target = np.empty((AUG.size, AUG.size), np.uint32)
 
-    def adjust(i: int) -> None:
-        array = colours[i]
-        for name, factor in params[i].jitter:
-            array = ADJUST[name](array, factor)
-
+    pipeline = A.Compose(albumentations_policy(AUG))
+    jitter = A.Compose([step for step in albumentations_policy(AUG) if isinstance(step, A.ColorJitter)])
     return {
         "augment: fused, in all": lambda _, i: augment_fused(images[i], params[i], AUG.size),
-        "augment: steps, in all": lambda _, i: augment_in_steps(images[i], params[i], AUG.size),
+        "augment: albumentations, in all": lambda _, i: pipeline(image=images[i]),
         "warp: 3 channels": lambda _, i: warp(crops[i], i),
         "warp: 4 channels, there and back included": lambda _, i: warp_four(i),
         "colours: compiled loop": lambda _, i: adjust_colours(packed[i], target, matrices[i], *params[i].box[2:], kinds[i], factors[i]),
-        "colours: OpenCV step by step": lambda _, i: adjust(i),
+        "colours: albumentations": lambda _, i: jitter(image=colours[i]),
     }
 
 

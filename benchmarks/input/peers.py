@@ -73,14 +73,23 @@ def on_albumentations(images: ImageSet, aug: AugConfig, keep: bool = False) -> P
     return Peer(images, load_array, Albumentations(aug), keep)
 
 
+def on_albumentations_with_two_more(images: ImageSet, aug: AugConfig, keep: bool = False) -> Peer:
+    return Peer(images, load_array, Albumentations(aug, A.CoarseDropout(p=0.3), A.GaussNoise(p=0.2)), keep)
+
+
+TWO_MORE: tuple[dict[str, Any], ...] = ({"CoarseDropout": {"p": 0.3}}, {"GaussNoise": {"p": 0.2}})
+"""The same as a recipe's steps."""
+
+
 class Albumentations:
-    def __init__(self, aug: AugConfig) -> None:
+    def __init__(self, aug: AugConfig, *more: A.BasicTransform) -> None:
         around_one = [(1 - amount, 1 + amount) for amount in (aug.brightness, aug.contrast, aug.saturation)]
         self.pipeline = A.Compose([
             A.RandomResizedCrop((aug.size, aug.size), aug.scale, aug.ratio),
             A.HorizontalFlip(aug.hflip),
             A.Rotate((-aug.rotation, aug.rotation), p=1.0),
             A.ColorJitter(*around_one, (-aug.hue, aug.hue), p=1.0),
+            *more,
         ])  # fmt: skip
 
     def __call__(self, image: np.ndarray) -> torch.Tensor:

@@ -4,7 +4,7 @@ import importlib
 import importlib.util
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -58,12 +58,12 @@ def open_source(source: From, images: ImageSet, aug: AugConfig, transform: Trans
     return FileSource(images, transform.smallest_side) if source == "JPEG" else MemorySource(images, transform.smallest_side)
 
 
-def _train(source: From, impl: Literal["fused", "steps"]) -> Variant:
+def _train(source: From, impl: Literal["fused", "albumentations"], *more: dict[str, Any]) -> Variant:
     def build(images: ImageSet, aug: AugConfig, folder: Path) -> Read:
-        aug = aug.model_copy(update={"impl": impl})
+        aug = aug.model_copy(update={"impl": impl, "transforms": ("policy", *more)})
         return _read_ours(images, aug, build_train_transform(aug), source, True, folder)
 
-    return Variant(f"hw1, {impl}", source, build, ours=True)
+    return Variant(f"hw1, {impl}{', two more steps' if more else ''}", source, build, ours=True)
 
 
 def _eval(source: From) -> Variant:
@@ -99,8 +99,10 @@ VARIANTS: dict[str, Variant] = {
     "fused": _train("JPEG", "fused"),
     "fused_decoded": _train("decoded", "fused"),
     "fused_disk": _train("disk", "fused"),
-    "steps": _train("JPEG", "steps"),
-    "steps_decoded": _train("decoded", "steps"),
+    "own_albumentations": _train("JPEG", "albumentations"),
+    "own_albumentations_decoded": _train("decoded", "albumentations"),
+    "two_more": _train("JPEG", "fused", *peers.TWO_MORE),
+    "two_more_albumentations": _peer("albumentations, two more steps", "JPEG", peers.on_albumentations_with_two_more),
     "albumentations": _peer("albumentations", "JPEG", peers.on_albumentations),
     "albumentations_decoded": _peer("albumentations", "decoded", _kept(peers.on_albumentations)),
     "timm": Variant("timm create_loader, no rotation", "JPEG", _build_timm),

@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.variants import WANDB_GROUP, tags_of
@@ -172,16 +172,25 @@ def _experiment(recipe: Recipe) -> Recipe:
 
 
 def check_data(runs: Sequence[PlannedRun]) -> None:
-    """Open the data of all unfinished runs, once for all that share it; images that are yet to be drawn are left to the run.
+    """Open the data of all unfinished runs and try their augmentation, once for all that share it.
+
+    Images that are yet to be drawn are left to the run.
 
     Raises:
         UserError: With every problem.
     """
+    from hw1.data.augment.transforms import check_transforms
     from hw1.data.image_folder import open_training_data
 
     problems: list[str] = []
-    checked = []
+    checked: list[Any] = []
     for run in runs:
+        if run.status != "finished" and run.recipe.aug not in checked:
+            checked.append(run.recipe.aug)
+            try:
+                check_transforms(run.recipe.aug)
+            except UserError as error:
+                problems += with_sources(error.problems, run.path, run.overrides)
         data = (run.recipe.data, run.recipe.model.num_classes)
         if run.status != "finished" and not run.recipe.data.generate and data not in checked:
             checked.append(data)

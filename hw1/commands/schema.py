@@ -5,6 +5,7 @@ import json
 from collections.abc import Sequence
 
 from hw1.config.json_schema import recipe_schema
+from hw1.data.augment.transform_schema import step_schema
 
 
 def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
@@ -15,4 +16,7 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command."""
     parse(argv, prog)
-    print(json.dumps(recipe_schema(), indent=2))
+    schema = recipe_schema()
+    schema["$defs"]["TransformStep"] = step_schema()
+    schema["$defs"]["AugConfig"]["properties"]["transforms"]["items"] = {"$ref": "#/$defs/TransformStep"}
+    print(json.dumps(schema, indent=2))

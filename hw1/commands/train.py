@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Sequence
 
 from hw1.config.load import dump_recipe, load_recipe, with_sources
-from hw1.config.recipe import Recipe
+from hw1.config.recipe import AugConfig, Recipe
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE, shipped_recipes
 from hw1.data.folders import make_cache_folder, require_root
@@ -41,15 +41,17 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     with dist.process_group():
         args = parse(argv, prog)
         recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
-        if args.print_config:
-            print(dump_recipe(recipe), end="")
-        elif status == "finished":
+        if status == "finished":
             show(f"{run.path}: {why_finished(run, recipe)}, --overwrite starts over, run.name=NAME starts another run")
-        else:
-            try:
+            return
+        try:
+            if args.print_config:
+                check_augmentation(recipe)
+                print(dump_recipe(recipe), end="")
+            else:
                 train(recipe, run, status, version, overwrite=args.overwrite)
-            except UserError as error:
-                raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+        except UserError as error:
+            raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
 
 
 def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
@@ -71,6 +73,7 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
 def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> None:
     """Train, and say where the results are."""
     dist.all_or_raise(lambda: check_files(recipe, status))
+    dist.all_or_raise(lambda: check_augmentation(recipe))
 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
@@ -78,6 +81,18 @@ def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *
     best = f"best val top-1 {summary['best_top1']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
     show(f"next: python -m hw1 validate {run.path}")
+
+
+def check_augmentation(recipe: Recipe) -> None:
+    """Check the steps of `aug.transforms`; without any of the user's there is nothing to check, and nothing to import.
+
+    Raises:
+        UserError: A step cannot be carried out.
+    """
+    if recipe.aug.transforms != AugConfig().transforms:
+        from hw1.data.augment.transforms import check_transforms
+
+        check_transforms(recipe.aug)
 
 
 def check_files(recipe: Recipe, status: Status) -> None:

@@ -5,7 +5,7 @@ The defaults are the report's best setting; `recipes/base.yaml` states them all.
 
 import math
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -30,8 +30,17 @@ def _refuse_device_cache(value: object) -> object:
     return value
 
 
+def _refuse_steps(value: object) -> object:
+    if value == "steps":
+        raise PydanticCustomError(
+            "removed", "was removed in version 0.2; use fused or albumentations, and run.name=NAME for a run begun with it"
+        )
+    return value
+
+
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 """A file or folder; `~` is the home folder."""
+StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
 
@@ -115,8 +124,13 @@ class AugConfig(Section):
     """ColorJitter: factor drawn uniformly from 1 - this to 1 + this."""
     hue: Annotated[float, Field(ge=0.0, le=0.5)] = 0.2
     """ColorJitter: shift, as a fraction of the hue circle, drawn uniformly from -this to +this."""
-    impl: Literal["fused", "steps"] = "fused"
-    """How training images are augmented: `fused` = one resampling and one loop over the pixels, fast; `steps` = one transform at a time."""
+    transforms: Annotated[tuple[StepName | dict[StepName, Any], ...], FROM_LIST] = ("policy",)
+    """What is done to a training image, in this order: `policy` = the crop, flip, rotation and jitter of the keys above; `Name` or `Name:
+    {arguments}` = a transform of albumentations, compositions with a list `transforms` too; a policy of timm (`rand-m9-mstd0.5-inc1`,
+    `augmix-m3-w3`). Images must come out at `size`."""
+    impl: Annotated[Literal["fused", "albumentations"], BeforeValidator(_refuse_steps)] = "fused"
+    """How `policy` is carried out: `fused` = one resampling and one loop over the pixels, fast; `albumentations` = that library's
+    RandomResizedCrop, HorizontalFlip, Rotate and ColorJitter, one after the other."""
     mean: Annotated[tuple[Channel, Channel, Channel], FROM_LIST] = (0.485, 0.456, 0.406)
     """Mean of each channel (RGB, values 0-1), subtracted in normalisation."""
     std: Annotated[tuple[Positive, Positive, Positive], FROM_LIST] = (0.229, 0.224, 0.225)

@@ -16,8 +16,9 @@ from hw1.cli import COMMANDS, Command, main
 def test_the_help_lists_every_command_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == main(["-h"]) == 0
     text = capsys.readouterr().out
-    assert re.findall(r"^  (\w+)  +\S", text, re.MULTILINE) == [*COMMANDS] * 2
-    assert set(COMMANDS) == {"train", "validate", "predict", "ablate", "report", "audit", "export", "attention", "schema"}
+    assert re.findall(r"^  ([\w-]+)  +\S", text, re.MULTILINE) == [*COMMANDS] * 2
+    commands = {"train", "validate", "predict", "ablate", "report", "audit", "export", "attention", "show-augmentation", "schema"}
+    assert set(COMMANDS) == commands
     assert all(len(line) <= 100 for line in text.splitlines())
 
 

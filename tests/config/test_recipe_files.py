@@ -198,7 +198,11 @@ def values_of(schema: dict[str, Any], defs: dict[str, Any]) -> st.SearchStrategy
         case "array" if "prefixItems" in schema:
             return st.tuples(*(values_of(item, defs) for item in schema["prefixItems"]))
         case "array":
-            return st.lists(values_of(schema["items"], defs), max_size=4, unique=True).map(tuple)
+            return st.lists(values_of(schema["items"], defs), max_size=4, unique_by=repr).map(tuple)
+        case "object" if "properties" not in schema:
+            names = st.sampled_from(["Blur", "limit", "null", "off"])
+            arguments = st.dictionaries(names, st.none() | st.integers() | TRICKY_TEXT | st.lists(st.floats(-1, 1), max_size=2), max_size=2)
+            return st.dictionaries(names, st.none() | arguments, min_size=1, max_size=1)
         case "object":
             return st.fixed_dictionaries({name: values_of(item, defs) for name, item in schema["properties"].items()})
     raise AssertionError(schema)
@@ -283,6 +287,8 @@ def examples_of(schema: dict[str, Any], defs: dict[str, Any]) -> list[Any]:
         case "array":
             items = examples_of(schema["items"], defs)
             return [(), (items[0],), tuple(items)]
+        case "object":
+            return [{"OneOf": [{"Blur": {"p": 0.5}}, "rand-m9"]}, {"CoarseDropout": {"hole_height_range": [0.1, 2], "fill": "random"}}]
     raise AssertionError(schema)
 
 

@@ -78,7 +78,7 @@ def test_no_crop_of_the_smallest_image_is_smaller_than_the_output(shape):
 def test_training_decodes_reduced_and_validation_never(tmp_path):
     (tmp_path / "a.jpg").write_bytes(jpeg(soft_image(600, 900, 1)))
     images = ImageSet(tmp_path, ("a.jpg",), None, 0)
-    for size, impl, shape in ((100, "fused", (300, 450, 3)), (77, "fused", (150, 225, 3)), (77, "steps", (600, 900, 3))):
+    for size, impl, shape in ((100, "fused", (300, 450, 3)), (77, "fused", (150, 225, 3)), (77, "albumentations", (600, 900, 3))):
         transform = build_train_transform(AugConfig(size=size, impl=impl))  # 130 and 100 pixels would do; half as many more are decoded
         assert FileSource(images, transform.smallest_side).read(0).shape == shape
     assert build_eval_transform(AugConfig(size=100)).smallest_side is None

@@ -172,7 +172,7 @@ def read_until(process: Process, word: str) -> str:
 
 
 TINY = ["recipes/debug.yaml", "model.name=resnet18_half_cbam"]
-QUICK = [] if BUILT else ["aug.impl=steps"]  # numba takes seconds to compile the other
+QUICK = [] if BUILT else ["aug.impl=albumentations"]  # numba takes seconds to compile the other
 
 
 def test_a_user_without_a_name_trains_is_stopped_continues_evaluates_and_reports(image, folders):

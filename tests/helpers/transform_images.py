@@ -1,11 +1,13 @@
 """For the tests of augmentation: single steps of the policy, what they drew, and noise to apply them to."""
 
 import numpy as np
+import torchvision.transforms.functional as functional
 from PIL import Image
 
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.params import AugmentParams
 
+BILINEAR = functional.InterpolationMode.BILINEAR
 NOTHING = {"scale": (1.0, 1.0), "hflip": 0.0, "rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
 JITTER = ("brightness", "contrast", "saturation", "hue")
 
@@ -29,5 +31,24 @@ def difference(ours: np.ndarray, theirs) -> np.ndarray:
 
 
 def drawn(transform) -> AugmentParams:
-    """What the policy drew at the last call."""
-    return transform.pipeline.transforms[0].get_applied_params()["augment_params"]
+    """What the policy drew at the last call, by either implementation."""
+    applied = {type(step).__name__: step.get_applied_params() for step in transform.pipeline.transforms}
+    if "FusedPolicy" in applied:
+        return applied["FusedPolicy"]["augment_params"]
+    left, top, right, bottom = applied["RandomResizedCrop"]["crop_coords"]
+    matrix = applied["Rotate"]["matrix"] if "Rotate" in applied else np.eye(3)
+    jitter = applied.get("ColorJitter", {"order": ()})
+    factors = tuple((JITTER[n], jitter[JITTER[n]]) for n in jitter["order"] if jitter[JITTER[n]] != (JITTER[n] != "hue"))
+    angle = float(np.degrees(np.arctan2(matrix[0, 1], matrix[0, 0])))
+    return AugmentParams((left, top, right - left, bottom - top), bool(applied.get("HorizontalFlip")), angle, factors)
+
+
+def in_torchvision(array: np.ndarray, params: AugmentParams, size: int) -> Image.Image:
+    """The whole policy by torchvision on Pillow; rotation interpolated."""
+    left, top, width, height = params.box
+    image = functional.resized_crop(Image.fromarray(array), top, left, height, width, [size, size], BILINEAR)
+    image = functional.hflip(image) if params.flip else image
+    image = functional.rotate(image, params.angle, BILINEAR)
+    for name, factor in params.jitter:
+        image = getattr(functional, f"adjust_{name}")(image, factor)
+    return image

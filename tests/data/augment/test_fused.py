@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torchvision.transforms.functional as functional
 from helpers.paths import ROOT
-from helpers.transform_images import JITTER, difference, noise, soft_image
+from helpers.transform_images import JITTER, difference, in_torchvision, noise, soft_image
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image
 
@@ -18,7 +18,6 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import augment_fused, output_to_crop
 from hw1.data.augment.kernels import HUE, adjust_colours
 from hw1.data.augment.params import AugmentParams, draw_params
-from hw1.data.augment.reference import augment_in_steps
 from hw1.data.decode import read_image
 
 
@@ -69,8 +68,13 @@ CASES = {  # name: image, size of the output
     "one pixel": (noise(1, 1), 32),
     "one column": (noise(40, 1), 32),
     "noise": (noise(70, 80), 64),
+    "much larger": (soft_image(400, 300, 5), 112),
+    "long": (soft_image(700, 160, 6), 112),
     "grey": (np.repeat(noise(70, 80)[..., :1], 3, axis=2), 64),
 }
+
+
+SHRINKING = ("shrinking", "noise", "much larger", "long")
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -83,28 +87,14 @@ def test_equals_the_definition(case):
         params = draw_params((1, 0, index), *image.shape[:2], aug)
         expected, inside = by_definition(image, params, size)
         off = np.abs(augment_fused(image, params, size) - expected)[np.abs(inside) > 1e-3]
-        assert off.max() < (
-            (6 if case in ("shrinking", "noise") else 3.3) if cv2.__version__ >= "5" else 12
-        )  # OpenCV 4 knows only 32 positions between two pixels
+        # OpenCV 4 knows only 32 positions between two pixels.
+        assert off.max() < (12 if cv2.__version__ < "5" else 6 if case in SHRINKING else 3.3)
         assert off.mean() < (0.6 if cv2.__version__ >= "5" else 2)
 
 
-@pytest.mark.parametrize("shape", [(60, 90), (200, 230), (400, 300), (50, 170), (700, 160)])
-def test_equals_step_by_step_on_images_without_sharp_edges(shape):
-    """Within 1.5 levels on average over 25 draws (0.8 in the mean); one image's outline, which the steps blend with black, left out."""
-    errors = []
-    for index in range(25):
-        image = soft_image(*shape, index)
-        params = draw_params((2, 0, index), *shape, AugConfig(size=112))
-        ours, theirs = augment_fused(image, params, 112), augment_in_steps(image, params, 112)
-        away = np.abs(by_definition(image, params, 112)[1]) > 3 * max(max(params.box[2:]) / 112, 1)
-        errors.append(difference(ours, theirs)[away].mean())
-    assert np.mean(errors) < 0.8
-    assert np.max(errors) < 1.5
-
-
-def test_real_photographs_step_by_step_and_fused():
-    """On images the steps' second interpolation blurs: 2 to 3 levels of 255 on average, and no shift in brightness."""
+def test_real_photographs_are_as_torchvision_makes_them():
+    """torchvision's second interpolation blurs, where nothing shrinks: 2 to 3 levels of 255 on average. Pillow cuts off half a level in
+    each of three steps of the jitter."""
     if "HW1_PHOTOS" not in os.environ:
         pytest.skip("HW1_PHOTOS names no folder of images")
     paths = sorted(Path(os.environ["HW1_PHOTOS"]).glob("train/*/*.jpg"))[::150]
@@ -113,9 +103,9 @@ def test_real_photographs_step_by_step_and_fused():
     for index, path in enumerate(paths):
         image = read_image(path)
         params = draw_params((3, 0, index), *image.shape[:2], AugConfig())
-        signed.append(augment_fused(image, params, 224).astype(int) - augment_in_steps(image, params, 224))
+        signed.append(augment_fused(image, params, 224).astype(int) - np.asarray(in_torchvision(image, params, 224)))
     assert np.mean([np.abs(each).mean() for each in signed]) < 4
-    assert abs(np.mean([each.mean() for each in signed])) < 0.3
+    assert 0 < np.mean([each.mean() for each in signed]) < 2
 
 
 def test_enlarging_leaves_no_dark_frame():

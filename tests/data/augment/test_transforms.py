@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as functional
-from helpers.transform_images import JITTER, difference, drawn, noise, only, soft_image
+from helpers.transform_images import BILINEAR, JITTER, difference, drawn, in_torchvision, noise, only, soft_image
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image, ImageFilter
 from scipy import stats
@@ -17,28 +17,15 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.params import draw_params
 from hw1.data.augment.transforms import SeededPipeline, build_eval_transform, build_train_transform
 
-BILINEAR = functional.InterpolationMode.BILINEAR
 BOX, FLIP, ANGLE, ORDER = (23, 4, 258, 196), False, 7.5475542668991125, ["hue", "contrast", "saturation", "brightness"]
 
 
-@pytest.fixture(params=["fused", "steps"])
+@pytest.fixture(params=["fused", "albumentations"])
 def impl(request) -> str:
     return request.param
 
 
 # --- images ---
-
-
-def in_torchvision(image: Image.Image, transform) -> Image.Image:
-    """The whole policy by torchvision, with the numbers that our transform drew at its last call; rotation interpolated."""
-    (left, top, width, height), flip, angle, jitter = drawn(transform)
-    size = transform.pipeline.transforms[0].aug.size
-    image = functional.resized_crop(image, top, left, height, width, [size, size], BILINEAR)
-    image = functional.hflip(image) if flip else image
-    image = functional.rotate(image, angle, BILINEAR)
-    for name, factor in jitter:
-        image = getattr(functional, f"adjust_{name}")(image, factor)
-    return image
 
 
 def test_whole_policy_gives_torchvisions_images(impl):
@@ -47,22 +34,11 @@ def test_whole_policy_gives_torchvisions_images(impl):
     for index in range(30):
         image = soft_image(130 + 4 * index, 250 - 3 * index, index)
         ours = transform(image, (1, 2, index))
-        error = difference(ours, in_torchvision(Image.fromarray(image), transform))
+        error = difference(ours, in_torchvision(image, drawn(transform), 112))
         assert ours.dtype == np.uint8
         assert ours.shape == (112, 112, 3)
         assert error.mean() < 4
         assert np.quantile(error, 0.99) <= 40
-
-
-@pytest.mark.parametrize("shape", [(300, 400), (97, 181), (60, 500), (500, 60), (50, 70)])
-def test_crop_is_resampled_like_pillow_shrinking_and_growing(shape):
-    """Within 2 levels on noise, the hardest case: a resize without antialiasing is off by dozens."""
-    transform, image = build_train_transform(only(64, scale=(0.5, 0.9), impl="steps")), noise(*shape)
-    for index in range(5):
-        ours = transform(image, (3, 0, index))
-        left, top, width, height = drawn(transform).box
-        theirs = functional.resized_crop(Image.fromarray(image), top, left, height, width, [64, 64], BILINEAR)
-        assert difference(ours, theirs).max() <= 2
 
 
 @pytest.mark.parametrize("name", JITTER[:3])
@@ -76,7 +52,8 @@ def test_jitter_step_is_torchvisions_but_for_rounding(name, impl):
 
 
 def test_hue_step_rotates_the_hue_by_a_fraction_of_the_circle(impl):
-    """Against HSV in floating point within 0.6 levels on average; against Pillow's, which rounds more, within 2. Grey stays grey."""
+    """Against HSV in floating point within 0.6 levels on average (albumentations' has 180 hues: 1.6); against Pillow's, which rounds more,
+    within 2 (2.5). Grey stays grey."""
     transform = build_train_transform(only(64, hue=0.5, impl=impl))
     for index, image in enumerate([noise(64, 64), soft_image(64, 64, 1), soft_image(64, 64, 2)] * 4):
         ours = transform(image, (3, 0, index))
@@ -84,9 +61,9 @@ def test_hue_step_rotates_the_hue_by_a_fraction_of_the_circle(impl):
         hsv = rgb_to_hsv(image / 255)
         hsv[..., 0] = (hsv[..., 0] + factor) % 1.0
         error = difference(ours, np.round(hsv_to_rgb(hsv) * 255))
-        assert error.mean() < 0.6
-        assert np.quantile(error, 0.99) <= 4
-        assert difference(ours, functional.adjust_hue(Image.fromarray(image), factor)).mean() < 2
+        assert error.mean() < (0.6 if impl == "fused" else 1.6)
+        assert np.quantile(error, 0.99) <= (4 if impl == "fused" else 8)
+        assert difference(ours, functional.adjust_hue(Image.fromarray(image), factor)).mean() < (2 if impl == "fused" else 2.5)
     grey = np.repeat(noise(64, 64)[..., :1], 3, axis=2)
     np.testing.assert_array_equal(transform(grey, (3, 0, 99)), grey)
 
@@ -106,7 +83,8 @@ def jitter_in_float(array: np.ndarray, steps) -> np.ndarray:
 
 
 def test_jitter_applies_what_was_drawn_in_the_order_drawn(impl):
-    """Against the formulas in floating point: within 1.2 levels on average; in the reverse order it would be several times that."""
+    """Against the formulas in floating point: within 1.2 levels on average (2.5 where albumentations rounds after each step); in the
+    reverse order it would be several times that."""
     transform = build_train_transform(only(64, brightness=0.6, contrast=0.6, saturation=0.6, hue=0.2, impl=impl))
     errors = []
     for index in range(24):
@@ -114,7 +92,7 @@ def test_jitter_applies_what_was_drawn_in_the_order_drawn(impl):
         ours = transform(image, (3, 0, index)).astype(float)
         steps = drawn(transform).jitter
         errors.append([np.abs(ours - jitter_in_float(image, order)).mean() for order in (steps, steps[::-1])])
-    assert np.max(errors, axis=0)[0] < 1.2
+    assert np.max(errors, axis=0)[0] < (1.2 if impl == "fused" else 2.5)
     assert np.median(errors, axis=0)[1] > 5
 
 
@@ -192,8 +170,8 @@ def test_every_word_counts():
 
 def test_an_added_transform_of_albumentations_draws_from_the_words_too():
     """Both generators that albumentations hands to its transforms follow from the words of the call alone."""
-    pipeline = SeededPipeline([A.GaussNoise(std_range=(0.1, 0.1), p=0.5), A.CoarseDropout(p=0.5)])
-    image = noise(50, 60)
+    pipeline = SeededPipeline([A.GaussNoise(std_range=(0.1, 0.1), p=0.5), A.CoarseDropout(p=0.5)], 60)
+    image = noise(60, 60)
     first = [pipeline(image, (118, 0, index)) for index in range(8)]
     assert len({result.tobytes() for result in first}) > 4
     for index in reversed(range(8)):

@@ -15,6 +15,11 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.transforms import build_train_transform
 
 
+@pytest.fixture(params=["fused", "albumentations"])
+def impl(request) -> str:
+    return request.param
+
+
 def ramps(height: int, width: int) -> np.ndarray:
     """Red = column, green = row: tells where each pixel of a result comes from."""
     rows, columns = np.mgrid[0:height, 0:width]
@@ -22,7 +27,7 @@ def ramps(height: int, width: int) -> np.ndarray:
 
 
 def same_distribution(ours, theirs) -> None:
-    assert stats.ks_2samp(ours, theirs).pvalue > 0.01, (
+    assert stats.ks_2samp(ours, theirs).pvalue > 0.002, (  # some twenty comparisons
         np.quantile(ours, [0, 0.1, 0.5, 0.9, 1]),
         np.quantile(theirs, [0, 0.1, 0.5, 0.9, 1]),
     )
@@ -47,8 +52,8 @@ def reference_boxes(height: int, width: int, count: int, scale=(0.8, 1.0), ratio
 
 
 @pytest.mark.parametrize(("height", "width", "scale"), [(90, 120, (0.8, 1.0)), (125, 125, (0.3, 0.6))])
-def test_crop_has_torchvisions_area_aspect_and_position(height, width, scale):
-    ours, theirs = crop_boxes(height, width, 2000, scale=scale), reference_boxes(height, width, 2000, scale)
+def test_crop_has_torchvisions_area_aspect_and_position(height, width, scale, impl):
+    ours, theirs = crop_boxes(height, width, 2000, scale=scale, impl=impl), reference_boxes(height, width, 2000, scale)
     for measure in (
         lambda box: box[:, 2] * box[:, 3] / (height * width),
         lambda box: np.log(box[:, 2] / box[:, 3]),
@@ -59,17 +64,17 @@ def test_crop_has_torchvisions_area_aspect_and_position(height, width, scale):
 
 
 @pytest.mark.parametrize(("height", "width"), [(20, 125), (125, 20)])
-def test_crop_falls_back_to_the_centre_as_torchvision_does(height, width):
+def test_crop_falls_back_to_the_centre_as_torchvision_does(height, width, impl):
     """No crop of 0.8-1.0 of the area with an aspect within 3/4-4/3 fits into so long an image."""
-    ours, theirs = crop_boxes(height, width, 3, scale=(0.8, 1.0)), reference_boxes(height, width, 3)
+    ours, theirs = crop_boxes(height, width, 3, scale=(0.8, 1.0), impl=impl), reference_boxes(height, width, 3)
     np.testing.assert_array_equal(ours, theirs)
 
 
-def test_angle_is_torchvisions():
+def test_angle_is_torchvisions(impl):
     """Read from the direction of a diagonal ramp; its slope of 1.3 makes the rounding of small turns average out."""
     rows, columns = np.mgrid[-48:48, -48:48] + 0.5
     image = np.repeat(np.round(127 + 1.3 * (rows + columns))[..., None], 3, axis=2).astype(np.uint8)
-    transform, angles, middle = build_train_transform(only(96, rotation=15.0)), [], (slice(24, 72), slice(24, 72))
+    transform, angles, middle = build_train_transform(only(96, rotation=15.0, impl=impl)), [], (slice(24, 72), slice(24, 72))
     for index in range(2000):
         value = transform(image, (7, 0, index))[..., 0].astype(float)
         angles.append(np.degrees(np.arctan2((value * rows)[middle].sum(), (value * columns)[middle].sum())) - 45)
@@ -79,8 +84,8 @@ def test_angle_is_torchvisions():
 
 
 @pytest.mark.parametrize("probability", [0.5, 0.2, 1.0])
-def test_flip_rate(probability):
-    transform, image = build_train_transform(only(16, hflip=probability)), ramps(16, 16)
+def test_flip_rate(probability, impl):
+    transform, image = build_train_transform(only(16, hflip=probability, impl=impl)), ramps(16, 16)
     results = [transform(image, (7, 0, index)) for index in range(2000)]
     flipped = sum(np.array_equal(result, image[:, ::-1]) for result in results)
     assert flipped + sum(np.array_equal(result, image) for result in results) == 2000
@@ -88,9 +93,9 @@ def test_flip_rate(probability):
 
 
 @pytest.mark.parametrize("amount", [0.2, 0.5])
-def test_hue_shift_is_a_fraction_of_the_circle_either_way(amount):
+def test_hue_shift_is_a_fraction_of_the_circle_either_way(amount, impl):
     """Red rotated by a fraction h of the circle stands at 360 h degrees: green first for positive shifts, blue for negative ones."""
-    transform, theirs = build_train_transform(only(16, hue=amount)), reference.ColorJitter(hue=amount)
+    transform, theirs = build_train_transform(only(16, hue=amount, impl=impl)), reference.ColorJitter(hue=amount)
     torch.manual_seed(0)
     red = np.full((16, 16, 3), (250, 0, 0), np.uint8)
     pillow = Image.fromarray(red)
@@ -105,9 +110,9 @@ def test_hue_shift_is_a_fraction_of_the_circle_either_way(amount):
     assert max(np.abs(ours)) == pytest.approx(360 * amount, abs=2.5)
 
 
-def test_jitter_draws_torchvisions_factors_independently_and_in_any_order():
+def test_jitter_draws_torchvisions_factors_independently_and_in_any_order(impl):
     """Brightness, contrast and saturation are read from what was drawn; that they do what torchvision's do is tested on images, below."""
-    transform, image, orders, params = build_train_transform(AugConfig(size=16)), noise(20, 20), Counter(), []
+    transform, image, orders, params = build_train_transform(AugConfig(size=16, impl=impl)), noise(20, 20), Counter(), []
     for index in range(2400):
         transform(image, (7, 0, index))
         steps = drawn(transform).jitter

@@ -14,13 +14,12 @@ from helpers.image_files import samples
 from helpers.loader_images import AUG, CPU, SIZE, assert_same, loaders_of, write_images
 from helpers.paths import ROOT
 from helpers.train_commands import run
-from helpers.transform_images import difference, soft_image
+from helpers.transform_images import difference, in_torchvision, soft_image
 from PIL import Image
 
 from hw1.config.recipe import AugConfig, DataConfig, Recipe
 from hw1.data.augment.fused import augment_fused
 from hw1.data.augment.params import draw_params, smallest_side
-from hw1.data.augment.reference import augment_in_steps
 from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.decode import read_image
 from hw1.data.image_folder import ImageSet, open_training_data
@@ -84,8 +83,8 @@ def test_every_kind_of_file_is_stored_upright_as_it_is_decoded(folder, tmp_path)
         np.testing.assert_array_equal(cached.read(index), read_image(images.path(index)))
 
 
-def test_steps_stores_whole_images_and_gives_the_same_bits(images, folder):
-    aug = AUG.model_copy(update={"impl": "steps", "scale": (1.0, 1.0)})
+def test_albumentations_stores_whole_images_and_gives_the_same_bits(images, folder):
+    aug = AUG.model_copy(update={"impl": "albumentations", "scale": (1.0, 1.0)})
     cached, transform = open_cache(images, folder, aug), build_train_transform(aug)
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # torch warns of memory that is read-only
@@ -118,13 +117,13 @@ def same_crop(params, whole: np.ndarray, other: np.ndarray):
 
 
 def parity(images: ImageSet, folder, aug: AugConfig) -> tuple[float, float]:
-    """Mean difference from the augmentation step by step on the whole image: of the cache, and of the files."""
+    """Mean difference from torchvision on the whole image: of the cache, and of the files."""
     cached = open_cache(images, folder, aug)
     errors = []
     for index in range(len(images)):
         whole = read_image(images.path(index))
         params = draw_params((118, 0, index), *whole.shape[:2], aug)
-        expected = augment_in_steps(whole, params, aug.size)
+        expected = np.asarray(in_torchvision(whole, params, aug.size))
         sources = cached.read(index), read_image(images.path(index), smallest_side(aug))
         errors.append([difference(augment_fused(each, same_crop(params, whole, each), aug.size), expected).mean() for each in sources])
     return tuple(np.mean(errors, axis=0))
