@@ -23,7 +23,7 @@ VERIFIED_BY = f"2 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise th
 def find_bad_images(images: ImageSet) -> dict[int, str]:
     """Decode every file once, on all cores.
 
-    A file that was good before is not decoded again while its path, size and date of change stay the same (`ImageSet.stamp`) and it
+    A file that was good before is not decoded again while its path and stamp (`ImageSet.stamp`) stay the same and it
     may still be read.
 
     Returns:

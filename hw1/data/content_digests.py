@@ -15,7 +15,7 @@ def digest_contents(locations: Sequence[str], stamps: Sequence[Stamp | None], re
 
     Args:
         locations: Absolute paths of the files, or of archives' files followed by a name.
-        stamps: `ImageSet.content_stamp` of each; None for one that does not exist.
+        stamps: `ImageSet.stamp` of each; None for one that does not exist.
         read_file: Returns the content of the file of an index.
 
     Returns:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.data.content_digests import digest_contents
-from hw1.data.verified_files import Stamp, take_content_stamp, take_stamp
+from hw1.data.verified_files import Stamp, take_stamp
 from hw1.utils.text import to_bytes
 
 
@@ -118,10 +118,6 @@ class ImageSet:
         """Return a stamp that differs when the content does, with the size in bytes first; None for a file that does not exist."""
         return take_stamp(self.location(file)) if self.archive is None else self.archive.stamp(file)
 
-    def content_stamp(self, file: str) -> Stamp | None:
-        """Return a stamp that also differs when another file of the same size and date has taken the place."""
-        return take_content_stamp(self.location(file)) if self.archive is None else self.archive.stamp(file)
-
     def subset(self, indices: Sequence[int] | NDArray[np.int64]) -> "ImageSet":
         """Return the images at `indices`, in that order."""
         labels = None if self.labels is None else self.labels[np.asarray(indices, dtype=np.int64)]
@@ -168,7 +164,7 @@ class TrainingData:
         """Digest of every training and every validation image (see `digest_contents`); all files are read where they are not known."""
         images = [(split, index) for split in (self.train, self.val) for index in range(len(split))]
         locations = [split.location(split.files[index]) for split, index in images]
-        stamps = [split.content_stamp(split.files[index]) for split, index in images]
+        stamps = [split.stamp(split.files[index]) for split, index in images]
         digests = digest_contents(locations, stamps, lambda position: _read(*images[position]))
         return [digests[: len(self.train)], digests[len(self.train) :]]
 
