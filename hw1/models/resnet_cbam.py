@@ -15,7 +15,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from hw1.models.cbam import Cbam, CbamInit
-from hw1.models.weights import add_new_tensors
+from hw1.models.fit_weights import add_new_tensors
 
 __all__ = ["ResNetCbam"]  # timm's register_model appends the models
 
@@ -99,7 +99,7 @@ class ResNetCbam(ResNet):
 
 
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build a model; weights of `pretrained` may lack tensors of CBAM only, see `hw1.models.weights.add_new_tensors`."""
+    """Build a model; weights of `pretrained` may lack tensors of CBAM only, see `hw1.models.fit_weights.add_new_tensors`."""
     filter_fn = partial(add_new_tensors, features_only=bool(kwargs.get("features_only")))
     model: nn.Module = build_model_with_cfg(ResNetCbam, variant, pretrained, pretrained_filter_fn=filter_fn, **kwargs)
     return model

@@ -1,11 +1,22 @@
 """Check files from unknown sources before they are loaded: they must not claim more memory than they have bytes, nor run code."""
 
+import builtins
+import pickle
+import pickletools
+import warnings
 import zipfile
+from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
+from typing import IO, Any
 
 import numpy as np
 
+from hw1.utils.text import some_of
+
 MAX_MEMBERS = 100_000
+MAX_PICKLES = 5  # at the head of torch's older format; the tensors' bytes follow
 NPY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
@@ -53,31 +64,163 @@ def check_npz(path: Path) -> None:
                     raise ValueError(f"{member.filename}: does not hold the array {list(shape)} of {dtype} that it claims to")
 
 
+class Skipped:
+    """What stands in for an object of a file that is neither tensor, number, text nor container.
+
+    Its class or function is not imported, let alone called: nothing of the file's own choice ever is.
+    """
+
+    kind = ""
+    """Name of the class or function in the file."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def load_torch_file(path: Path) -> Any:
+    """Load a file of `torch.save` to the CPU with torch's own restricted unpickler; no code from the file is run.
+
+    Tensors, numbers, text, lists and dicts come as they are; any other object (a path, a date, numpy's numbers, a class of its author's)
+    is a `Skipped`.
+
+    Raises:
+        ValueError: The file names functions that run code, its tensors claim more memory than it has bytes, it fails `check_zip`, or is of
+            a known other kind; the message says which.
+        Exception: Of any kind, if it is no such file.
+    """
+    stand_ins = _stand_ins(path)
+    _check_size(_load(path, "meta", stand_ins), path)  # on the meta device tensors take no memory
+    return _load(path, "cpu", stand_ins)
+
+
 def check_torch_file(path: Path) -> None:
     """Check a file of `torch.save` by loading it to the meta device, on which tensors take no memory; no code from it is run.
 
     Raises:
-        ValueError: Its tensors claim more memory than the file has bytes, or the archive fails `check_zip`.
+        ValueError: As `load_torch_file`, and where it holds anything else than tensors, numbers, text, lists and dicts.
         Exception: Of any kind, if it is no such file.
     """
-    import argparse
+    content = _load(path, "meta", _stand_ins(path))
+    _check_size(content, path)
+    if skipped := {item.kind for item in _items(content) if isinstance(item, Skipped)}:
+        raise ValueError(f"holds {some_of(sorted(skipped))}")
 
+
+def _load(path: Path, device: str, stand_ins: Sequence[tuple[Any, str]]) -> Any:
     import torch
 
+    with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of other pickle protocols, of storages of old files
+        try:
+            return torch.load(path, map_location=device, weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ValueError(_why_not_unpickled(error, [name for _, name in stand_ins])) from error
+
+
+def _why_not_unpickled(error: pickle.UnpicklingError, names: Sequence[str]) -> str:
+    """Return torch's reason without its advice to load the file unsafely."""
+    reason = str(error).partition("Check the documentation")[0].strip().rpartition("\n\n")[2]
+    reason = " ".join(reason.rpartition("WeightsUnpickler error: ")[2].split())
+    if "operand" in reason:
+        return "is written in a pickle protocol that cannot be read safely; torch.save without pickle_protocol writes one that can"
+    if found := [name for name in names if name in reason]:
+        return f"holds {some_of(found)}, which cannot be left out; save the weights alone: torch.save(model.state_dict(), FILE)"
+    return reason
+
+
+def _stand_ins(path: Path) -> list[tuple[Any, str]]:
+    """Return what stands in for each class or function that the file names; torch asks only where it has no safe one of its own.
+
+    Raises:
+        ValueError: One of them runs code; or the archive is none of `torch.save`, or fails `check_zip`.
+    """
     if zipfile.is_zipfile(path):
         check_zip(path)
-    with torch.serialization.safe_globals([argparse.Namespace]):  # timm's training checkpoints hold one
-        content = torch.load(path, map_location="meta", weights_only=True)
+        names = _names_in_zip(path)
+    else:
+        with path.open("rb") as file:
+            names = _names_in_pickles(file)
+    if harmful := sorted(name for name in names if _runs_code(name)):
+        raise ValueError(f"names {some_of(harmful)}, which runs code; it is not loaded")
+    return [(CONTAINERS.get(name) or _stand_in(name), name) for name in sorted(names)]
+
+
+def _stand_in(name: str) -> type[Skipped]:
+    module, _, last = name.rpartition(".")
+    return type(last, (Skipped,), {"__module__": module, "kind": name})
+
+
+def _runs_code(name: str) -> bool:
+    """Say whether the name is of a built-in function or the system's; those of classes and of other modules are never looked up."""
+    module, _, last = name.rpartition(".")
+    if module == "builtins":
+        return not isinstance(getattr(builtins, last, None), type)
+    return module.partition(".")[0] in ("os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "pty")
+
+
+def _names_in_zip(path: Path) -> set[str]:
+    with zipfile.ZipFile(path) as archive:
+        members = {name.partition("/")[2] or name: name for name in archive.namelist()}
+        if "constants.pkl" in members:
+            raise ValueError("is a TorchScript archive, which runs code; save the weights of the model: model.state_dict()")
+        if any(name.endswith(".npy") for name in members):
+            raise ValueError("is a file of numpy's, not of torch.save")
+        if "data.pkl" not in members:
+            raise ValueError("is an archive, but none of torch.save")
+        with archive.open(members["data.pkl"]) as file:
+            return _names_in_pickles(file)
+
+
+def _names_in_pickles(file: IO[bytes]) -> set[str]:
+    """Return the full names of classes and functions in the pickles from here on, without loading any of them."""
+    names = set()
+    with suppress(ValueError):  # no pickle, or a damaged one, which torch will say
+        for _ in range(MAX_PICKLES):
+            for opcode, argument, _ in pickletools.genops(file):
+                if opcode.name == "GLOBAL":
+                    module, _, name = str(argument).partition(" ")
+                    module, name = NAME_MAPPING.get((module, name), (IMPORT_MAPPING.get(module, module), name))  # Python 2's
+                    names.add(f"{module}.{name}")
+    return names
+
+
+def _check_size(content: Any, path: Path) -> None:
+    import torch
+
     sizes: dict[int, int] = {}
-    pending = [content]
-    while pending:
-        item = pending.pop()
+    for item in _items(content):
         if isinstance(item, torch.Tensor) and not item.is_sparse:
             storage = item.untyped_storage()
             sizes[storage._cdata] = storage.nbytes()
-        elif isinstance(item, dict):
-            pending += item.values()
-        elif isinstance(item, list | tuple):
-            pending += item
     if sum(sizes.values()) > path.stat().st_size:
         raise ValueError(f"claims to hold {sum(sizes.values())} bytes of tensors")
+
+
+def _items(content: Any) -> Iterator[Any]:
+    """Iterate over everything in nested containers, each container once: a pickle may contain itself."""
+    pending, seen = [content], set()
+    while pending:
+        item = pending.pop()
+        yield item
+        if id(item) in seen:
+            continue
+        seen.add(id(item))
+        if isinstance(item, dict):
+            pending += [*item, *item.values()]
+        elif isinstance(item, list | tuple | set):
+            pending += item
+
+
+def _empty_dict(*_: object) -> dict[Any, Any]:
+    return {}
+
+
+def _empty_list(*_: object) -> list[Any]:
+    return []
+
+
+CONTAINERS = {"collections.defaultdict": _empty_dict, "collections.deque": _empty_list}
+"""Stand-ins for containers that torch's unpickler does not know and would have to fill."""
