@@ -1,5 +1,6 @@
 """Read weights from any checkpoint that holds them, without running code from it."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -60,7 +61,7 @@ def read_weights(path: Path) -> Weights:
     content = _read(path)
     found = _find_weights(content)
     if found is None:
-        raise WeightsError(f"holds no weights (tensors by name), but {_describe(content)}")
+        raise WeightsError(f"holds {_describe(content)}, but no weights by name; torch.save(model.state_dict(), FILE) writes them")
     keys, state_dict = found
     tensors = {name: value for name, value in state_dict.items() if isinstance(name, str) and isinstance(value, Tensor)}
     if any(len(name) > MAX_NAME or not name.isprintable() for name in [*tensors, *keys]):
@@ -84,8 +85,11 @@ def _read(path: Path) -> Any:
                 raise WeightsError(kind) from error
         if type(error) is ValueError:  # of load_torch_file, which has found out what it is
             raise WeightsError(str(error)) from error
-        state = "damaged or cut short" if is_torch or head[8:9] == b"{" else "not a .safetensors or .pth file of weights"
-        raise WeightsError(f"{state} ({one_line(error)})") from error
+        if head.startswith(b"PK") and not zipfile.is_zipfile(path):  # an archive's list of contents is at its end
+            raise WeightsError("is cut short, as by a download that has not finished") from error
+        if is_torch or head[8:9] == b"{":
+            raise WeightsError(f"damaged, or no file of weights ({one_line(error)})") from error
+        raise WeightsError(f"not a .safetensors or .pth file of weights; it begins with {head[:16]!r}") from error
 
 
 def _find_weights(content: Any, depth: int = 3) -> tuple[list[str], Mapping[Any, Any]] | None:
@@ -107,8 +111,12 @@ def _has_tensors(content: Mapping[Any, Any]) -> bool:
 
 def _describe(content: Any) -> str:
     """Say what a file without weights holds, and what to do where that is known."""
-    values = list(content.values()) if isinstance(content, dict) else [content]
-    kinds = [value.kind if isinstance(value, Skipped) else type(value).__name__ for value in values]
-    names = [f"{str(key)[:MAX_NAME]} ({kind})" for key, kind in zip(content, kinds, strict=True)] if isinstance(content, dict) else kinds
-    hint = "; of an object its weights alone can be read: torch.save(model.state_dict(), FILE)"
-    return some_of(names or ["nothing"], 2 * NUM_NAMED) + (hint if any(isinstance(value, Skipped) for value in values) else "")
+    if not isinstance(content, dict):
+        return _kind(content)
+    return some_of([f"{str(key)[:MAX_NAME]} ({_kind(value)})" for key, value in content.items()] or ["nothing"], 2 * NUM_NAMED)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Skipped):
+        return "numpy array" if value.kind.endswith(".multiarray._reconstruct") else f"object of {value.kind}"
+    return type(value).__name__

@@ -6,7 +6,8 @@ import pickletools
 import warnings
 import zipfile
 from _compat_pickle import IMPORT_MAPPING, NAME_MAPPING
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -83,16 +84,15 @@ class Skipped:
 def load_torch_file(path: Path) -> Any:
     """Load a file of `torch.save` to the CPU with torch's own restricted unpickler; no code from the file is run.
 
-    Tensors, numbers, text, lists and dicts come as they are; any other object (a path, a date, numpy's numbers, a class of its author's)
-    is a `Skipped`.
+    Tensors, numbers, text, lists and dicts come as they are, objects of classes derived from list or dict as those; any other object (a
+    path, a date, numpy's numbers, a class of its author's) is a `Skipped`.
 
     Raises:
         ValueError: The file names functions that run code, its tensors claim more memory than it has bytes, it fails `check_zip`, or is of
             a known other kind; the message says which.
         Exception: Of any kind, if it is no such file.
     """
-    stand_ins = _stand_ins(path)
-    _check_size(_load(path, "meta", stand_ins), path)  # on the meta device tensors take no memory
+    stand_ins = _check_torch_file(path)[1]
     return _load(path, "cpu", stand_ins)
 
 
@@ -103,54 +103,98 @@ def check_torch_file(path: Path) -> None:
         ValueError: As `load_torch_file`, and where it holds anything else than tensors, numbers, text, lists and dicts.
         Exception: Of any kind, if it is no such file.
     """
-    content = _load(path, "meta", _stand_ins(path))
-    _check_size(content, path)
+    content, _ = _check_torch_file(path)
     if skipped := {item.kind for item in _items(content) if isinstance(item, Skipped)}:
         raise ValueError(f"holds {some_of(sorted(skipped))}")
 
 
-def _load(path: Path, device: str, stand_ins: Sequence[tuple[Any, str]]) -> Any:
+def _check_torch_file(path: Path) -> tuple[Any, dict[str, type]]:
+    """Return what the file holds, with tensors on the meta device, and what stands in for each class or function that it names."""
+    stand_ins = {name: _stand_in(name) for name in sorted(_names_in_file(path))}
+    while True:
+        try:
+            content = _load(path, "meta", stand_ins)
+            break
+        except pickle.UnpicklingError as error:
+            reason = _reason(error)
+            name = next((name for name in stand_ins if reason.endswith(f"<class {name!r}>")), None)
+            if name is None or stand_ins[name] in CONTAINERS:
+                raise ValueError(reason) from error
+            stand_ins[name] = CONTAINERS[0] if "SETITEM" in reason else CONTAINERS[1]
+    _check_size(content, path)
+    return content, stand_ins
+
+
+def _load(path: Path, device: str, stand_ins: Mapping[str, type]) -> Any:
     import torch
 
-    with torch.serialization.safe_globals(list(stand_ins)), warnings.catch_warnings():
+    pairs: list[Any] = [(stand_in, name) for name, stand_in in stand_ins.items()]  # torch asks only where it has no safe one of its own
+    with path.open("rb") as file, torch.serialization.safe_globals(pairs), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of other pickle protocols, of storages of old files
-        try:
-            return torch.load(path, map_location=device, weights_only=True)
-        except pickle.UnpicklingError as error:
-            raise ValueError(_why_not_unpickled(error, [name for _, name in stand_ins])) from error
+        return torch.load(file, map_location=device, weights_only=True)
 
 
-def _why_not_unpickled(error: pickle.UnpicklingError, names: Sequence[str]) -> str:
+def _reason(error: pickle.UnpicklingError) -> str:
     """Return torch's reason without its advice to load the file unsafely."""
-    reason = str(error).partition("Check the documentation")[0].strip().rpartition("\n\n")[2]
-    reason = " ".join(reason.rpartition("WeightsUnpickler error: ")[2].split())
-    if "operand" in reason:
+    text = str(error).partition("Check the documentation")[0].strip().rpartition("\n\n")[2]
+    text = " ".join(text.rpartition("WeightsUnpickler error: ")[2].split())
+    if "operand" in text:
         return "is written in a pickle protocol that cannot be read safely; torch.save without pickle_protocol writes one that can"
-    if found := [name for name in names if name in reason]:
-        return f"holds {some_of(found)}, which cannot be left out; save the weights alone: torch.save(model.state_dict(), FILE)"
-    return reason
+    return text
 
 
-def _stand_ins(path: Path) -> list[tuple[Any, str]]:
-    """Return what stands in for each class or function that the file names; torch asks only where it has no safe one of its own.
+class _AsDict:
+    """What stands in for a class derived from dict, once torch's unpickler refuses to fill anything else."""
+
+    def __new__(cls, *_: object) -> Any:
+        return OrderedDict()  # the one kind that may get attributes too
+
+
+class _AsList:
+    """The same for list."""
+
+    def __new__(cls, *_: object) -> Any:
+        return []
+
+
+CONTAINERS = (_AsDict, _AsList)
+
+
+def _stand_in(name: str) -> type:
+    module, _, last = name.rpartition(".")
+    return type(last, (Skipped,), {"__module__": module, "kind": name})
+
+
+def _names_in_file(path: Path) -> set[str]:
+    """Return the full names of the classes and functions that the file names, without importing any.
 
     Raises:
         ValueError: One of them runs code; or the archive is none of `torch.save`, or fails `check_zip`.
     """
     if zipfile.is_zipfile(path):
-        check_zip(path)
-        names = _names_in_zip(path)
+        with zipfile.ZipFile(path) as archive:
+            member = _pickle_in(archive)
+            check_zip(path)
+            with archive.open(member) as file:
+                names = _names_in_pickles(file)
     else:
         with path.open("rb") as file:
             names = _names_in_pickles(file)
     if harmful := sorted(name for name in names if _runs_code(name)):
         raise ValueError(f"names {some_of(harmful)}, which runs code; it is not loaded")
-    return [(CONTAINERS.get(name) or _stand_in(name), name) for name in sorted(names)]
+    return names
 
 
-def _stand_in(name: str) -> type[Skipped]:
-    module, _, last = name.rpartition(".")
-    return type(last, (Skipped,), {"__module__": module, "kind": name})
+def _pickle_in(archive: zipfile.ZipFile) -> str:
+    """Return the name of the member that holds the pickle; they lie in one folder of any name."""
+    members = {name.partition("/")[2]: name for name in archive.namelist()}
+    if "constants.pkl" in members:
+        raise ValueError("is a TorchScript archive, which is code; torch.save(model.state_dict(), FILE) writes the weights alone")
+    if any(name.endswith(".npy") for name in archive.namelist()):
+        raise ValueError("is a file of numpy's, not of torch.save")
+    if "data.pkl" not in members:
+        raise ValueError("is an archive, but none of torch.save")
+    return members["data.pkl"]
 
 
 def _runs_code(name: str) -> bool:
@@ -159,19 +203,6 @@ def _runs_code(name: str) -> bool:
     if module == "builtins":
         return not isinstance(getattr(builtins, last, None), type)
     return module.partition(".")[0] in ("os", "posix", "nt", "sys", "subprocess", "importlib", "runpy", "pty")
-
-
-def _names_in_zip(path: Path) -> set[str]:
-    with zipfile.ZipFile(path) as archive:
-        members = {name.partition("/")[2] or name: name for name in archive.namelist()}
-        if "constants.pkl" in members:
-            raise ValueError("is a TorchScript archive, which runs code; save the weights of the model: model.state_dict()")
-        if any(name.endswith(".npy") for name in members):
-            raise ValueError("is a file of numpy's, not of torch.save")
-        if "data.pkl" not in members:
-            raise ValueError("is an archive, but none of torch.save")
-        with archive.open(members["data.pkl"]) as file:
-            return _names_in_pickles(file)
 
 
 def _names_in_pickles(file: IO[bytes]) -> set[str]:
@@ -212,15 +243,3 @@ def _items(content: Any) -> Iterator[Any]:
             pending += [*item, *item.values()]
         elif isinstance(item, list | tuple | set):
             pending += item
-
-
-def _empty_dict(*_: object) -> dict[Any, Any]:
-    return {}
-
-
-def _empty_list(*_: object) -> list[Any]:
-    return []
-
-
-CONTAINERS = {"collections.defaultdict": _empty_dict, "collections.deque": _empty_list}
-"""Stand-ins for containers that torch's unpickler does not know and would have to fill."""
