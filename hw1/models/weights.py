@@ -83,13 +83,13 @@ def _read(path: Path) -> Any:
         for start, kind in OTHER_KINDS.items():
             if head.startswith(start):
                 raise WeightsError(kind) from error
+        if not (is_torch or head[8:9] == b"{"):
+            raise WeightsError(f"not a .safetensors or .pth file of weights; it begins with {head[:16]!r}") from error
         if type(error) is ValueError:  # of load_torch_file, which has found out what it is
             raise WeightsError(str(error)) from error
         if head.startswith(b"PK") and not zipfile.is_zipfile(path):  # an archive's list of contents is at its end
             raise WeightsError("is cut short, as by a download that has not finished") from error
-        if is_torch or head[8:9] == b"{":
-            raise WeightsError(f"damaged, or no file of weights ({one_line(error)})") from error
-        raise WeightsError(f"not a .safetensors or .pth file of weights; it begins with {head[:16]!r}") from error
+        raise WeightsError(f"damaged, or no file of weights ({one_line(error)})") from error
 
 
 def _find_weights(content: Any, depth: int = 3) -> tuple[list[str], Mapping[Any, Any]] | None:
