@@ -22,6 +22,7 @@ from hw1.utils.files import missing_file
 from hw1.utils.text import one_line, some_of
 
 NUM_TRIED = 10  # classes of a model that is only tried
+MIN_BATCH = 2  # images: the loader fills up a batch of one, which BatchNorm behind a global pool cannot train on
 CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys without effect where there is no CBAM
 
 
@@ -87,7 +88,7 @@ def check_model(
     try:
         model = _on_meta_device(config, image_size)
     except Exception as error:  # each of timm's models refuses its arguments in its own way
-        return [*problems, f"model.name: {config.name} {_why_unusable(error, config, image_size)}"]
+        return problems + _why_unusable(error, config, image_size)
     return problems + (check_freeze(model, freeze) if freeze else [])
 
 
@@ -102,20 +103,27 @@ def _on_meta_device(config: ModelConfig, image_size: int | None) -> nn.Module:
         model = timm.create_model(config.name, num_classes=NUM_TRIED, **_model_kwargs(config, image_size))
         _set_classes(model, NUM_TRIED)
         if image_size is not None:
-            logits = model(torch.empty(2, 3, image_size, image_size))
-            if not isinstance(logits, torch.Tensor) or logits.shape != (2, NUM_TRIED):
+            logits = model(torch.empty(MIN_BATCH, 3, image_size, image_size))
+            if not isinstance(logits, torch.Tensor) or logits.shape != (MIN_BATCH, NUM_TRIED):
                 raise NoClassifierError
     return model
 
 
-def _why_unusable(error: Exception, config: ModelConfig, image_size: int | None) -> str:
+def _why_unusable(error: Exception, config: ModelConfig, image_size: int | None) -> list[str]:
+    """Return what is wrong with a model that `_on_meta_device` cannot build or try, a line each."""
     if isinstance(error, NoClassifierError):
-        return "is no classifier: it gives features, not a score for each class"
+        return [f"model.name: {config.name} is no classifier: it gives features, not a score for each class"]
     if "unexpected keyword argument 'drop_rate'" in str(error):
-        return "takes no dropout; set model.drop_rate to 0"
+        problems = [f"model.drop_rate: {config.name} has no dropout; set it to 0"]
+        config = config.model_copy(update={"drop_rate": 0.0})
+        try:
+            _on_meta_device(config, image_size)
+        except Exception as other:
+            problems += _why_unusable(other, config, image_size)
+        return problems
     own = _pretrained_cfg(config.name).input_size[1:]
     size = f"images of {image_size} x {image_size} pixels (aug.size; timm's are {own[0]} x {own[1]}) and " if image_size else ""
-    return f"fails with {size}drop_rate={config.drop_rate}: {one_line(error)}"
+    return [f"model.name: {config.name} fails with {size}drop_rate={config.drop_rate}: {one_line(error)}"]
 
 
 def _set_classes(model: nn.Module, num_classes: int) -> None:

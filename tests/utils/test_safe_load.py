@@ -69,7 +69,7 @@ def test_more_classes_than_a_program_has_are_refused(tmp_path: Path) -> None:
 def test_what_else_a_state_holds_is_named(tmp_path: Path) -> None:
     path = tmp_path / "last.pt"
     torch.save({"format": 2, "path": Path("x"), "number": np.float64(1)}, path)
-    path.with_name("last.pt.sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  last.pt\n")
+    path.with_suffix(".sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  last.pt\n")
     assert "holds numpy._core.multiarray.scalar, pathlib." in refused(path)
 
 

@@ -5,9 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.loader_images import CPU
 
-from hw1.runtime import cpu as workers
+from hw1.runtime import cpu
 from hw1.runtime.cpu import default_num_workers, limit_threads, usable_cores
 
 
@@ -59,9 +58,9 @@ def test_usable_cores_follow_the_affinity():
 
 @pytest.mark.parametrize(("cores", "on_cuda"), [(1, 1), (2, 1), (4, 3), (16, 15), (64, 16)])
 def test_default_number_of_processes(monkeypatch, cores, on_cuda):
-    monkeypatch.setattr(workers, "usable_cores", lambda: cores)
+    monkeypatch.setattr(cpu, "usable_cores", lambda: cores)
     assert default_num_workers(torch.device("cuda")) == on_cuda
-    assert default_num_workers(CPU) <= 1
+    assert default_num_workers(torch.device("cpu")) <= 1
 
 
 def test_torch_has_no_more_threads_than_cores_and_no_more_than_it_had(monkeypatch):
@@ -69,7 +68,7 @@ def test_torch_has_no_more_threads_than_cores_and_no_more_than_it_had(monkeypatc
     try:
         torch.set_num_threads(3)
         for cores, expected in ((8, 3), (2, 2), (1, 1), (8, 1)):
-            monkeypatch.setattr(workers, "usable_cores", lambda cores=cores: cores)
+            monkeypatch.setattr(cpu, "usable_cores", lambda cores=cores: cores)
             limit_threads()
             assert torch.get_num_threads() == expected
     finally:
