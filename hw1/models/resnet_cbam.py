@@ -82,8 +82,8 @@ class ResNetCbam(ResNet):
         """
         modules = list(self.modules()) if self._is_built else []  # timm's constructor calls it too, once these have their values
         for module in modules:
-            if module is not self and hasattr(module, "reset_parameters"):
-                module.reset_parameters()
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
         super().init_weights(zero_init_last)
         for module in modules:
             if isinstance(module, Cbam):
