@@ -27,7 +27,8 @@ COPY recipes /recipes/
 COPY train.py validate.py ./
 COPY docker/entrypoint.py docker/
 COPY hw1 hw1/
-RUN chmod -R a+rX /app /recipes && python -m compileall -q /app
+# hw1 looks for the recipes beside itself, so that `finetune` is known as well as recipes/finetune.yaml.
+RUN ln -s /recipes recipes && chmod -R a+rX /app /recipes && python -m compileall -q /app
 
 ARG COMMIT=
 ENV HW1_COMMIT=$COMMIT

@@ -1,16 +1,17 @@
-"""What a container of the image runs: train RECIPE, or another of the project's commands. Becomes that command, with its exit code.
+"""What a container of the image runs: hw1 train RECIPE, or another of hw1's commands. Becomes that command, with its exit code.
 
 usage: docker run --rm --gpus all --user "$(id -u):$(id -g)" -v DATA:/data -v RUNS:/runs IMAGE [COMMAND] ARGUMENTS
 
-  IMAGE RECIPE.yaml [section.key=value ...]           train; the same as: IMAGE train RECIPE.yaml ...
-  IMAGE torchrun --nproc-per-node N train.py RECIPE.yaml [section.key=value ...]
+  IMAGE RECIPE [section.key=value ...]                train; the same as: IMAGE train RECIPE ...
+  IMAGE torchrun --nproc-per-node N train.py RECIPE [section.key=value ...]
   IMAGE ablate RECIPES... [section.key=value ...] --seeds 0 1 2
   IMAGE validate | predict | export | attention runs/NAME/seedN ...
   IMAGE report runs --out report                      with -v REPORT:/report
   IMAGE audit data                                    with -v AUDIT:/audit
   IMAGE COMMAND --help
 
-Folders: /datan images (data.root where neither recipe nor command line sets one), /runs runs, /recipes the image's recipes, /cache weights
+RECIPE: a file, or a recipe of the image: finetune, or recipes/finetune.yaml.
+Folders: /data images (data.root where neither recipe nor command line sets one), /runs runs, /recipes the image's recipes, /cache weights
 and compiled kernels (-v CACHE:/cache keeps them). The working folder is /, so that runs/NAME is the same inside and beside `runs`.
 wandb: -e WANDB_API_KEY and log.wandb=online. Time to save: docker run --stop-timeout 60.
 """
@@ -21,15 +22,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw1.config.load import load_recipe
+from hw1.config.shipped import find_recipe
 from hw1.errors import UserError
 
 APP = Path(__file__).parents[1]
-COMMANDS = {
-    "train": [str(APP / "train.py")],
-    "torchrun": ["-m", "torch.distributed.run"],
-    "validate": [str(APP / "validate.py")],
-    **{name: ["-m", f"hw1.{name}"] for name in ("ablate", "report", "audit", "predict", "export", "attention")},
-}
+NAMES = ("train", "validate", "predict", "ablate", "report", "audit", "export", "attention")
+COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], **{name: ["-m", "hw1", name] for name in NAMES}}
 KEPT = {"train": "/runs", "torchrun": "/runs", "ablate": "/runs", "report": "/report", "audit": "/audit"}
 """Where a command writes what the user will miss if the container goes."""
 
@@ -51,7 +49,7 @@ def complete(name: str, arguments: Sequence[str]) -> list[str]:
         before, script, after = split_at(arguments, "train.py")
         return [*before, *(str(APP / each) for each in script), *(complete("train", after) if script else [])]
     overrides = [item for item in arguments if "=" in item and not item.startswith("-")]
-    recipes = [item for item in arguments if item.endswith((".yaml", ".yml")) and Path(item).is_file()]
+    recipes = [item for item in arguments if item not in overrides and find_recipe(item).is_file()]
     if name not in ("train", "ablate") or not recipes:
         return list(arguments)
     try:

@@ -1,6 +1,6 @@
 """Train several recipes over several seeds.
 
-Each run is a `train.py` of its own, one after the other or, with --ray, on a Ray cluster. Finished runs are skipped, interrupted ones
+Each run is a process of its own, one after the other or, with --ray, on a Ray cluster. Finished runs are skipped, interrupted ones
 continued; a failed one does not keep the rest from running.
 """
 
@@ -14,6 +14,7 @@ from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, format_s
 from hw1.ablate.ray_cluster.connection import LOCAL, check_options
 from hw1.ablate.ray_cluster.scheduler import run_on_ray
 from hw1.config.settings import without_dashes
+from hw1.config.shipped import RULE
 from hw1.errors import Interrupted, run_command
 from hw1.utils.console import say
 
@@ -28,7 +29,7 @@ RAY_HELP = "train on a Ray cluster: auto (of which this machine is one) or HOST:
 def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.Namespace:
     """Parse the command line of the program `prog`."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
-    parser.add_argument("items", metavar="RECIPE.yaml | section.key=value", nargs="+", help="recipes, and changes to all of them")
+    parser.add_argument("items", metavar="RECIPE | section.key=value", nargs="+", help=f"{RULE}; and changes to all")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], metavar="N", help="default: 0 1 2")
     parser.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=RAY_HELP)
     parser.add_argument("--cpus-per-run", type=int, metavar="N", help="with --ray; default: a GPU's part of its machine's, else all")

@@ -93,7 +93,7 @@ def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
     if failed:
         raise RunError("\n".join([f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:", *failed]))
     folders = dict.fromkeys(run.recipe.run.dir for run in runs)
-    print(f"all {len(runs)} runs are finished; next: {' and '.join(f'python -m hw1.report {folder} --out report' for folder in folders)}")
+    print(f"all {len(runs)} runs are finished; next: {' and '.join(f'python -m hw1 report {folder} --out report' for folder in folders)}")
 
 
 # ------------------------------------------------------------------------------------------------------------ the plan

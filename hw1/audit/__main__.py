@@ -1,4 +1,4 @@
-"""Look for what is wrong with a folder of images before a model is trained on it: python -m hw1.audit DATA_ROOT [--out DIR]."""
+"""Look for what is wrong with a folder of images before a model is trained on it: hw1 audit DATA_ROOT [--out DIR]."""
 
 import argparse
 import json

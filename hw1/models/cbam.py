@@ -35,6 +35,11 @@ class ChannelAttention(nn.Module):
         self.fc1 = nn.Linear(channels, hidden, bias=False, device=device, dtype=dtype)
         self.fc2 = nn.Linear(hidden, channels, bias=False, device=device, dtype=dtype)
 
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        self.fc1.reset_parameters()
+        self.fc2.reset_parameters()
+
     def mlp(self, pooled: Tensor) -> Tensor:
         """Map pooled features [B, C] to logits [B, C]."""
         logits: Tensor = self.fc2(F.relu(self.fc1(pooled)))
@@ -64,6 +69,10 @@ class SpatialAttention(nn.Module):
         if kernel_size < 1 or kernel_size % 2 == 0:
             raise ValueError(f"kernel_size must be odd, got {kernel_size}")
         self.conv = nn.Conv2d(2, 1, kernel_size, padding=kernel_size // 2, bias=False, device=device, dtype=dtype)
+
+    def reset_parameters(self) -> None:
+        """Draw the weights anew."""
+        self.conv.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map features [B, C, H, W] to gates [B, 1, H, W] in (0, 1)."""
@@ -110,7 +119,17 @@ class Cbam(nn.Module):
         self.channel = ChannelAttention(channels, reduction, device=device, dtype=dtype)
         self.spatial = SpatialAttention(kernel_size, device=device, dtype=dtype)
         self.register_buffer("gate_scale", torch.tensor(2.0, device=device, dtype=dtype) if init == "identity" else None)
-        if init == "identity":
+        self._start_as_identity()
+
+    def reset_parameters(self) -> None:
+        """Set everything to its start, as after `to_empty()`: weights drawn anew, with `init="identity"` the last ones zero."""
+        self.channel.reset_parameters()
+        self.spatial.reset_parameters()
+        self._start_as_identity()
+
+    def _start_as_identity(self) -> None:
+        if self.gate_scale is not None:
+            nn.init.constant_(self.gate_scale, 2.0)
             nn.init.zeros_(self.channel.fc2.weight)
             nn.init.zeros_(self.spatial.conv.weight)
 

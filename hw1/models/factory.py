@@ -2,8 +2,9 @@
 
 import difflib
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import timm
 import torch
@@ -12,27 +13,43 @@ from torch import nn
 
 from hw1.config.recipe import FreezeConfig, ModelConfig
 from hw1.errors import UserError
+from hw1.models.fit_weights import Renamed, absent_cbam_keys, fit_names, why_unfit
 from hw1.models.freeze import check_freeze
 from hw1.models.hub import cached_file, how_to_download, why_unreachable
-from hw1.models.weights import WeightsError, read_state_dict
+from hw1.models.weights import NUM_NAMED, Weights, WeightsError, read_weights
+from hw1.utils.console import say
 from hw1.utils.files import missing_file
-from hw1.utils.text import one_line
+from hw1.utils.text import one_line, some_of
 
+NUM_TRIED = 10  # classes of a model that is only tried
+MIN_BATCH = 2  # images: the loader fills up a batch of one, which BatchNorm behind a global pool cannot train on
 CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys without effect where there is no CBAM
 
 
-def build_model(config: ModelConfig, num_classes: int, *, load_weights: bool = True, image_size: int | None = None) -> nn.Module:
+class NoClassifierError(Exception):
+    """A model of timm's gives features only."""
+
+
+def build_model(
+    config: ModelConfig,
+    num_classes: int,
+    *,
+    load_weights: bool = True,
+    image_size: int | None = None,
+    tell: Callable[[str], None] = say,
+) -> nn.Module:
     """Build the model on the CPU, in train mode; it maps images [B, 3, H, W] to logits [B, num_classes].
 
     It starts from the file `config.weights`; else, with `config.pretrained`, from timm's weights of the model's tag (from the hub's local
     cache, else downloaded); else at random. The weights may lack tensors of CBAM only. A classifier of `num_classes` outputs is loaded
-    with them, any other is replaced by a new one.
+    with them, any other is replaced by a new one. What was changed on the way from the file to the model is told in one line.
 
     Args:
         config: Section `model` of the recipe.
         num_classes: Outputs of the model.
         load_weights: Whether to load weights; without, neither file nor network is touched.
         image_size: Height and width in pixels, for models made for one size (most vision transformers); checked with every model.
+        tell: Is given that line.
 
     Raises:
         UserError: With all problems that `check_model` names, or with what is wrong with the weights.
@@ -41,13 +58,12 @@ def build_model(config: ModelConfig, num_classes: int, *, load_weights: bool = T
         raise UserError(*problems)
     kwargs = _model_kwargs(config, image_size)
     if load_weights and config.weights is not None:
-        model = _load_file(config.name, config.weights, kwargs)
+        model = _load_file(config.name, config.weights, num_classes, kwargs, tell)
     elif load_weights and config.pretrained:
         model = _load_published(config.name, kwargs)
     else:
         model = timm.create_model(config.name, num_classes=num_classes, **kwargs)
-    if model.num_classes != num_classes:
-        model.reset_classifier(num_classes)  # type: ignore[operator]
+    _set_classes(model, num_classes)
     return model
 
 
@@ -57,7 +73,8 @@ def check_model(
     """Check the sections `model` and `freeze` without reading weights or the network.
 
     The model is built on the meta device, which takes no memory and, except for a few of timm's models, under a second. With
-    `image_size` an image of that height and width goes through it, as many models take certain sizes only.
+    `image_size` two images of that height and width go through it as in training, the fewest that the loader makes a batch of: many models
+    take certain sizes only, and some of timm's are no classifiers.
 
     Returns:
         All problems, a line each.
@@ -71,17 +88,54 @@ def check_model(
     try:
         model = _on_meta_device(config, image_size)
     except Exception as error:  # each of timm's models refuses its arguments in its own way
-        size = f"images of {image_size} x {image_size} pixels and " if image_size else ""
-        return [*problems, f"model.name: {config.name} fails with {size}drop_rate={config.drop_rate}: {one_line(error)}"]
+        return problems + _why_unusable(error, config, image_size)
     return problems + (check_freeze(model, freeze) if freeze else [])
 
 
 def _on_meta_device(config: ModelConfig, image_size: int | None) -> nn.Module:
+    """Build the model without memory, in train mode, and try a batch.
+
+    Raises:
+        NoClassifierError: It gives no score for each class.
+        Exception: Of any kind, for a size or an option that it does not take.
+    """
     with torch.device("meta"), torch.no_grad():
-        model = timm.create_model(config.name, **_model_kwargs(config, image_size)).eval()
+        model = timm.create_model(config.name, num_classes=NUM_TRIED, **_model_kwargs(config, image_size))
+        _set_classes(model, NUM_TRIED)
         if image_size is not None:
-            model(torch.empty(1, 3, image_size, image_size))
+            logits = model(torch.empty(MIN_BATCH, 3, image_size, image_size))
+            if not isinstance(logits, torch.Tensor) or logits.shape != (MIN_BATCH, NUM_TRIED):
+                raise NoClassifierError
     return model
+
+
+def _why_unusable(error: Exception, config: ModelConfig, image_size: int | None) -> list[str]:
+    """Return what is wrong with a model that `_on_meta_device` cannot build or try, a line each."""
+    if isinstance(error, NoClassifierError):
+        return [f"model.name: {config.name} is no classifier: it gives features, not a score for each class"]
+    if "unexpected keyword argument 'drop_rate'" in str(error):
+        problems = [f"model.drop_rate: {config.name} has no dropout; set it to 0"]
+        config = config.model_copy(update={"drop_rate": 0.0})
+        try:
+            _on_meta_device(config, image_size)
+        except Exception as other:
+            problems += _why_unusable(other, config, image_size)
+        return problems
+    own = _pretrained_cfg(config.name).input_size[1:]
+    size = f"images of {image_size} x {image_size} pixels (aug.size; timm's are {own[0]} x {own[1]}) and " if image_size else ""
+    return [f"model.name: {config.name} fails with {size}drop_rate={config.drop_rate}: {one_line(error)}"]
+
+
+def _set_classes(model: nn.Module, num_classes: int) -> None:
+    """Give the model a new classifier unless it has one of so many classes.
+
+    Raises:
+        NoClassifierError: It cannot have one.
+    """
+    if model.num_classes != num_classes:
+        if not hasattr(model, "reset_classifier"):
+            raise NoClassifierError
+        model.reset_classifier(num_classes)  # type: ignore[operator]
 
 
 def _unknown_name(name: str) -> str | None:
@@ -133,16 +187,48 @@ def _model_kwargs(config: ModelConfig, image_size: int | None) -> dict[str, Any]
     return kwargs
 
 
-def _load_file(name: str, path: str, kwargs: dict[str, Any]) -> nn.Module:
-    """Return the model with as many classes as the file has, so that timm loads all of it strictly."""
+def _load_file(name: str, path: str, num_classes: int, kwargs: dict[str, Any], tell: Callable[[str], None]) -> nn.Module:
+    """Return the model with as many classes as the file has, so that timm loads all of it strictly; tell what was changed."""
     try:
-        num_rows = _num_classes_in(read_state_dict(Path(path)), _pretrained_cfg(name))
-        overlay = {"file": path, "num_classes": num_rows, "label_offset": None}
-        return timm.create_model(name, pretrained=True, num_classes=num_rows, pretrained_cfg_overlay=overlay, **kwargs)
+        weights = read_weights(Path(path))
     except WeightsError as error:
         raise UserError(f"model.weights: {path}: {error}") from error
+    with torch.device("meta"):
+        empty = timm.create_model(name, **kwargs)
+    renamed = fit_names(weights.state_dict, empty.state_dict())
+    state_dict, head = _split_off_head(renamed.state_dict, _pretrained_cfg(name))
+    num_rows = _num_classes_in(state_dict, _pretrained_cfg(name))
+    overlay = {"state_dict": state_dict, "num_classes": num_rows, "label_offset": None}
+    try:
+        model = timm.create_model(name, pretrained=True, num_classes=num_rows, pretrained_cfg_overlay=overlay, **kwargs)
     except Exception as error:  # a model's reader of other formats may fail in any way on a file of another model
-        raise UserError(f"model.weights: {path}: does not fit {name} ({one_line(error)})") from error
+        problem = str(error) if isinstance(error, WeightsError) else why_unfit(state_dict, empty, _head_names(_pretrained_cfg(name)))
+        raise UserError(f"model.weights: {path}: {problem or f'do not fit {name} ({one_line(error)})'}; {weights.describe()}") from error
+    cast("dict[str, Any]", model.pretrained_cfg).pop("state_dict")  # else they would stay in memory
+    tell(f"model.weights: {path}: {'; '.join(_changes(weights, renamed, head, num_rows, num_classes, model))}")
+    return model
+
+
+def _changes(weights: Weights, renamed: Renamed, head: list[str], num_rows: int, num_classes: int, model: nn.Module) -> list[str]:
+    """Return what was changed between the file and the model, each in a few words."""
+    changes = [f"took {weights.taken_from}"] if weights.taken_from else []
+    if renamed.prefix:
+        changes.append(f"stripped {renamed.prefix} off the names")
+    if left_out := renamed.left_out + head:
+        changes.append(f"left out {some_of(left_out, NUM_NAMED)}")
+    if new := sorted({key.partition(".cbam.")[0] for key in absent_cbam_keys(renamed.state_dict, model)}):
+        changes.append(f"new CBAM after {', '.join(new)}")
+    if num_rows == num_classes:
+        changes.append(f"kept its classifier of {num_rows} classes, which must be those of the data in the same order")
+    else:
+        changes.append(f"new classifier of {num_classes} classes" + (f" in place of its {num_rows}" if num_rows else ", as it has none"))
+    return changes
+
+
+def _split_off_head(state_dict: dict[str, torch.Tensor], cfg: PretrainedCfg) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """Return the weights without a head of another kind than the model's, such as MoCo's two layers, and its names."""
+    head = [key for name in _classifiers(cfg) if f"{name}.weight" not in state_dict for key in state_dict if key.startswith(f"{name}.")]
+    return {key: value for key, value in state_dict.items() if key not in head}, head
 
 
 def _load_published(name: str, kwargs: dict[str, Any]) -> nn.Module:
@@ -160,8 +246,16 @@ def _load_published(name: str, kwargs: dict[str, Any]) -> nn.Module:
 
 def _num_classes_in(state_dict: dict[str, torch.Tensor], cfg: PretrainedCfg) -> int:
     """Return the outputs of the classifier in the file; 0 if it has no classifier by timm's name for it."""
-    classifiers = [cfg.classifier] if isinstance(cfg.classifier, str) else cfg.classifier or []
-    for classifier in classifiers:
-        if (weight := state_dict.get(f"{classifier}.weight")) is not None:
+    for classifier in _classifiers(cfg):
+        if (weight := state_dict.get(f"{classifier}.weight")) is not None and weight.ndim:
             return len(weight)
     return 0
+
+
+def _head_names(cfg: PretrainedCfg) -> set[str]:
+    return {f"{classifier}.{name}" for classifier in _classifiers(cfg) for name in ("weight", "bias")}
+
+
+def _classifiers(cfg: PretrainedCfg) -> list[str]:
+    """Return timm's names of the model's last layers: one, of distilled models two."""
+    return [cfg.classifier] if isinstance(cfg.classifier, str) else list(cfg.classifier or [])

@@ -15,7 +15,7 @@ from timm.models.resnet import BasicBlock, Bottleneck, ResNet
 from torch import nn
 
 from hw1.models.cbam import Cbam, CbamInit
-from hw1.models.weights import add_new_tensors
+from hw1.models.fit_weights import add_new_tensors
 
 __all__ = ["ResNetCbam"]  # timm's register_model appends the models
 
@@ -43,6 +43,8 @@ class ResNetCbam(ResNet):
         ValueError: A stage is outside of 1-4 or named twice, or a value is out of range.
     """
 
+    _is_built = False
+
     def __init__(
         self,
         block: type[BasicBlock] | type[Bottleneck],
@@ -69,6 +71,23 @@ class ResNetCbam(ResNet):
             cast(nn.Sequential, getattr(self, f"layer{stage}")).add_module("cbam", cbam)
         if drop_layer3 > 0.0:
             self.get_submodule("layer3").add_module("drop", nn.Dropout(drop_layer3))
+        self._is_built = True
+
+    @torch.jit.ignore  # type: ignore[untyped-decorator]  # torch has no types for it
+    def init_weights(self, zero_init_last: bool = True) -> None:
+        """Set every parameter and buffer to its start, also after `to_empty()`; timm's ResNet leaves BatchNorm and the classifier out.
+
+        Args:
+            zero_init_last: Start the last BatchNorm of each block at zero.
+        """
+        modules = list(self.modules()) if self._is_built else []  # timm's constructor calls it too, once these have their values
+        for module in modules:
+            if hasattr(module, "reset_parameters"):
+                module.reset_parameters()  # type: ignore[operator]
+        super().init_weights(zero_init_last)
+        for module in modules:
+            if isinstance(module, Cbam):
+                module.reset_parameters()  # timm's method draws every convolution, that of a CBAM too
 
     @torch.jit.ignore  # type: ignore[untyped-decorator]  # torch has no types for it
     def group_matcher(self, coarse: bool = False) -> dict[str, Any]:
@@ -80,7 +99,7 @@ class ResNetCbam(ResNet):
 
 
 def _create(variant: str, pretrained: bool, kwargs: dict[str, Any]) -> nn.Module:
-    """Build a model; weights of `pretrained` may lack tensors of CBAM only, see `hw1.models.weights.add_new_tensors`."""
+    """Build a model; weights of `pretrained` may lack tensors of CBAM only, see `hw1.models.fit_weights.add_new_tensors`."""
     filter_fn = partial(add_new_tensors, features_only=bool(kwargs.get("features_only")))
     model: nn.Module = build_model_with_cfg(ResNetCbam, variant, pretrained, pretrained_filter_fn=filter_fn, **kwargs)
     return model
@@ -98,7 +117,7 @@ def _default_cfgs() -> dict[str, Any]:
         tags = {name.partition(".")[2]: cfg for name, cfg in get_arch_pretrained_cfgs(arch).items()}
         for tag in sorted(tags, key=lambda tag: (tag != "tv2_in1k", tag != "tv_in1k")):
             cfgs[f"{arch}_cbam.{tag}"] = tags[tag]
-    cfgs["resnet18_half_cbam.untrained"] = {"first_conv": "conv1.0", "classifier": "fc"}
+    cfgs["resnet18_half_cbam.untrained"] = {"pool_size": (7, 7), "interpolation": "bilinear", "first_conv": "conv1.0", "classifier": "fc"}
     default_cfgs: dict[str, Any] = generate_default_cfgs(cfgs)
     return default_cfgs
 

@@ -1,93 +1,122 @@
-"""Read weights from a file, and complete those of a model without CBAM."""
+"""Read weights from any checkpoint that holds them, without running code from it."""
 
+import zipfile
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple
 
-import timm.models
-import torch
-from torch import Tensor, nn
+import safetensors.torch
+from torch import Tensor
 
-from hw1.models.cbam import Cbam
-from hw1.utils.safe_load import check_torch_file
+from hw1.utils.safe_load import Skipped, load_torch_file
 from hw1.utils.text import one_line, some_of
 
 NUM_NAMED = 4  # keys that a message names; the rest are counted
+MAX_NAME = 300  # characters
+
+KEYS = (
+    *("state_dict_ema", "model_ema", "ema_state_dict", "params_ema", "ema"),
+    *("state_dict", "model", "model_state_dict", "model_state", "net", "network", "weights", "params", "teacher", "student", "module"),
+)
+"""Where training programs keep the weights in a checkpoint; the first that the file has is taken, averaged ones before others."""
+
+OTHER_KINDS = {
+    b"version https://git-lfs": "is a Git LFS pointer, not the file itself, which `git lfs pull` fetches",
+    b"<": "is a web page or XML, not what was to be downloaded",
+    b"\x89HDF": "is HDF5 (Keras), not of torch.save",
+    b"\x1f\x8b": "is compressed by gzip; unpack it first",
+}
+"""What a file is that begins with these bytes."""
 
 
 class WeightsError(RuntimeError):
     """A state dict does not fit the model, or a file holds none; the message is one line."""
 
 
-def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """Read tensors by name from a `.safetensors` file or a file of `torch.save`, without running code from it.
+class Weights(NamedTuple):
+    """What a file holds."""
 
-    Training checkpoints are unwrapped (keys `state_dict_ema`, `model_ema`, `state_dict`, `model`; prefixes `module.`, `_orig_mod.`).
+    state_dict: dict[str, Tensor]
+    """Tensors by name, as in the file."""
+    taken_from: str
+    """Where in the file they are: keys, joined by dots; "" for a file of nothing else."""
+
+    def describe(self) -> str:
+        """Return what the file holds, for a message."""
+        names = some_of(self.state_dict, NUM_NAMED)
+        return f"the file holds {len(self.state_dict)} tensors{f' in {self.taken_from}' if self.taken_from else ''}: {names}"
+
+
+def read_weights(path: Path) -> Weights:
+    """Read the weights in a file of safetensors or of `torch.save`, whatever it is named, without running code from it.
+
+    A training checkpoint may hold anything beside them. They are looked for under `KEYS`, then under any other key if there is but one
+    that holds tensors by name.
 
     Raises:
-        WeightsError: The file is missing, or no file of weights.
+        WeightsError: The file is missing, or no file of weights; the message says what it is or holds.
     """
     if not path.is_file():
         raise WeightsError("no such file" if not path.exists() else "not a file")
+    content = _read(path)
+    found = _find_weights(content)
+    if found is None:
+        raise WeightsError(f"holds {_describe(content)}, but no weights by name; torch.save(model.state_dict(), FILE) writes them")
+    keys, state_dict = found
+    tensors = {name: value for name, value in state_dict.items() if isinstance(name, str) and isinstance(value, Tensor)}
+    if any(len(name) > MAX_NAME or not name.isprintable() for name in [*tensors, *keys]):
+        raise WeightsError("holds tensors under names that no model has")
+    return Weights(tensors, ".".join(keys))
+
+
+def _read(path: Path) -> Any:
+    with path.open("rb") as file:
+        head = file.read(32)
+    if not head:
+        raise WeightsError("is empty")
+    is_torch = head.startswith((b"PK", b"\x80"))
     try:
-        if path.suffix != ".safetensors":
-            check_torch_file(path)
-        state_dict = timm.models.load_state_dict(str(path), weights_only=True)
+        if head[8:9] == b"{" or (path.suffix == ".safetensors" and not is_torch):  # its header is JSON after eight bytes of length
+            return safetensors.torch.load_file(path)
+        return load_torch_file(path)
     except Exception as error:  # a damaged or foreign file may raise anything
-        raise WeightsError(f"not a .safetensors or .pth file of weights ({one_line(error)})") from error
-    if not state_dict or not all(isinstance(value, Tensor) for value in state_dict.values()):
-        raise WeightsError("holds no state dict (tensors by name)")
-    return state_dict
+        for start, kind in OTHER_KINDS.items():
+            if head.startswith(start):
+                raise WeightsError(kind) from error
+        if not (is_torch or head[8:9] == b"{"):
+            raise WeightsError(f"not a .safetensors or .pth file of weights; it begins with {head[:16]!r}") from error
+        if type(error) is ValueError:  # of load_torch_file, which has found out what it is
+            raise WeightsError(str(error)) from error
+        if head.startswith(b"PK") and not zipfile.is_zipfile(path):  # an archive's list of contents is at its end
+            raise WeightsError("is cut short, as by a download that has not finished") from error
+        raise WeightsError(f"damaged, or no file of weights ({one_line(error)})") from error
 
 
-def add_new_tensors(state_dict: dict[str, Tensor], model: nn.Module, *, features_only: bool = False) -> dict[str, Tensor]:
-    """Complete the weights of a plain ResNet with the model's new CBAM tensors, so that they load strictly.
-
-    Use as timm's `pretrained_filter_fn`, which is called before timm adapts the input layer and drops a head of another size. Afterwards
-    timm reports missing keys at log level INFO only, so everything is checked here.
-
-    Args:
-        state_dict: Weights; they hold each CBAM as a whole or not at all.
-        model: The model that they are for, with its starting values.
-        features_only: Whether timm will drop the head.
-
-    Raises:
-        WeightsError: Tensors are missing, unexpected or of another shape; the message names them.
-    """
-    cfg = cast("dict[str, Any]", model.pretrained_cfg)
-    expected = model.state_dict()
-    drops_head = features_only or model.num_classes != cfg["num_classes"]
-    exempt = {f"{cfg['classifier']}.{name}" for name in ("weight", "bias")} if drops_head else set()
-    new = _absent_cbam_keys(state_dict, model) | {key for key in expected if key.endswith(".num_batches_tracked")}
-    filled = {key: expected[key] for key in new if key not in state_dict} | state_dict
-    problems = []
-    if missing := [key for key in expected if key not in filled and key not in exempt]:
-        problems.append(f"missing {some_of(missing, NUM_NAMED)}")
-    if unexpected := [key for key in filled if key not in expected and key not in exempt]:
-        problems.append(f"unexpected {some_of(unexpected, NUM_NAMED)}")
-    shared = [key for key in expected if key in filled and key not in exempt]
-    if wrong := [key for key in shared if filled[key].shape not in _loadable_shapes(key, expected[key].shape, model)]:
-        shapes = (f"{key} {list(filled[key].shape)}, not {list(expected[key].shape)}" for key in wrong)
-        problems.append(f"wrong shape of {some_of(shapes, NUM_NAMED)}")
-    if problems:
-        raise WeightsError(f"the weights do not fit {cfg['architecture']}: {'; '.join(problems)}")
-    return filled
+def _find_weights(content: Any, depth: int = 3) -> tuple[list[str], Mapping[Any, Any]] | None:
+    """Return the keys under which the weights are, and the dict that holds them; None if there are none."""
+    if not isinstance(content, dict) or not depth:
+        return None
+    for key in KEYS:
+        if found := _find_weights(content.get(key), depth - 1):
+            return [key, *found[0]], found[1]
+    if _has_tensors(content):
+        return [], content
+    others = [key for key, value in content.items() if isinstance(key, str) and isinstance(value, dict) and _has_tensors(value)]
+    return (others, content[others[0]]) if len(others) == 1 else None
 
 
-def _absent_cbam_keys(state_dict: dict[str, Tensor], model: nn.Module) -> set[str]:
-    """Return the keys of the CBAMs of which the file has no tensor."""
-    absent = set()
-    for name, module in model.named_modules():
-        if isinstance(module, Cbam):
-            keys = {f"{name}.{key}" for key in module.state_dict()}
-            if keys.isdisjoint(state_dict):
-                absent |= keys
-    return absent
+def _has_tensors(content: Mapping[Any, Any]) -> bool:
+    return any(isinstance(name, str) and isinstance(value, Tensor) for name, value in content.items())
 
 
-def _loadable_shapes(key: str, shape: torch.Size, model: nn.Module) -> set[tuple[int, ...]]:
-    """Return the model's shape and, for the input layer, also that for the file's image channels, which timm adapts afterwards."""
-    cfg = cast("dict[str, Any]", model.pretrained_cfg)
-    source_channels = cfg["input_size"][0]
-    if key == f"{cfg['first_conv']}.weight" and model.in_chans != source_channels:
-        return {tuple(shape), (shape[0], source_channels, *shape[2:])}
-    return {tuple(shape)}
+def _describe(content: Any) -> str:
+    """Say what a file without weights holds, and what to do where that is known."""
+    if not isinstance(content, dict):
+        return _kind(content)
+    return some_of([f"{str(key)[:MAX_NAME]} ({_kind(value)})" for key, value in content.items()] or ["nothing"], 2 * NUM_NAMED)
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, Skipped):
+        return "numpy array" if value.kind.endswith(".multiarray._reconstruct") else f"object of {value.kind}"
+    return type(value).__name__

@@ -1,1 +1,1 @@
-"""Report on all runs of a folder: figures, tables and one HTML page. `python -m hw1.report RUNS_DIR --out DIR`. No torch."""
+"""Report on all runs of a folder: figures, tables and one HTML page. `hw1 report RUNS_DIR --out DIR`. No torch."""

@@ -1,4 +1,4 @@
-"""Report on run folders with figures, tables and one HTML page: python -m hw1.report RUNS_DIR --out DIR."""
+"""Report on run folders with figures, tables and one HTML page: hw1 report RUNS_DIR --out DIR."""
 
 import argparse
 import sys

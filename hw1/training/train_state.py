@@ -28,6 +28,7 @@ from hw1.training.lr_schedule import Schedule, build_schedule
 from hw1.training.mixup import SeededMixup, build_mixup
 from hw1.training.nonfinite import NonFiniteGuard
 from hw1.training.optim import build_optimizer
+from hw1.utils.console import say
 
 DROPOUT_STREAM = 4  # last seed word here; augmentation has 1, order 2 (hw1.data), Mixup 3
 
@@ -256,7 +257,8 @@ def build_train_state(
 
 
 def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_weights: bool) -> nn.Module:
-    model = build_model(recipe.model, num_classes, load_weights=load_weights, image_size=recipe.aug.size)
+    tell = say if dist.is_main() else lambda line: None
+    model = build_model(recipe.model, num_classes, load_weights=load_weights, image_size=recipe.aug.size, tell=tell)
     freeze_stages(model, recipe.freeze)
     if recipe.train.sync_bn and dist.world_size() > 1:
         model = convert_sync_batchnorm(model)

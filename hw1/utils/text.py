@@ -1,5 +1,6 @@
 """Text for messages: file names, which need not be UTF-8 (Python holds other bytes as lone surrogates), and errors on one line."""
 
+import re
 from collections.abc import Iterable
 
 
@@ -21,17 +22,22 @@ def printable(path: object) -> str:
 
 def first_line(error: BaseException, width: int = 120) -> str:
     """Return the first line of an error's message, cut to `width` characters; its type where it has none."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:width]
+    return (_uncoloured(error).strip().splitlines() or [type(error).__name__])[0][:width]
 
 
 def one_line(error: BaseException, width: int = 300) -> str:
     """Return an error's type and message on one line, the message cut to `width` characters."""
-    text = " ".join(str(error).split())
+    text = " ".join(_uncoloured(error).split())
     return f"{type(error).__name__}: {text[:width]}{'...' if len(text) > width else ''}".removesuffix(": ")
 
 
+def _uncoloured(error: BaseException) -> str:
+    """Return the message without the terminal's control sequences, of which torch's have some."""
+    return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
+
+
 def some_of(names: Iterable[str], num: int = 5) -> str:
-    """Return the first `num` names and the number of the others, as in "a, b and 3 more"."""
+    """Return the first `num` names, in printable form, and the number of the others, as in "a, b and 3 more"."""
     names = list(names)
     more = len(names) - num
-    return ", ".join(names[:num]) + (f" and {more} more" if more > 0 else "")
+    return ", ".join(map(printable, names[:num])) + (f" and {more} more" if more > 0 else "")

@@ -14,6 +14,8 @@ from helpers.paths import ROOT
 sys.path.insert(0, str(ROOT / "docker"))
 import entrypoint
 
+from hw1 import cli
+
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
 USER = "23456:34567"  # has no name anywhere
@@ -79,6 +81,9 @@ def recipes(folder: Path) -> Path:
         ("train", "own.yaml", "own.yaml"),
         ("train", "own.yaml data.root=null", "own.yaml data.root=/data data.root=null"),
         ("train", "missing.yaml", "missing.yaml"),
+        ("train", "finetune train.epochs=3", "finetune data.root=/data train.epochs=3"),  # recipes of the image by name and by path
+        ("train", "recipes/finetune.yaml", "recipes/finetune.yaml data.root=/data"),
+        ("ablate", "mixup recipes/ablations/plain.yaml --seeds 0", "mixup data.root=/data recipes/ablations/plain.yaml --seeds 0"),
         ("train", "plain.yaml train.epoch=3", "plain.yaml train.epoch=3"),  # a mistake, which train.py names
         ("ablate", "plain.yaml --seeds 0 1", "plain.yaml data.root=/data --seeds 0 1"),
         ("ablate", "plain.yaml own.yaml --seeds 0 1", "plain.yaml own.yaml --seeds 0 1"),
@@ -100,10 +105,9 @@ def test_what_is_mounted_is_read_from_the_kernels_table(tmp_path):
 
 
 def test_every_command_of_the_entry_point_is_there():
-    for name, (*module, target) in entrypoint.COMMANDS.items():
-        if name != "torchrun":
-            path = ROOT.joinpath(*target.split("."))
-            assert Path(target).is_file() if not module else path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()
+    for name, command in entrypoint.COMMANDS.items():
+        assert name == "torchrun" or (command == ["-m", "hw1", name] and name in cli.COMMANDS)
+    assert set(cli.COMMANDS) - set(entrypoint.COMMANDS) == {"schema"}  # of use to an editor outside
     assert all(name in str(entrypoint.__doc__) for name in entrypoint.COMMANDS)
 
 
@@ -229,7 +233,7 @@ print(getpass.getuser(), os.getuid(), os.path.ismount("/dev/shm"))
 
 
 def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
-    missing, help_, mistake, plan, absent = (
+    missing, help_, mistake, plan, absent, by_name = (
         image.docker_run(*arguments, user=USER)
         for arguments in (
             ["recipes/base.yam"],
@@ -237,6 +241,7 @@ def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
             ["recipes/base.yaml", "train.epoch=3"],
             ["ablate", "recipes/ablations/plain.yaml", "recipes/ablations/mixup.yaml", "--seeds", "0", "1", "--dry-run"],
             ["validate", "runs/none"],
+            ["finetune", "--print-config"],
         )
     )
     code, output = finish(missing)
@@ -251,6 +256,9 @@ def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
     assert code == 0, output
     assert finish(absent) == (2, "runs/none: no such folder\n")
     assert "python -m hw1 train recipes/ablations/plain.yaml data.root=/data seed=0" in output
+    code, output = finish(by_name)
+    assert code == 0, output
+    assert "\n  root: /data\n" in output
 
 
 def test_the_code_cannot_be_changed_from_inside(image):

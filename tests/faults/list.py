@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from faults import (
     arithmetic,
     changes,
+    checkpoints,
     configuration,
     disks,
     folders,
@@ -70,6 +71,7 @@ FAULTS = [
     Fault("out-of-memory", "out of memory", arithmetic.out_of_memory, 0, 6),
     Fault("recipe", "a mistake in the recipe", configuration.broken_recipes, 0, 60),
     Fault("pickle", "a checkpoint that would run code", strangers.pickle_payloads, 0, 1),
+    Fault("checkpoint", "a real checkpoint with odd things beside the weights", checkpoints.strange_checkpoints, 0, 1),
     Fault("absurd", "a file that claims, unpacks to or reaches too much", strangers.absurd_files, 1, 5),
     Fault("changed", "run continued with other data, model or batch", changes.changed_runs, 0, 2),
     Fault("folders", "folders of two readings, files that are not used", folders.odd_folders, 20, 400),

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from hw1.evaluation.predictions import load_predictions
-from hw1.models.weights import read_state_dict
+from hw1.models.weights import read_weights
 from hw1.runs.checkpoint import load_state, load_weights
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "last.pt": load_state,
     "best.safetensors": load_weights,
-    "weights.pth": read_state_dict,
-    "weights.safetensors": read_state_dict,
+    "weights.pth": read_weights,
+    "weights.safetensors": read_weights,
     "predictions.npz": load_predictions,
 }
 

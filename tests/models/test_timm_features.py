@@ -55,6 +55,56 @@ def test_half_width_model_is_timms_resnet_with_cbam():
     assert grey(torch.randn(2, 1, 64, 64)).shape == (2, 10)
 
 
+@pytest.mark.parametrize("name", timm.list_models("*_cbam"))
+def test_default_configuration(name):
+    """What timm asks of each of its own models (`test_model_default_cfgs` in its tests/test_models.py), of every tag."""
+    with torch.device("meta"):
+        model = timm.create_model(name).eval()
+        cfgs = list(timm.models.get_arch_pretrained_cfgs(name).values())
+        for cfg in cfgs:
+            assert f"{cfg.classifier}.weight" in model.state_dict()
+            assert f"{cfg.first_conv}.weight" in model.state_dict()
+            assert cfg.pool_size is not None
+        sizes = {(cfg.input_size, cfg.pool_size) for cfg in cfgs} | {(cfg.test_input_size, cfg.test_pool_size) for cfg in cfgs}
+        for size, pool_size in sizes:
+            if pool_size is not None:
+                features = model.forward_features(torch.empty(1, *size))
+                assert features.shape == (1, model.num_features, *pool_size)
+        pooled = model.forward_head(features, pre_logits=True)
+        assert pooled.shape == (1, model.head_hidden_size)
+        model.reset_classifier(0)
+        assert (model.num_classes, model(torch.empty(1, *cfg.input_size)).shape) == (0, pooled.shape)
+        model.reset_classifier(0, "")
+        assert model(torch.empty(1, *cfg.input_size)).shape == (1, model.num_features, *cfg.pool_size)
+        without = timm.create_model(name, num_classes=0, global_pool="")
+        assert without(torch.empty(2, *cfg.input_size)).shape == (2, model.num_features, *cfg.pool_size)
+    transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
+    assert transform.transforms[0].interpolation.value == timm.models.get_pretrained_cfg(name).interpolation == "bilinear"
+
+
+@pytest.mark.parametrize("init", ["paper", "identity"])
+def test_init_weights_is_a_whole_start(init):
+    """Also of memory that holds anything, as `to_empty()` leaves it: the same as a new model, up to the draw of the numbers."""
+    with torch.device("meta"):
+        model = small(cbam_stages=(1, 4), cbam_init=init, drop_layer3=0.2)
+    model.to_empty(device="cpu")
+    for value in model.state_dict().values():
+        value.fill_(float("nan") if value.is_floating_point() else 7)
+    model.init_weights()
+    fresh = small(cbam_stages=(1, 4), cbam_init=init)
+    for name, value in fresh.state_dict().items():
+        own = model.state_dict()[name]
+        if value.numel() < 2 or value.std() == 0:
+            assert torch.equal(own, value), name
+        else:
+            torch.testing.assert_close(own.std(), value.std(), rtol=0.35, atol=0, msg=name)
+    if init == "identity":
+        x = torch.rand(2, 512, 3, 3)
+        assert torch.equal(model.layer4.cbam(x), x)
+        model.layer4.cbam.to_empty(device="cpu").reset_parameters()
+        assert torch.equal(model.layer4.cbam(x), x)
+
+
 @pytest.mark.parametrize("feature_cls", ["list", "dict", "hook", "getter"])
 def test_features_include_cbam(feature_cls):
     model = small(cbam_stages=(2, 4)).eval()

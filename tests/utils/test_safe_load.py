@@ -1,5 +1,6 @@
 """Files from strangers: no reader runs what is in them, takes more memory than they are large, or reads outside them."""
 
+import hashlib
 import json
 import pickle
 import struct
@@ -13,6 +14,7 @@ from helpers.hostile_files import READERS, npy, payloads, pickled, rewritten, wi
 
 from hw1.errors import UserError
 from hw1.models.weights import WeightsError
+from hw1.utils.safe_load import MAX_DERIVED
 
 
 def refused(path: Path) -> str:
@@ -37,6 +39,38 @@ def test_no_reader_runs_what_a_file_says(tmp_path: Path, kind: str) -> None:
             pickle.loads(pickle.dumps(content))
             assert canary.exists()
             canary.unlink()
+
+
+@pytest.mark.parametrize("kind", ["torch", "legacy"])
+def test_code_beside_real_weights_is_not_run(tmp_path: Path, kind: str) -> None:
+    """Built-in functions are refused by name; what else there is stays a name, whatever is filled into it or called with it."""
+    canary, path = tmp_path / "canary", tmp_path / "weights.pth"
+    for what, content in payloads(canary).items():
+        path.write_bytes(pickled({"state_dict": {"w": torch.ones(2)}, "args": content}, kind))
+        if what == "torch's own":
+            assert list(READERS[path.name](path).state_dict) == ["w"]
+        else:
+            assert "which runs code" in refused(path)
+        assert not canary.exists()
+
+
+def test_more_classes_than_a_program_has_are_refused(tmp_path: Path) -> None:
+    """Each costs another try, so that a small file could take hours."""
+    classes = [type(f"Own{i}", (dict,), {"__module__": __name__}) for i in range(MAX_DERIVED + 1)]
+    globals().update({each.__name__: each for each in classes})
+    for number in (MAX_DERIVED, MAX_DERIVED + 1):
+        torch.save({"model": {"w": torch.ones(2)}, "own": [each(a=1) for each in classes[:number]]}, tmp_path / "weights.pth")
+        if number == MAX_DERIVED:
+            assert list(READERS["weights.pth"](tmp_path / "weights.pth").state_dict) == ["w"]
+        else:
+            assert "more than 20 classes" in refused(tmp_path / "weights.pth")
+
+
+def test_what_else_a_state_holds_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "last.pt"
+    torch.save({"format": 2, "path": Path("x"), "number": np.float64(1)}, path)
+    path.with_suffix(".sha256").write_text(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  last.pt\n")
+    assert "holds numpy._core.multiarray.scalar, pathlib." in refused(path)
 
 
 def test_a_tensor_that_claims_more_than_the_file_is_refused(tmp_path: Path) -> None:

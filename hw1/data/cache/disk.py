@@ -66,8 +66,8 @@ class CachedSize:
 def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transform: Transform, *, training: bool) -> CacheFile:
     """Open the cache of `images` in `data.cache_dir`; if it does not exist, build it on all cores, in memory for one image per core.
 
-    The file's name holds a hash of everything that decides on its content: every file's path and stamp (`ImageSet.stamp`) are compared at each
-    start. Superseded caches are deleted when one is built; processes that have them open keep them.
+    The file's name holds a hash of everything that decides on its content: every file's path and stamp (`ImageSet.stamp`) are compared at
+    each start. Superseded caches are deleted when one is built; processes that have them open keep them.
 
     Args:
         images: The images.
