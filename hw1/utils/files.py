@@ -162,11 +162,11 @@ def _workbench(path: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its process still lives
             _clear(left, path)
     bench, lock = _claim(path)
-    try:
-        with lock:
+    with lock:
+        try:
             yield bench
-    finally:
-        _clear(bench, path)
+        finally:
+            _clear(bench, path)
 
 
 def _claim(path: Path) -> tuple[Path, BinaryIO]:
