@@ -20,7 +20,7 @@ from hw1.plots.annotate import draw_label
 from hw1.predict.top_k import ImagePrediction
 from hw1.runtime.cpu import usable_cores
 from hw1.utils.files import atomic_file
-from hw1.utils.text import printable
+from hw1.utils.text import csv_cell, on_one_line, printable
 
 NUM_DRAWN_CLASSES = 3
 
@@ -59,7 +59,7 @@ def _csv_writer(file: io.TextIOWrapper, num_classes: int) -> Iterator[Writer]:
     def write(prediction: ImagePrediction) -> None:
         classes = prediction.top_classes
         cells = (cell for each in classes for cell in (each.label, each.description, f"{each.probability:.6f}"))
-        writer.writerow([str(prediction.path), *cells])
+        writer.writerow(map(csv_cell, (str(prediction.path), *cells)))
 
     yield write
 
@@ -143,7 +143,7 @@ def _draw(prediction: ImagePrediction, target: Path) -> None:
         image = read_image(prediction.path)
     except BadImage as error:
         raise RunError(f"{error}: it could be read a moment ago") from error
-    lines = [f"{each.description} {each.probability:.1%}" for each in prediction.top_classes[:NUM_DRAWN_CLASSES]]
+    lines = [f"{on_one_line(each.description)} {each.probability:.1%}" for each in prediction.top_classes[:NUM_DRAWN_CLASSES]]
     Image.fromarray(draw_label(image, lines)).save(target, "JPEG", quality=90)
 
 

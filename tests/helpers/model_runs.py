@@ -69,7 +69,9 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
 def calibrate(run: RunFolder, temperature: float, **facts: object) -> None:
     """As `validate.py` leaves the temperature that it fitted."""
     run.eval_dir("val").mkdir(parents=True, exist_ok=True)
-    content = {"checkpoint": "best", "epoch": 3, "step": 0, **facts, "temperature": temperature}
+    before, after = {"nll": 1.0, "brier": 0.5}, {"nll": 0.9, "brier": 0.4}
+    content = {"checkpoint": "best", "epoch": 3, "step": 0, "num_images": 1000, "before": before, "after": after, **facts}
+    content["temperature"] = temperature
     run.write_json(run.eval_dir("val") / "calibration.json", content)
 
 
