@@ -179,15 +179,16 @@ def test_logits_that_are_not_finite_are_an_error():
 def test_sentences_state_the_numbers():
     logits, labels = random_predictions()
     analysis = analyse_logits(logits, labels, fit_temperature=True)
-    first, second = calibration_sentences(analysis.calibration)
+    first, second = calibration_sentences(analysis.calibration, 500)
     assert "too high" in first
     assert f"to {analysis.calibration.after['ece']:.3f}" in second
     low = analyse_logits(*random_predictions(sure=2.5), fit_temperature=True).calibration
     assert low.before["confidence"] < low.before["accuracy"]
-    assert "too low" in calibration_sentences(low)[0]
+    assert "too low" in calibration_sentences(low, NUM)[0]
+    assert calibration_sentences(low, NUM)[2] == f"It is not offered: fitted on {NUM} images, of which it takes 500."
     calm = replace(analysis.calibration, chance=(0.2, 1.0), after=None)
-    assert calibration_sentences(calm) == [calibration_sentences(calm)[0]]
-    assert "The confidences hold" in calibration_sentences(calm)[0]
+    [sentence] = calibration_sentences(calm, NUM)
+    assert "The confidences hold" in sentence
     weakest = min(analysis.class_metrics, key=lambda row: row["recall"])
     assert f"class {weakest['class']}: {100 * weakest['recall']:.1f}%" in mistakes_sentence(analysis)
 
