@@ -163,7 +163,7 @@ def difference_to_stated(stated: Mapping[str, float], measured: Mapping[str, flo
     if not stated:
         return ""
     is_same = (
-        abs(stated["accuracy"] - measured["accuracy"]) * num_images <= max(1.5, num_images / 200)
+        round(abs(stated["accuracy"] - measured["accuracy"]) * num_images) <= max(1, num_images / 200)
         and abs(stated["nll"] - measured["nll"]) <= 0.02 * abs(stated["nll"]) + 1e-3
     )
     texts = [f"top-1 {numbers['accuracy']:.4f} and loss {numbers['nll']:.4f}" for numbers in (stated, measured)]

@@ -6,7 +6,8 @@ from helpers.model_runs import calibrate
 from helpers.run_folders import changed, started
 
 from hw1.errors import UserError
-from hw1.evaluation.calibration import MIN_IMAGES, calibrate as fit, fit_temperature, why_doubtful
+from hw1.evaluation.calibration import MIN_IMAGES, fit_temperature, why_doubtful
+from hw1.evaluation.calibration import calibrate as fit
 from hw1.evaluation.temperature import FittedTemperature, choose_temperature, load_temperature, parse_temperature
 
 FACTS = {"checkpoint": "best", "epoch": 3}
@@ -16,7 +17,7 @@ BEFORE = {"nll": 1.0, "brier": 0.5}
 def test_a_number_above_0_or_fitted():
     assert (parse_temperature("fitted"), parse_temperature("2"), parse_temperature("1e-3")) == ("fitted", 2.0, 0.001)
     for text in ("0", "-1", "nan", "inf", "", "Fitted", "1,5"):
-        with pytest.raises(UserError, match="^--temperature: must be fitted or a number above 0, got "):
+        with pytest.raises(UserError, match=r"^--temperature: must be fitted or a number above 0, got "):
             parse_temperature(text)
 
 

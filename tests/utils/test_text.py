@@ -27,7 +27,18 @@ def test_ordinary_cells_and_numbers_stay(value):
     assert csv_cell(value) is value or csv_cell(value) == value
 
 
-@pytest.mark.parametrize(("text", "cell"), [("\t=1", "\\x09=1"), ("\r=1", "\\x0d=1"), ("a\x1b[31mb", "a\\x1b[31mb"), ("\x9b1m", "\\x9b1m"), ("gpj\u202ecod.exe", "gpj\\u202ecod.exe"), ("a\nb", "a\\x0ab"), ("a\u2029b", "a\\u2029b")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ("\t=1", "\\x09=1"),
+        ("\r=1", "\\x0d=1"),
+        ("a\x1b[31mb", "a\\x1b[31mb"),
+        ("\x9b1m", "\\x9b1m"),
+        ("gpj\u202ecod.exe", "gpj\\u202ecod.exe"),
+        ("a\nb", "a\\x0ab"),
+        ("a\u2029b", "a\\u2029b"),
+    ],
+)
 def test_control_characters_are_spelt_out_in_a_csv_and_gone_elsewhere(text, cell):
     assert csv_cell(text) == cell
     for shown in (on_one_line(text), escape_markdown(text)):
