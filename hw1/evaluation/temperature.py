@@ -1,16 +1,20 @@
-"""The temperature that divides a model's logits: 1, unless another one is asked for. No torch."""
+"""The temperature that divides a model's logits: 1, unless another one is asked for. No NumPy or torch."""
 
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from hw1.errors import UserError
-from hw1.evaluation.calibration import why_doubtful
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say
 
+MIN_IMAGES = 500
+"""Fewer images do not determine a temperature: in a simulation (10 classes at an accuracy of 0.66, 100 at 0.56, logits 1.1 times too large)
+its standard deviation was 12% on 60 images, 7% on 200, 5% on 500, and it made images that had no part in it worse in 18%, 5% and 2% of
+the draws."""
 RequestedTemperature = float | Literal["fitted"]
 
 
@@ -20,11 +24,28 @@ class FittedTemperature:
 
     Attributes:
         value: What to divide the logits by, above 0.
-        doubt: Why it is not offered, see `hw1.evaluation.calibration.why_doubtful`; empty where it is.
+        doubt: Why it is not offered, see `why_doubtful`; empty where it is.
     """
 
     value: float
     doubt: str = ""
+
+
+def why_doubtful(num_images: int, before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Say why a temperature is not to be offered.
+
+    Args:
+        num_images: Images that it was fitted on.
+        before: Metrics of `hw1.evaluation.calibration.measure` as the logits are.
+        after: The same with the temperature, cross-fitted.
+
+    Returns:
+        Too few images, or that cross-entropy or Brier score did not improve; empty where it is to be offered.
+    """
+    if num_images < MIN_IMAGES:
+        return f"fitted on {num_images} images, of which it takes {MIN_IMAGES}"
+    worse = [title for key, title in (("nll", "cross-entropy"), ("brier", "Brier score")) if not after[key] < before[key]]
+    return f"on images that it was not fitted on {' and '.join(worse)} did not improve" if worse else ""
 
 
 def add_temperature_option(parser: argparse.ArgumentParser) -> None:

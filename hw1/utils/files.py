@@ -7,7 +7,7 @@ import glob
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
@@ -142,7 +142,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     """
     place = Path(os.path.realpath(path))  # a link stays a link
     try:
-        with _workbench(place) as bench:
+        with workbench(place) as bench:
             fresh = bench / "new"
             fresh.mkdir()
             yield fresh
@@ -154,8 +154,12 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def _workbench(path: Path) -> Iterator[Path]:
-    """Make a hidden folder beside `path` for the block; it is locked, so that another process tells it from one that was left behind."""
+def workbench(path: Path) -> Iterator[Path]:
+    """Make a hidden folder beside `path` for the block, and remove those that killed processes left there; the others are locked.
+
+    Raises:
+        OSError: It cannot be made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????.new"):
         with suppress(OSError), open(left / LOCK, "ab") as lock:
@@ -184,6 +188,35 @@ def _claim(path: Path) -> tuple[Path, BinaryIO]:
                 return bench, lock  # a file system without locks
             if (bench / LOCK).exists():
                 return bench, lock
+
+
+def replace_files(folder: Path, files: Mapping[str, bytes], former: Iterable[str] = ()) -> None:
+    """Write files that are meant as one into a folder of the user's, which may hold others; the last of them is the one that is opened.
+
+    All are on disk before the first gets its name, so that a full disk changes nothing; only a process that is killed among the renames,
+    which take milliseconds, leaves some of each, until the next call. What it left beside them is removed by the next call.
+
+    Args:
+        folder: It exists.
+        files: Content by name.
+        former: Names of files that are removed unless they are written.
+
+    Raises:
+        RunError: A file cannot be written.
+    """
+    try:
+        with workbench(folder / next(reversed(files))) as bench:
+            for name, content in files.items():
+                (bench / name).write_bytes(content)
+            _sync_all(bench)
+            for name in files:
+                os.replace(bench / name, folder / name)
+            for name in former:
+                if name not in files:
+                    (folder / name).unlink(missing_ok=True)
+            sync_folder(folder)
+    except OSError as error:
+        raise _run_error(folder, "written", error) from None
 
 
 def _clear(bench: Path, path: Path) -> None:

@@ -16,6 +16,7 @@ from hw1.attention import figure_rows
 from hw1.commands import validate
 from hw1.commands.validate import difference_to_stated
 from hw1.data.synthetic import draw_image
+from hw1.evaluation.report import write
 from hw1.runs.checkpoint import load_weights, save_state, save_weights
 from hw1.runs.identity import identify
 
@@ -43,6 +44,15 @@ def data(tmp_path_factory):
 @pytest.fixture
 def run(data, tmp_path):
     return make_run(tmp_path / "runs", data, NAMES, "data.num_workers=0")
+
+
+@pytest.fixture(autouse=True)
+def cheap_figures(monkeypatch):
+    """Empty files, which take no time: other tests look at them."""
+    for name in ("confusion_figure", "reliability_figure", "pair_figure", "worst_figure"):
+        monkeypatch.setattr(write, name, lambda *_: None)
+    monkeypatch.setattr(write, "render_figure", lambda *_: b"")
+    monkeypatch.setattr(figure_rows, "plot_attention_examples", lambda *_: object())
 
 
 def names_in(folder: Path) -> set[str]:
@@ -199,7 +209,7 @@ def test_a_temperature_is_offered_on_enough_images_only(run, monkeypatch):
     page = (run.eval_dir("val") / "index.html").read_text()
     assert "applies it" not in page
     assert "It is not offered: fitted on 15 images, of which it takes 500." in page
-    monkeypatch.setattr("hw1.evaluation.calibration.MIN_IMAGES", 15)
+    monkeypatch.setattr("hw1.evaluation.temperature.MIN_IMAGES", 15)
     result = call(validate.main, run.path)  # random weights that are much too sure
     assert "--temperature fitted would divide the logits by" in result.stdout
     assert "applies it" in (run.eval_dir("val") / "index.html").read_text()

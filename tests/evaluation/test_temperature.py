@@ -6,9 +6,16 @@ from helpers.model_runs import calibrate
 from helpers.run_folders import changed, started
 
 from hw1.errors import UserError
-from hw1.evaluation.calibration import MIN_IMAGES, fit_temperature, why_doubtful
 from hw1.evaluation.calibration import calibrate as fit
-from hw1.evaluation.temperature import FittedTemperature, choose_temperature, load_temperature, parse_temperature
+from hw1.evaluation.calibration import fit_temperature
+from hw1.evaluation.temperature import (
+    MIN_IMAGES,
+    FittedTemperature,
+    choose_temperature,
+    load_temperature,
+    parse_temperature,
+    why_doubtful,
+)
 
 FACTS = {"checkpoint": "best", "epoch": 3}
 BEFORE = {"nll": 1.0, "brier": 0.5}

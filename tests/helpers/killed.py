@@ -1,4 +1,4 @@
-"""A process of its own that is killed with SIGKILL before its n-th operation on files: open for writing or syncing, rename, make, remove."""
+"""A process of its own that is killed with SIGKILL before its n-th operation on files: open, rename, make, remove."""
 
 import atexit
 import os

@@ -18,6 +18,7 @@ from hw1.utils import files
 from hw1.utils.files import remove_leftovers, replacing_folder, write_folder
 
 OLD, NEW = {"a": b"old", "b": b"old", "gone": b"old"}, {"a": b"new", "b": b"new"}
+NEW_PAGE = {"a": b"new", "page": b"new"}
 
 WRITE = """
 import sys
@@ -168,3 +169,49 @@ def test_links_stay_links_and_a_file_stays(tmp_path):
         write_folder(tmp_path / "file", NEW)
     assert (tmp_path / "file").read_bytes() == b"mine"
     assert sorted(os.listdir(tmp_path)) == ["elsewhere", "file", "link"]
+
+
+REPLACE = """
+import sys
+from pathlib import Path
+sys.path.insert(0, "tests")
+from helpers.killed import die_before
+from hw1.utils.files import replace_files
+path = Path(sys.argv[1])
+die_before(int(sys.argv[2]), str(path))
+replace_files(path, {"a": b"new", "page": b"new"}, ["a", "gone"])
+"""
+
+
+def test_files_in_a_folder_of_the_users_are_whole_and_his_others_stay(tmp_path):
+    """Killed before any operation: each file is whole; before the last of them has its name the page is the old one."""
+    path = tmp_path / "docs"
+    path.mkdir()
+    seen = set()
+    for count in range(1, 60):
+        for name in ("a", "page", "gone", "mine"):
+            (path / name).write_bytes(b"old")
+        code = subprocess.run([sys.executable, "-c", REPLACE, str(path), str(count)], cwd=ROOT, timeout=60).returncode
+        found = {p.name: p.read_bytes() for p in path.iterdir() if p.is_file()}
+        assert found.pop("mine") == b"old"
+        assert set(found.values()) <= {b"old", b"new"}
+        assert found["a"] == b"new" or found["page"] == b"old"
+        seen.add(found["page"])
+        files.replace_files(path, NEW_PAGE, ["a", "gone"])
+        assert content(path) == {**NEW_PAGE, "mine": b"old"}
+        if code == 0:
+            break
+    assert seen == {b"old", b"new"}
+    assert count > 8
+
+
+def test_a_full_disk_changes_no_file_of_a_folder(tmp_path, monkeypatch):
+    files.replace_files(tmp_path, {"a": b"old", "page": b"old"})
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", fail)
+    with pytest.raises(RunError, match="cannot be written: No space left on device; free some space"):
+        files.replace_files(tmp_path, NEW_PAGE)
+    assert content(tmp_path) == {"a": b"old", "page": b"old"}

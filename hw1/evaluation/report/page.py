@@ -4,9 +4,10 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from hw1.evaluation.calibration import BINNING, Calibration, why_doubtful
+from hw1.evaluation.calibration import BINNING, Calibration
 from hw1.evaluation.report.analysis import Analysis, calibration_table, class_table, pair_table
 from hw1.evaluation.report.examples import ExampleImages, describe_prediction
+from hw1.evaluation.temperature import why_doubtful
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Table
 from hw1.runs.folder import RunFolder
