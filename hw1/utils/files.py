@@ -162,8 +162,8 @@ def workbench(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     for left in path.parent.glob(f".{glob.escape(path.name)}.????????.new"):
-        with suppress(OSError), open(left / LOCK, "ab") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its process still lives
+        with suppress(OSError), open(left / LOCK, "ab") as held:
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)  # fails where its process still lives
             _clear(left, path)
     bench, lock = _claim(path)
     with lock:
@@ -205,7 +205,7 @@ def replace_files(folder: Path, files: Mapping[str, bytes], former: Iterable[str
         RunError: A file cannot be written.
     """
     try:
-        with workbench(folder / next(reversed(files))) as bench:
+        with workbench(folder / list(files)[-1]) as bench:
             for name, content in files.items():
                 (bench / name).write_bytes(content)
             _sync_all(bench)
