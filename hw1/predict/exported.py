@@ -69,7 +69,8 @@ def _parse(config: dict[str, Any]) -> ExportConfig:
     channels, height, width = data["input_size"]
     if channels != 3 or args.get("in_chans", 3) != 3 or height != width:
         raise ValueError(f"input_size {data['input_size']}")
-    cbam = {"cbam_stages": (), "drop_layer3": 0.0} | {key: args[key] for key in ("cbam_stages", *CBAM_ONLY, "drop_layer3") if key in args}
+    cbam: dict[str, Any] = {"cbam_stages": (), "drop_layer3": 0.0}
+    cbam |= {key: args[key] for key in ("cbam_stages", *CBAM_ONLY, "drop_layer3") if key in args}
     temperature = config["hw1"]["temperature"]
     return ExportConfig(
         model=ModelConfig(name=config["architecture"], pretrained=False, drop_rate=0.0, **cbam),
