@@ -45,7 +45,7 @@ def killed_export(tally: Tally, folder: Path, n: int) -> None:
 
 
 def _kill_second(tally: Tally, folder: Path, n: int, place: Path, watched: str, first: list[str], second: list[str]) -> None:
-    """Kill the second command before `n` of its operations, spread evenly in `watched`; once more, it cleans up."""
+    """Kill the second command before `n` of its operations, spread evenly up to the last in `watched`; once more, it cleans up."""
 
     def run(command: list[str], **hooks: list[object]) -> dict[str, bytes]:
         process = start(folder / "out.txt", *command, hooks={"cheap_figures": [], **hooks})
@@ -57,7 +57,7 @@ def _kill_second(tally: Tally, folder: Path, n: int, place: Path, watched: str, 
     wanted = [run(first), run(second, count_operations=[str(counted), watched])]
     expect(wanted[0] != wanted[1], "both are the same")
     total = int(counted.read_text())
-    for count in (round((i + 0.5) / n * total) for i in range(n)):
+    for count in (round((i + 1) / n * total) for i in range(n)):
         with tally.attempt(f"{' '.join(second[2:])}, before operation {count}"):
             run(first)
             found = run(second, die_before=[count, watched])
