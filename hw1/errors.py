@@ -86,7 +86,12 @@ def _open_closed_streams() -> None:
 def _say(text: str) -> None:
     with suppress(OSError, ValueError):
         for line in text.splitlines():
-            print(line, file=sys.stderr)
+            print(harmless(line), file=sys.stderr)
+
+
+def harmless(text: str) -> str:
+    """Return text for a terminal, with its control characters, by which a file's name could command it, written as in Python."""
+    return "".join(char if char in "\n\t" or 31 < ord(char) < 127 or ord(char) > 159 else repr(char)[1:-1] for char in text)
 
 
 def _flush_or_drop(stream: TextIO | None) -> None:

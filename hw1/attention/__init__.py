@@ -1,1 +1,1 @@
-"""Grad-CAM and CBAM gates of a trained model, as arrays and as a figure: `python -m hw1.attention`."""
+"""Grad-CAM and CBAM gates of a trained model, as arrays and as a figure: `hw1 attention`."""

@@ -1,4 +1,4 @@
-"""Draw what a run attends to in images: python -m hw1.attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png].
+"""Draw what a run attends to in images: hw1 attention RUN_DIR IMAGE|DIR|GLOB... [--class NAME] [--out attention.png].
 
 One row per image: the image as the model gets it, Grad-CAM over it, and the spatial gate and the channel gates of each CBAM.
 """
@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.errors import UserError, run_command
+from hw1.evaluation.temperature import add_temperature_option, choose_temperature, load_temperature
 from hw1.predict.find_images import find_images
 from hw1.runs.folder import RunFolder
-from hw1.utils.console import say
+from hw1.utils.console import say, show
 from hw1.utils.text import printable
 
 if TYPE_CHECKING:
@@ -33,12 +34,13 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.attention") -> argpars
     """
     usage, _, details = str(__doc__).partition("\n\n")
     parser = argparse.ArgumentParser(prog, description=usage, epilog=details)
-    parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
+    parser.add_argument("run", metavar="RUN_DIR", help="run folder that hw1 train wrote, runs/<name>/seed<seed>")
     parser.add_argument(
         "images", metavar="IMAGE|DIR|GLOB", nargs="+", help=f"folders are read at any depth; the first {MAX_ROWS} are shown"
     )
     parser.add_argument("--class", dest="label", metavar="NAME", help="the class whose evidence is shown (default: each image's predicted)")
     parser.add_argument("--out", type=Path, default=Path("attention.png"), metavar="FILE.png")
+    add_temperature_option(parser)
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     args = parser.parse_args(argv)
@@ -70,8 +72,9 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.attention") -> None:
     label = None if args.label is None else find_class(predictor, args.label)
     [batch] = read_images(paths, recipe.aug.size, len(paths), raise_bad_image)
     classes: NDArray[np.int64] | None = None if label is None else np.full(len(paths), label)
-    save_figure(plot_attention(attention_rows(predictor, batch.pixels, classes)), args.out)
-    print(f"{printable(args.out)}: {len(paths)} images")
+    temperature = choose_temperature(args.temperature, load_temperature(run, predictor.facts))
+    save_figure(plot_attention(attention_rows(predictor, batch.pixels, classes, temperature)), args.out)
+    show(f"{printable(args.out)}: {len(paths)} images")
 
 
 def find_class(predictor: "Predictor", name: str) -> int:

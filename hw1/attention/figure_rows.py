@@ -18,13 +18,16 @@ from hw1.predict.classifier import class_names, read_class_descriptions
 from hw1.predict.image_batches import read_images
 
 
-def attention_rows(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.int64] | None = None) -> list[AttentionRow]:
+def attention_rows(
+    predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.int64] | None = None, temperature: float = 1.0
+) -> list[AttentionRow]:
     """Compute Grad-CAM and CBAM gates of images, in FP32 whatever precision the run computes in.
 
     Args:
         predictor: The model.
         pixels: Images of the model's size, uint8 [B, S, S, 3], RGB.
         classes: The class of each image whose evidence is located, [B]; None takes the predicted ones.
+        temperature: What the logits are divided by for the probabilities.
 
     Returns:
         A row per image; its title names the class and its probability.
@@ -37,7 +40,7 @@ def attention_rows(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDA
     preprocess = WithPreprocess(model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last).to(predictor.device)
     images = preprocess.normalise(torch.from_numpy(pixels).to(predictor.device))
     with torch.inference_mode():
-        probabilities = model(images).softmax(1).cpu()
+        probabilities = (model(images) / temperature).softmax(1).cpu()
     labels = probabilities.argmax(1) if classes is None else torch.from_numpy(classes)
     cams, gates = grad_cam(model, images, labels.to(predictor.device)), cbam_gates(model, images)
     names = class_names(predictor)
@@ -52,13 +55,14 @@ def attention_rows(predictor: Predictor, pixels: NDArray[np.uint8], classes: NDA
     ]
 
 
-def plot_attention_examples(predictor: Predictor, images: ImageSet, indices: Sequence[int]) -> Figure | None:
+def plot_attention_examples(predictor: Predictor, images: ImageSet, indices: Sequence[int], temperature: float = 1.0) -> Figure | None:
     """Plot the attention figure for some images of a set.
 
     Args:
         predictor: The model.
         images: The set.
         indices: Positions of the images in the set.
+        temperature: What the logits are divided by for the probabilities.
 
     Returns:
         The figure; None for a model without a feature map.
@@ -68,7 +72,7 @@ def plot_attention_examples(predictor: Predictor, images: ImageSet, indices: Seq
     """
     [batch] = read_images([images.image_file(i) for i in indices], predictor.recipe.aug.size, len(indices), _raise)
     try:
-        return plot_attention(attention_rows(predictor, batch.pixels))
+        return plot_attention(attention_rows(predictor, batch.pixels, temperature=temperature))
     except UserError:
         return None
 

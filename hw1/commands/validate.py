@@ -1,34 +1,34 @@
 """Evaluate a run on labelled images, or predict unlabelled ones."""
 
 import argparse
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from hw1.config.recipe import Recipe
 from hw1.config.settings import without_dashes
 from hw1.data.folders import require_root
 from hw1.errors import UserError
+from hw1.evaluation.temperature import add_temperature_option
 from hw1.runs.folder import RunFolder
-from hw1.utils.console import say
+from hw1.utils.console import say, show
+from hw1.utils.files import write_folder
 
 if TYPE_CHECKING:
+    from hw1.data.image_set import ImageSet
+    from hw1.evaluation.predictions import Predictions
     from hw1.evaluation.predictor import Predictor
+    from hw1.evaluation.temperature import FittedTemperature
 
 
 def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
     """Parse the command line of the program `prog`, by default the running one."""
     parser = argparse.ArgumentParser(prog, description=__doc__)
-    parser.add_argument("run", metavar="RUN_DIR", help="run folder that train wrote, runs/<name>/seed<seed>")
+    parser.add_argument("run", metavar="RUN_DIR", help="run folder that hw1 train wrote, runs/<name>/seed<seed>")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where and how to run: data.root, train.device, ...")
     parser.add_argument("--split", default="val", metavar="val|test|DIR", help="split of the run's data, or any folder (default: val)")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
-    parser.add_argument(
-        "--temperature",
-        type=parse_temperature,
-        default=1.0,
-        metavar="fitted|NUMBER",
-        help="divide the logits by the one that an earlier evaluation of val fitted, or by a number above 0 (default: 1)",
-    )
+    add_temperature_option(parser)
     parser.add_argument(
         "--tta",
         choices=("flip", "crops"),
@@ -69,46 +69,108 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
         runs: The runs that are averaged, or one.
         recipe: Of the first run, with the command line's overrides.
     """
-    from hw1.attention.figure_rows import (
-        plot_attention_examples,  # torch and OpenCV take seconds to import: only once the arguments are right
-    )
-    from hw1.data.bad_images import check_images
+    from hw1.data.bad_images import check_images  # torch and OpenCV take seconds to import: only once the arguments are right
     from hw1.data.image_folder import find_split
     from hw1.data.passed_over import describe_passed_over
     from hw1.evaluation.ensemble import mean_predictions
-    from hw1.evaluation.report.analysis import analyse
-    from hw1.evaluation.report.examples import choose_for_attention
-    from hw1.evaluation.report.write import write_evaluation
-    from hw1.evaluation.submission import check_names, save_submission
+    from hw1.evaluation.submission import check_names, submission_files
+    from hw1.evaluation.temperature import choose_temperature, load_temperature
 
-    run, averaged = runs[0], bool(args.tta or args.others)
-    predictors = load_predictors(args, runs)
+    run, predictors = runs[0], load_predictors(args, runs)
     predictor, classes = predictors[0], predictors[0].classes
     images, name = find_split(args.split, recipe.data, classes, recipe.seed)
     if passed_over := describe_passed_over(images):
         say(passed_over)
     labelled = images.labels is not None
     out = run.eval_dir(name + (f"-mean{len(runs)}" if args.others else "") + (f"-{args.tta}" if args.tta else ""))
-    fits = labelled and out == run.eval_dir("val")
-    temperature, fitted = choose_temperature(args, run, predictor, fits=fits)
+    is_val = labelled and out == run.eval_dir("val")  # where a temperature is fitted anew
+    needs_none = args.tta or args.others or (is_val and args.temperature != "fitted")
+    fitted = None if needs_none else load_temperature(run, predictor.facts)
+    temperature = choose_temperature(args.temperature, fitted)
     [images] = check_images([images], "skip" if args.skip_bad else "stop", "--skip-bad")
     names = [] if labelled else check_names(images, full_names=args.full_names)
     answers = [each.predict(images, desc=args.split, tta=args.tta) for each in predictors]
     predictions = mean_predictions(answers) if args.others else answers[0]
-    if not labelled:
-        save_submission(out, names, predictions, classes, temperature)
-        print(f"{out}: prediction.csv with {len(images)} rows, submission.zip, confidence.csv")
-        return
+    if labelled:
+        write_evaluation(args, out, runs, predictor, images, predictions, temperature, fitted)
+    else:
+        write_folder(out, submission_files(names, predictions, classes, temperature))
+        show(f"{out}: prediction.csv with {len(images)} rows, submission.zip, confidence.csv")
+
+
+def write_evaluation(
+    args: argparse.Namespace,
+    out: Path,
+    runs: Sequence[RunFolder],
+    predictor: "Predictor",
+    images: "ImageSet",
+    predictions: "Predictions",
+    temperature: float,
+    fitted: "FittedTemperature | None",
+) -> None:
+    """Analyse the predictions of labelled images, write all that says as one folder, and print the numbers that matter most.
+
+    Args:
+        args: The command line.
+        out: The folder, of which nothing else stays.
+        runs: The runs that are averaged, or one.
+        predictor: The model of the first.
+        images: The images.
+        predictions: Of these images.
+        temperature: What the logits are divided by.
+        fitted: The temperature that an earlier evaluation fitted for these weights.
+    """
+    from hw1.attention.figure_rows import plot_attention_examples
+    from hw1.evaluation.report.analysis import analyse
+    from hw1.evaluation.report.examples import choose_for_attention
+    from hw1.evaluation.report.page import why_not_offered
+    from hw1.evaluation.report.write import evaluation_files
+
+    run, averaged, names = runs[0], bool(args.tta or args.others), predictor.classes.names
+    is_val = out == run.eval_dir("val")
     facts = {**predictor.facts, **({"tta": args.tta, "runs": [str(each.path) for each in runs]} if averaged else {})}
-    logits, labels = predictions.logits, predictions.labels
     analysis = analyse(
-        logits, labels, images.files, classes.names, facts, temperature=temperature, fitted_temperature=fitted, fit_temperature=fits
+        predictions.logits,
+        predictions.labels,
+        images.files,
+        names,
+        facts,
+        temperature=temperature,
+        fitted_temperature=fitted.value if fitted else None,
+        fit_temperature=is_val,
     )
-    attention = None if averaged else plot_attention_examples(predictor, images, choose_for_attention(analysis))
-    write_evaluation(out, run, args.split, images, logits, analysis, attention)
-    predictions.save(out / "predictions.npz", files=images.files, class_names=classes.names)
-    print(f"{args.split}: {describe(analysis.metrics)}")
-    print(f"{out / 'index.html'}: mistakes, calibration and classes with images; metrics.json, *.csv, *.png beside it")
+    attention = None if averaged else plot_attention_examples(predictor, images, choose_for_attention(analysis), temperature)
+    files = evaluation_files(run, args.split, images, predictions.logits, analysis, attention)
+    write_folder(out, files | {"predictions.npz": predictions.to_npz(files=images.files, class_names=names)})
+    show(f"{args.split}: {describe(analysis.metrics)}")
+    show(f"{out / 'index.html'}: mistakes, calibration and classes with images; metrics.json, *.csv, *.png beside it")
+    calibration = analysis.calibration
+    if is_val and (difference := difference_to_stated(predictor.stated, calibration.before, len(images))):
+        say(f"{run.best}: {difference}; were the images, or the file, changed since?")
+    if is_val and not why_not_offered(calibration, len(images)):
+        show(f"--temperature fitted would divide the logits by {calibration.temperature:.3f}, fitted here: the page says what it changes")
+
+
+def difference_to_stated(stated: Mapping[str, float], measured: Mapping[str, float], num_images: int) -> str:
+    """Say where the validation that a file of weights states is not the one that was measured.
+
+    Args:
+        stated: `accuracy` and `nll` of the file; empty where it says nothing.
+        measured: The same, of these images.
+        num_images: Number of images.
+
+    Returns:
+        One line; empty where the two differ by no more than another device or precision explains: one image, or one in 200, and 2% of the
+        cross-entropy.
+    """
+    if not stated:
+        return ""
+    is_same = (
+        round(abs(stated["accuracy"] - measured["accuracy"]) * num_images) <= max(1, num_images / 200)
+        and abs(stated["nll"] - measured["nll"]) <= 0.02 * abs(stated["nll"]) + 1e-3
+    )
+    texts = [f"top-1 {numbers['accuracy']:.4f} and loss {numbers['nll']:.4f}" for numbers in (stated, measured)]
+    return "" if is_same else f"says {texts[0]} of its validation, here it is {texts[1]}"
 
 
 def load_predictors(args: argparse.Namespace, runs: Sequence[RunFolder]) -> "list[Predictor]":
@@ -127,32 +189,6 @@ def load_predictors(args: argparse.Namespace, runs: Sequence[RunFolder]) -> "lis
     return predictors
 
 
-def choose_temperature(args: argparse.Namespace, run: RunFolder, predictor: "Predictor", *, fits: bool) -> tuple[float, float | None]:
-    """Choose the temperature that the logits are divided by.
-
-    Args:
-        args: The command line.
-        run: The run that is evaluated.
-        predictor: Its model.
-        fits: Whether this evaluation will fit a temperature itself.
-
-    Returns:
-        The temperature, and the one that an earlier evaluation fitted, where that matters.
-
-    Raises:
-        UserError: The fitted one is asked for, and there is none.
-    """
-    from hw1.evaluation.predictor import load_temperature
-
-    averaged = bool(args.tta or args.others)
-    fitted = None if averaged or (fits and args.temperature != "fitted") else load_temperature(run, predictor.facts)
-    temperature = fitted if args.temperature == "fitted" else args.temperature
-    if temperature is None:
-        command = f"python -m hw1 validate {run.path} --checkpoint {args.checkpoint}"
-        raise UserError(f"--temperature fitted: none was fitted for these weights of the run; `{command}` does")
-    return temperature, fitted
-
-
 def describe(metrics: dict[str, Any]) -> str:
     """Return the numbers that matter most, in one line."""
     low, high = metrics["top1_interval"]
@@ -160,17 +196,3 @@ def describe(metrics: dict[str, Any]) -> str:
         f"top-1 {metrics['top1']:.4f} (95% {low:.4f} to {high:.4f})  top-5 {metrics['top5']:.4f}  loss {metrics['loss']:.4f}"
         f"  ECE {metrics['ece']:.4f}  on {metrics['num_images']} images, {metrics['checkpoint']} checkpoint (epoch {metrics['epoch']})"
     )
-
-
-def parse_temperature(text: str) -> float | Literal["fitted"]:
-    """Parse `--temperature`.
-
-    Raises:
-        ValueError: It is neither "fitted" nor a finite number above 0.
-    """
-    if text == "fitted":
-        return "fitted"
-    value = float(text)
-    if not 0 < value < float("inf"):
-        raise ValueError(text)
-    return value

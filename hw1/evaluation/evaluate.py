@@ -7,7 +7,6 @@ from typing import Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from hw1.data.loader.base import fill_up
 from hw1.errors import Interrupted, RunError
@@ -15,6 +14,7 @@ from hw1.evaluation.predictions import Predictions
 from hw1.models.fuse_batchnorm import fuse_batchnorm
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import Autocast
+from hw1.utils.progress_bar import ProgressBar
 
 
 class EvalBatch(Protocol):
@@ -70,13 +70,8 @@ def evaluate(
         RunError: The loaders yield no sample, or one twice.
     """
     logits, labels, index = [], [], []
-    batches = tqdm(
-        loader.epoch(0),
-        total=getattr(loader, "num_batches", None),
-        desc=desc,
-        leave=False,
-        disable=True if desc is None else None,
-    )
+    total, disable = getattr(loader, "num_batches", None), True if desc is None else None
+    batches = ProgressBar(loader.epoch(0), total=total, desc=desc, leave=False, disable=disable)
     folded = fuse_batchnorm(model)
     with torch.inference_mode(), batches:
         for batch in batches:

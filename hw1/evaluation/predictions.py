@@ -46,18 +46,23 @@ class Predictions:
         return len(self.index)
 
     def save(self, path: Path, *, files: Sequence[str], class_names: Sequence[str]) -> None:
-        """Write an `.npz` file with index, logits, labels, files and class_names, whole or not at all.
+        """Write the bytes of `to_npz` to a file, whole or not at all.
 
-        It holds no pickle: `numpy.load(path)` reads it.
+        Raises:
+            ValueError: The number of files or class names does not match the logits.
+            RunError: The file cannot be written.
+        """
+        write_atomic(path, self.to_npz(files=files, class_names=class_names))
+
+    def to_npz(self, *, files: Sequence[str], class_names: Sequence[str]) -> bytes:
+        """Return an `.npz` file with index, logits, labels, files and class_names; it holds no pickle: `numpy.load` reads it.
 
         Args:
-            path: The file.
             files: Name of each image, [N].
             class_names: Name of each class, [C].
 
         Raises:
             ValueError: The number of files or class names does not match the logits.
-            RunError: The file cannot be written.
         """
         if (len(files), len(class_names)) != self.logits.shape:
             raise ValueError(f"{len(files)} files and {len(class_names)} class names for logits {self.logits.shape}")
@@ -70,7 +75,7 @@ class Predictions:
             files=np.array(files, dtype=np.str_),
             class_names=np.array(class_names, dtype=np.str_),
         )
-        write_atomic(path, buffer.getvalue())
+        return buffer.getvalue()
 
 
 class SavedPredictions(NamedTuple):

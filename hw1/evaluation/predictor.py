@@ -1,11 +1,14 @@
 """Rebuild the model of a finished or interrupted run from its folder alone, and predict with it."""
 
 import json
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from hw1.config.recipe import Recipe
 from hw1.data.image_set import ClassMap, ImageSet
@@ -17,11 +20,13 @@ from hw1.evaluation.predictions import Predictions
 from hw1.models.factory import build_model
 from hw1.runs.checkpoint import load_newest, load_weights
 from hw1.runs.folder import RunFolder
+from hw1.runs.identity import require_identity
 from hw1.runtime.cpu import limit_threads
 from hw1.runtime.device import amp_dtype, autocast_of, keep_freed_memory, pick_device
 from hw1.utils.console import say
 
 Checkpoint = Literal["best", "last", "ema"]
+NOT_YET = "the run has not finished an epoch or saved its state yet"
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Predictor:
         classes: Its classes.
         device: Where it computes.
         facts: Which checkpoint it is, and its epoch (and step): what metrics and model cards say of the weights.
+        stated: What the file of the weights says of its validation: `accuracy` (0-1) and `nll` in nats; empty where it says nothing.
     """
 
     recipe: Recipe
@@ -41,6 +47,7 @@ class Predictor:
     classes: ClassMap
     device: torch.device
     facts: dict[str, Any]
+    stated: Mapping[str, float] = field(default_factory=dict)
 
     def predict(self, images: ImageSet, desc: str | None = None, *, tta: Tta | None = None) -> Predictions:
         """Compute the logits of every image, with the same arithmetic as validation during training.
@@ -73,59 +80,63 @@ def load_predictor(run: RunFolder, recipe: Recipe, checkpoint: Checkpoint = "bes
         checkpoint: `best` by validation, the `last` state, or the `ema` weights of the last state.
 
     Raises:
-        UserError: The checkpoint is missing, damaged or does not fit the recipe.
+        UserError: The checkpoint is missing, damaged, of another run, or does not fit the recipe.
     """
     limit_threads()  # the same arithmetic as in training
     keep_freed_memory()
     device = pick_device(recipe.train)
-    files = [run.best] if checkpoint == "best" else run.state_files()
-    if not any(path.is_file() for path in files):
-        missing = run.best if checkpoint == "best" else run.checkpoints
-        raise UserError(f"{missing}: no such checkpoint; the run has not finished an epoch or saved its state yet")
-    path = files[0]
-    if checkpoint == "best":
-        try:
-            weights, meta = load_weights(path)
-        except UserError as error:
-            raise UserError(f"{error}; --checkpoint last evaluates the last state instead") from None
-        classes, facts = meta["classes"], {"epoch": meta["epoch"]}
-    else:
-        state, damaged = load_newest(files)
-        path = files[len(damaged)]
-        for problem in damaged:
-            say(f"{problem}; {path.name} is used instead")
-        weights, classes = state["model" if checkpoint == "last" else "ema"], state["classes"]
-        facts = {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
-        if weights is None:
-            raise UserError(f"{path}: holds no averaged weights; the run was trained with train.ema_decay=null")
-    model = build_model(recipe.model, len(classes), load_weights=False, image_size=recipe.aug.size)
+    saved = _load_best(run) if checkpoint == "best" else _load_state(run, checkpoint)
+    require_identity(saved.path, saved.identity, recipe, _read_fingerprint(run))
+    model = build_model(recipe.model, len(saved.classes), load_weights=False, image_size=recipe.aug.size)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(saved.weights)
     except RuntimeError as error:
-        raise UserError(f"{path}: does not fit {recipe.model.name} of the run's recipe: {str(error).splitlines()[-1].strip()}") from None
+        what = f"does not fit {recipe.model.name} of the run's recipe: {str(error).splitlines()[-1].strip()}"
+        raise UserError(f"{saved.path}: {what}") from None
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
-    return Predictor(recipe, model, ClassMap(tuple(classes)), device, {"checkpoint": checkpoint, **facts})
+    return Predictor(recipe, model, ClassMap(tuple(saved.classes)), device, {"checkpoint": checkpoint, **saved.facts}, saved.stated)
 
 
-def load_temperature(run: RunFolder, facts: dict[str, Any]) -> float | None:
-    """Read the temperature that an evaluation of the validation split fitted.
+class _Saved(NamedTuple):
+    """What a file of weights holds; see `Predictor` for `facts` and `stated`."""
 
-    Args:
-        run: The run's folder.
-        facts: `Predictor.facts` of the weights.
+    path: Path
+    weights: dict[str, Tensor]
+    classes: Sequence[str]
+    identity: dict[str, str] | None
+    facts: dict[str, int]
+    stated: dict[str, float]
 
-    Returns:
-        The temperature; None if none was fitted for these weights.
 
-    Raises:
-        UserError: The file is damaged.
-    """
+def _load_best(run: RunFolder) -> _Saved:
+    if not run.best.is_file():
+        raise UserError(f"{run.best}: no such checkpoint; {NOT_YET}")
     try:
-        saved = json.loads(run.calibration.read_bytes())
-        is_same = all(saved[key] == facts.get(key, 0) for key in ("checkpoint", "epoch", "step"))
-        return float(saved["temperature"]) if is_same else None
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise UserError(f"{run.calibration}: damaged; python validate.py {run.path} writes it anew") from None
+        weights, meta = load_weights(run.best)
+    except UserError as error:
+        raise UserError(f"{error}; --checkpoint last evaluates the last state instead") from None
+    stated = {"accuracy": meta["val_top1"], "nll": meta["val_loss"]}
+    return _Saved(run.best, weights, meta["classes"], meta.get("identity"), {"epoch": meta["epoch"]}, stated)
+
+
+def _load_state(run: RunFolder, checkpoint: Checkpoint) -> _Saved:
+    files = run.state_files()
+    if not files:
+        raise UserError(f"{run.checkpoints}: no such checkpoint; {NOT_YET}")
+    state, damaged = load_newest(files)
+    path = files[len(damaged)]
+    for problem in damaged:
+        say(f"{problem}; {path.name} is used instead")
+    weights = state["model" if checkpoint == "last" else "ema"]
+    if weights is None:
+        raise UserError(f"{path}: holds no averaged weights; the run was trained with train.ema_decay=null")
+    facts = {"epoch": state["progress"]["epoch"], "step": state["progress"]["step"]}
+    return _Saved(path, weights, state["classes"], state.get("identity"), facts, {})
+
+
+def _read_fingerprint(run: RunFolder) -> str | None:
+    """Return the digest of the run's data; None where `env.json` does not say it."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        return str(json.loads(run.env.read_bytes())["fingerprint"])
+    return None

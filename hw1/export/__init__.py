@@ -1,1 +1,1 @@
-"""Export a run as files that others can use: `python -m hw1.export`."""
+"""Export a run as files that others can use: `hw1 export`."""

@@ -1,4 +1,4 @@
-"""Export a run in timm's folder format, with a model card and as ONNX: python -m hw1.export RUN_DIR [--onnx] [section.key=value ...].
+"""Export a run in timm's folder format, with a model card and as ONNX: hw1 export RUN_DIR [--onnx] [section.key=value ...].
 
 Writes RUN_DIR/export/; an earlier export is replaced once the new one is complete.
 """
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 from hw1.config.settings import without_dashes
 from hw1.errors import RunError, UserError, run_command
 from hw1.runs.folder import RunFolder
-from hw1.utils.console import say
-from hw1.utils.files import atomic_folder
+from hw1.utils.console import say, show
+from hw1.utils.files import replacing_folder
 
 if TYPE_CHECKING:
     from hw1.evaluation.predictor import Predictor
@@ -25,7 +25,7 @@ EXIT_CODES = "exit codes: 0 done, 2 a mistake in the command or the run folder, 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.export") -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
-    parser.add_argument("run", metavar="RUN_DIR", help="run folder that train.py wrote, runs/<name>/seed<seed>")
+    parser.add_argument("run", metavar="RUN_DIR", help="run folder that hw1 train wrote, runs/<name>/seed<seed>")
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="where the data is: data.root=FOLDER")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), default="best")
     parser.add_argument("--onnx", action="store_true", help="also model.onnx, checked against torch (needs requirements-onnx.txt)")
@@ -56,13 +56,10 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.export") -> None:
         require_packages()
         formats.insert(0, "fp32")
     predictor = load_predictor(run, recipe, args.checkpoint)
-    try:
-        with atomic_folder(target) as folder:
-            write_export(folder, run, predictor, formats, has_data)
-    except OSError as error:
-        raise RunError(f"{target}: cannot be written: {error.strerror or error}") from None
-    files = ", ".join(sorted(path.name for path in target.iterdir()))
-    print(f"{target}: {files}\nopen it: python -m hw1.predict {target} IMAGE")
+    with replacing_folder(target) as folder:
+        write_export(folder, run, predictor, formats, has_data)
+    show(f"{target}: {', '.join(sorted(path.name for path in target.iterdir()))}")
+    show(f"open it: hw1 predict {target} IMAGE")
     if args.push_to_hub:
         push_to_hub(target, args.push_to_hub)
 
@@ -81,18 +78,19 @@ def write_export(folder: Path, run: RunFolder, predictor: "Predictor", formats: 
         UserError: A file of the run is damaged.
         RunError: The model cannot be exported to ONNX, or the ONNX file differs from torch.
     """
-    from hw1.evaluation.predictor import load_temperature
+    from hw1.evaluation.temperature import load_temperature
     from hw1.export.model_card import model_card
     from hw1.export.timm_folder import save_timm_folder
     from hw1.predict.classifier import class_names, read_class_descriptions
 
-    temperature = load_temperature(run, predictor.facts)
+    fitted = load_temperature(run, predictor.facts)
+    temperature = fitted.value if fitted and not fitted.doubt else None
     descriptions = read_class_descriptions(predictor.recipe.data.root, class_names(predictor))
     save_timm_folder(predictor, descriptions, temperature, folder)
     lines: Sequence[str] = ()
     if formats:
         lines = export_onnx(folder, predictor, descriptions, temperature, formats, has_data)
-        print("\n".join(lines))
+        show("\n".join(lines))
     card = model_card(run, predictor, descriptions, temperature, lines)
     (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
 
@@ -106,7 +104,7 @@ def export_onnx(
         folder: Where to write.
         predictor: The model.
         descriptions: What people call the classes, by their names.
-        temperature: The fitted temperature; None if there is none.
+        temperature: The fitted temperature; None if there is none to offer.
         formats: "fp32" first, then any of "fp16" and "int8".
         has_data: Whether the run's data is there; without it generated images are compared.
 
@@ -136,7 +134,7 @@ def export_onnx(
         if name == "int8":
             graph.quantize(paths["fp32"], paths[name], check.load_split(predictor, "train", check.NUM_CALIBRATION_IMAGES).pixels)
         else:
-            graph.save_onnx(paths[name], model, aug.size, temperature, meta, half=name == "fp16")
+            graph.save_onnx(paths[name], model, aug.size, meta, half=name == "fp16")
         engines[paths[name].name] = check.onnx_engine(paths[name])
     comparison = check.compare(engines, images)
     check.require_equal("model.onnx", comparison["model.onnx"])

@@ -9,6 +9,7 @@ from hw1.config.load import dump_recipe
 from hw1.config.recipe import Recipe
 from hw1.errors import UserError
 from hw1.evaluation.predictor import Predictor
+from hw1.html.table import escape_markdown
 from hw1.runs.folder import RunFolder
 
 HEAD = """---
@@ -28,14 +29,14 @@ from PIL import Image
 model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
 image = transform(Image.open("image.jpg").convert("RGB"))[None]  # resized to {size} x {size}, normalised
-probabilities = torch.softmax(model(image){scaled}, dim=1)[0]
+probabilities = torch.softmax(model(image), dim=1)[0]
 print(model.pretrained_cfg["label_names"][probabilities.argmax()])
 ```
 
-Or without writing any code: `python -m hw1.predict {folder} image.jpg`.
+Or without writing any code: `hw1 predict {folder} image.jpg`.
 """
 ONNX_USAGE = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
-the aspect; normalisation is inside. Outputs: `logits`, and `probabilities`{note}. The metadata hold the class names.
+the aspect; normalisation is inside. Outputs: `logits` and `probabilities`. The metadata hold the class names.
 
 ```python
 import json, numpy, onnxruntime
@@ -47,6 +48,11 @@ image = numpy.array(Image.open("image.jpg").convert("RGB").resize(({size}, {size
 print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[probabilities[0].argmax()])
 ```
 """
+CONFIDENCE = """## Confidence
+
+Logits divided by {:.4f}, a temperature fitted on the validation split, give truer probabilities of images that it was not fitted on. All
+probabilities above are without it; `hw1 predict . image.jpg --temperature fitted` applies it.
+"""
 METRICS = {"top1": "top-1 accuracy", "top5": "top-5 accuracy", "loss": "cross-entropy, nats"}
 
 
@@ -57,30 +63,29 @@ def model_card(run: RunFolder, predictor: Predictor, descriptions: dict[str, str
         run: The run's folder.
         predictor: The exported model.
         descriptions: What people call the classes, by their names.
-        temperature: The fitted temperature; None if there is none.
+        temperature: The fitted temperature; None if there is none to offer.
         onnx: Lines of the comparison of the ONNX files with torch; empty if there are no ONNX files.
 
     Raises:
         UserError: A file of the run is damaged.
     """
     recipe, env = run.read_recipe(), _read_json(run.env)
-    names = [descriptions.get(name, name) for name in predictor.classes.names if name]
+    names = [escape_markdown(descriptions.get(name, name)) for name in predictor.classes.names if name]
     shown = ", ".join(names[:10]) + f", ... ({len(names)} in all; `label_names` in config.json)" * (len(names) > 10)
     facts = predictor.facts
     parts = [
         HEAD,
-        f"# {recipe.run.name}\n",
+        f"# {escape_markdown(str(recipe.run.name))}\n",
         f"An image classifier: {recipe.model.name}, {recipe.aug.size} x {recipe.aug.size} pixels, {len(predictor.classes.names)} classes;"
         f" the {facts['checkpoint']} weights of seed {recipe.seed}, after epoch {facts['epoch']} of {recipe.train.epochs}.\n",
         f"Classes: {shown}.\n",
         _metrics_table(run, facts),
-        USAGE.format(folder=".", size=recipe.aug.size, scaled="" if temperature is None else f" / {temperature:.4f}"),
+        USAGE.format(folder=".", size=recipe.aug.size),
     ]
     if onnx:
-        note = "" if temperature is None else f", at temperature {temperature:.4f}"
-        parts += [ONNX_USAGE.format(size=recipe.aug.size, note=note), "\n".join(onnx) + "\n"]
+        parts += [ONNX_USAGE.format(size=recipe.aug.size), "\n".join(onnx) + "\n"]
     if temperature is not None:
-        parts.append(f"## Confidence\n\nBefore the softmax logits are divided by {temperature:.4f}, fitted on the validation split.\n")
+        parts.append(CONFIDENCE.format(temperature))
     parts += [_made_from(recipe, env), _recipe(recipe), _licence(recipe)]
     return "\n".join(parts)
 
@@ -97,12 +102,12 @@ def _metrics_table(run: RunFolder, facts: dict[str, Any]) -> str:
         metrics = {name: epoch[f"val_{name}"] for name in METRICS if f"val_{name}" in epoch}
         rows = [("val", title, metrics, name) for name, title in METRICS.items() if name in metrics] + rows
     if not rows:
-        return f"## Measured\n\nNothing: `python validate.py RUN_DIR --checkpoint {facts['checkpoint']}` was not run.\n"
+        return f"## Measured\n\nNothing: `hw1 validate RUN_DIR --checkpoint {facts['checkpoint']}` was not run.\n"
     lines = ["## Measured\n", "| images | measure | value | 95% interval | images |", "|---|---|---|---|---|"]
     for split, title, metrics, name in rows:
         low_high = metrics.get(f"{name}_interval")
         interval = f"{low_high[0]:.4f} to {low_high[1]:.4f}" if low_high else ""
-        lines.append(f"| {split} | {title} | {metrics[name]:.4f} | {interval} | {metrics.get('num_images', '')} |")
+        lines.append(f"| {escape_markdown(split)} | {title} | {metrics[name]:.4f} | {interval} | {metrics.get('num_images', '')} |")
     note = "\nThe best epoch was chosen on val, so that its number there flatters a little.\n" if facts["checkpoint"] == "best" else ""
     return "\n".join(lines) + "\n" + note
 
@@ -122,7 +127,7 @@ def _made_from(recipe: Recipe, env: dict[str, Any]) -> str:
         "commit": commit,
         "versions": packages or None,
     }
-    return "## Made from\n\n" + "".join(f"- {name}: {value}\n" for name, value in facts.items() if value is not None)
+    return "## Made from\n\n" + "".join(f"- {name}: {escape_markdown(str(value))}\n" for name, value in facts.items() if value is not None)
 
 
 def public_recipe(recipe: Recipe) -> Recipe:

@@ -30,15 +30,15 @@ CALIBRATION_BATCH = 16
 class _OnnxModel(nn.Module):
     """Computes both outputs of the ONNX file, which are FP32 whatever precision the model computes in."""
 
-    def __init__(self, model: WithPreprocess, temperature: float, dtype: torch.dtype) -> None:
+    def __init__(self, model: WithPreprocess, dtype: torch.dtype) -> None:
         super().__init__()
-        self.with_preprocess, self.temperature, self.dtype = deepcopy(model), temperature, dtype
+        self.with_preprocess, self.dtype = deepcopy(model), dtype
         self.with_preprocess.model.to(dtype)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         normalised = self.with_preprocess.normalise(image).to(self.dtype)
         logits = self.with_preprocess.model(normalised).to(torch.float32)
-        return logits, torch.softmax(logits / self.temperature, dim=1)
+        return logits, torch.softmax(logits, dim=1)
 
 
 def require_packages() -> None:
@@ -47,14 +47,13 @@ def require_packages() -> None:
         raise UserError(f"ONNX: {missing[0]} {ONNX_MISSING}")
 
 
-def save_onnx(path: Path, model: WithPreprocess, size: int, temperature: float | None, meta: dict[str, str], *, half: bool = False) -> None:
-    """Write a model as one ONNX file: input `image`, outputs `logits` and `probabilities` = softmax(logits / temperature).
+def save_onnx(path: Path, model: WithPreprocess, size: int, meta: dict[str, str], *, half: bool = False) -> None:
+    """Write a model as one ONNX file: input `image`, outputs `logits` and `probabilities` = softmax(logits).
 
     Args:
         path: The file.
         model: The model, on the CPU.
         size: Height and width of the images, pixels.
-        temperature: The fitted temperature; None for 1.
         meta: Metadata to store in the file.
         half: Whether weights and arithmetic are FP16.
 
@@ -63,7 +62,7 @@ def save_onnx(path: Path, model: WithPreprocess, size: int, temperature: float |
     """
     import onnx
 
-    graph = _OnnxModel(model, temperature or 1.0, torch.float16 if half else torch.float32).eval()
+    graph = _OnnxModel(model, torch.float16 if half else torch.float32).eval()
     example = torch.zeros(2, size, size, 3, dtype=torch.uint8)  # a single image would make the number of images a constant
     try:
         with _no_exporter_logs():
@@ -125,7 +124,7 @@ def metadata(names: Sequence[str], descriptions: dict[str, str], size: int, temp
         names: Name of each class.
         descriptions: What people call the classes, by their names.
         size: Height and width of the images, pixels.
-        temperature: The fitted temperature; None if there is none.
+        temperature: The fitted temperature, which nothing in the file applies; None if there is none to offer.
     """
     meta = {
         "class_names": json.dumps(list(names)),

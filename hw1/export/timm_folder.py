@@ -24,7 +24,7 @@ def save_timm_folder(predictor: Predictor, descriptions: dict[str, str], tempera
     Args:
         predictor: The model.
         descriptions: What people call the classes, by their names.
-        temperature: The fitted temperature; None if there is none.
+        temperature: The fitted temperature; None if there is none to offer.
         folder: Where to write.
     """
     aug = predictor.recipe.aug

@@ -4,9 +4,12 @@ import csv
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
+
+from hw1.utils.text import csv_cell, on_one_line
 
 NOTHING = "–"
 MINUS = "−"
@@ -69,22 +72,24 @@ class Table:
 
 
 def to_csv(table: Table) -> str:
-    """Return all keys of all rows as CSV: numbers unrounded, None as an empty cell."""
+    """Return all keys of all rows as CSV: numbers unrounded, None as an empty cell, text as by `csv_cell`."""
     buffer = io.StringIO()
     names = list(table.rows[0]) if table.rows else [column.key for column in table.columns]
     writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: json.dumps(value) if isinstance(value, bool) else value for key, value in row.items()} for row in table.rows)
+    writer.writerows(
+        {key: json.dumps(value) if isinstance(value, bool) else csv_cell(value) for key, value in row.items()} for row in table.rows
+    )
     return buffer.getvalue()
 
 
 def to_markdown(table: Table) -> str:
     """Return heading, notices, table, note and sources as GitHub's Markdown."""
     lines = [f"### {table.title}", ""]
-    lines += [f"> **Note:** {_escape(notice)}\n" for notice in table.notices]
-    lines.append("| " + " | ".join(_escape(column.title) for column in table.columns) + " |")
+    lines += [f"> **Note:** {escape_markdown(notice)}\n" for notice in table.notices]
+    lines.append("| " + " | ".join(escape_markdown(column.title) for column in table.columns) + " |")
     lines.append("|" + "|".join("---" if column.digits is None else "---:" for column in table.columns) + "|")
-    lines += ["| " + " | ".join(_escape(cell.text) for cell in cells) + " |" for cells in table.cells()]
+    lines += ["| " + " | ".join(escape_markdown(cell.text) for cell in cells) + " |" for cells in table.cells()]
     if table.note:
         lines += ["", table.note]
     if table.sources:
@@ -125,5 +130,6 @@ def _cell(column: Column, row: dict[str, Any]) -> Cell:
     return Cell(text, float(value) if math.isfinite(value) else None, True)
 
 
-def _escape(text: str) -> str:
-    return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("\n", " ")
+def escape_markdown(text: str) -> str:
+    """Return text for a line or a cell of Markdown, in which it begins no HTML, link or code and ends no cell."""
+    return re.sub(r"([\\|`\[\]*])", r"\\\1", on_one_line(text)).replace("<", "&lt;")

@@ -1,1 +1,1 @@
-"""Predict the classes of any images: `python -m hw1.predict`."""
+"""Predict the classes of any images: `hw1 predict`."""

@@ -1,4 +1,4 @@
-"""Predict the classes of images: python -m hw1.predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]."""
+"""Predict the classes of images: hw1 predict RUN_OR_EXPORT IMAGE|DIR|GLOB... [--out FILE] [--draw DIR]."""
 
 import argparse
 import os
@@ -7,12 +7,14 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError, run_command
+from hw1.evaluation.temperature import add_temperature_option, choose_temperature
 from hw1.predict.find_images import find_images, split_paths
-from hw1.utils.console import say
+from hw1.utils.console import say, show
+from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.text import printable
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.predict") -> argparse.
         UserError: An option has a wrong value.
     """
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
-    parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1.export wrote, or .onnx file")
+    parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1 export wrote, or .onnx file")
     parser.add_argument("images", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
     parser.add_argument("-0", "--null", action="store_true", help="read paths from stdin, each ended by a NUL byte (find -print0)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each image (default: 5)")
@@ -37,16 +39,11 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.predict") -> argparse.
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write each image there with its three likeliest classes above it")
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
     parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="weights of a run folder (default: best)")
-    parser.add_argument(
-        "--temperature",
-        metavar="fitted|NUMBER",
-        help="divide the logits by the one that validate.py fitted, or by a number above 0 (default: the fitted one, else 1)",
-    )
+    add_temperature_option(parser)
     parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
     args = parser.parse_args(argv)
     if args.top < 1:
         raise UserError(f"--top: must be at least 1, got {args.top}")
-    args.temperature = parse_temperature(args.temperature)
     if args.out and args.out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {printable(args.out)}: the name must end in .csv or .json")
     if args.out and args.out.is_dir():
@@ -71,47 +68,14 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.predict") -> None:
 
     targets = plan_drawings(args.draw, paths) if args.draw else []
 
-    from hw1.predict.classifier import open_classifier
+    from hw1.predict.open_classifier import open_classifier
 
     classifier = open_classifier(args.model, args.checkpoint, TrainConfig(device=args.device))
-    temperature = choose_temperature(args.temperature, classifier.temperature)
+    temperature = choose_temperature(args.temperature, classifier.fitted)
     try:
         predict(args, classifier, temperature, paths, targets)
     except BrokenPipeError:  # the reader has seen enough (`| head`)
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def parse_temperature(text: str | None) -> float | Literal["fitted"] | None:
-    """Parse `--temperature`.
-
-    Raises:
-        UserError: It is neither "fitted" nor a finite number above 0.
-    """
-    if text is None:
-        return None
-    if text == "fitted":
-        return "fitted"
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise UserError(f"--temperature: must be fitted or a number above 0, got {text}")
-    return value
-
-
-def choose_temperature(requested: float | Literal["fitted"] | None, fitted: float | None) -> float:
-    """Return the requested temperature, else the fitted one, which is announced, else 1.
-
-    Raises:
-        UserError: The fitted temperature is requested, and there is none.
-    """
-    if requested == "fitted" and fitted is None:
-        raise UserError("--temperature fitted: none was fitted for these weights; validate.py does, on the validation split")
-    if isinstance(requested, float) or fitted is None:
-        return requested if isinstance(requested, float) else 1.0
-    say(f"probabilities at the fitted temperature {fitted:.3f}; --temperature 1 gives the model's own")
-    return fitted
 
 
 def find_named_images(images: Sequence[str], *, null: bool) -> list[Path]:
@@ -133,8 +97,6 @@ def find_named_images(images: Sequence[str], *, null: bool) -> list[Path]:
 
 def predict(args: argparse.Namespace, classifier: "Classifier", temperature: float, paths: Sequence[Path], targets: Sequence[Path]) -> None:
     """Read, classify and write batch by batch, so that memory does not grow with the number of images."""
-    from tqdm import tqdm
-
     from hw1.predict.top_k import classify
     from hw1.predict.writers import Writer, drawing_writer, print_prediction, table_writer
 
@@ -152,7 +114,7 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
         if args.draw:
             writers.append(stack.enter_context(drawing_writer(args.draw, targets)))
         is_mixed = not args.out and sys.stdout.isatty()  # a bar between the lines would be in their way
-        bar = stack.enter_context(tqdm(total=len(paths), unit=" images", disable=True if is_mixed else None, leave=False))
+        bar = stack.enter_context(ProgressBar(total=len(paths), unit=" images", disable=True if is_mixed else None, leave=False))
         for prediction in classify(classifier, paths, temperature, num_classes, on_bad):
             for write in writers:
                 write(prediction)
@@ -163,7 +125,7 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
         say(f"skipped: {len(bad)} of {len(paths)} images cannot be read: {'; '.join(bad[:3])}{'; ...' * (len(bad) > 3)}")
     rate = len(paths) / (time.monotonic() - start)
     for target in filter(None, (args.out, args.draw)):
-        print(f"{target}: {len(paths) - len(bad)} images, {rate:.0f} images/s")
+        show(f"{printable(target)}: {len(paths) - len(bad)} images, {rate:.0f} images/s")
 
 
 if __name__ == "__main__":

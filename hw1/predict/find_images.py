@@ -54,12 +54,19 @@ def _expand(text: str, may_be_pattern: bool) -> Iterator[Path]:
     elif os.path.lexists(path):
         yield path
     elif may_be_pattern and glob.has_magic(text):
-        files = sorted({file for match in glob.glob(str(path), recursive=True) for file in _images_of_match(match)}, key=natural_key)
+        matches = glob.glob(_as_pattern(path), recursive=True)
+        files = sorted({file for match in matches for file in _images_of_match(match)}, key=natural_key)
         if not files:
             raise UserError(f"{printable(text)}: matches no image")
         yield from map(Path, files)
     else:
         raise UserError(f"{printable(path)}: no such file or folder")
+
+
+def _as_pattern(path: Path) -> str:
+    """Return a path as a pattern in which the part that exists, such as a folder `photos [1]`, stands for itself alone."""
+    literal = next(parent for parent in path.parents if os.path.lexists(parent) or parent == parent.parent)
+    return os.path.join(glob.escape(str(literal)), path.relative_to(literal)) if str(literal) != "." else str(path)
 
 
 def _images_of_match(match: str) -> list[str]:

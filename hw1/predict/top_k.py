@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from hw1.data.decode import BadImage
+from hw1.errors import RunError
 from hw1.evaluation.metrics import log_softmax
 from hw1.predict.image_batches import read_images
+from hw1.utils.text import printable
 
 if TYPE_CHECKING:
     from hw1.predict.classifier import Classifier
@@ -56,9 +58,14 @@ def classify(
 
     Yields:
         The predictions, in the order of `paths`.
+
+    Raises:
+        RunError: The model answers with NaN or infinity.
     """
     for batch in read_images(paths, classifier.size, classifier.batch_size, on_bad):
         logits = classifier.logits(batch.pixels)
+        if not (finite := np.isfinite(logits).all(axis=1)).all():
+            raise RunError(f"{printable(paths[batch.positions[finite.argmin()]])}: the model's answer is not a finite number")
         likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :num_classes]
         probabilities = np.exp(log_softmax(logits / np.float64(temperature)))
         for position, classes, image_probabilities in zip(batch.positions, likeliest, probabilities, strict=True):

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import shutil
-import tempfile
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,8 +18,8 @@ from hw1.errors import RunError, UserError
 from hw1.plots.annotate import draw_label
 from hw1.predict.top_k import ImagePrediction
 from hw1.runtime.cpu import usable_cores
-from hw1.utils.files import atomic_file
-from hw1.utils.text import printable
+from hw1.utils.files import atomic_file, workbench
+from hw1.utils.text import csv_cell, on_one_line, printable
 
 NUM_DRAWN_CLASSES = 3
 
@@ -59,7 +58,7 @@ def _csv_writer(file: io.TextIOWrapper, num_classes: int) -> Iterator[Writer]:
     def write(prediction: ImagePrediction) -> None:
         classes = prediction.top_classes
         cells = (cell for each in classes for cell in (each.label, each.description, f"{each.probability:.6f}"))
-        writer.writerow([str(prediction.path), *cells])
+        writer.writerow(map(csv_cell, (str(prediction.path), *cells)))
 
     yield write
 
@@ -103,7 +102,7 @@ def _as_jpeg(name: str) -> str:
 def drawing_writer(folder: Path, targets: Sequence[Path]) -> Iterator[Writer]:
     """Draw the likeliest classes above each image, by threads.
 
-    The drawings are made in a hidden folder and moved to their targets at the end of the block, all or none.
+    The drawings are made in a hidden folder, and get their names at the end of the block: all at once where the folder is new.
 
     Args:
         folder: Where all targets lie.
@@ -113,29 +112,29 @@ def drawing_writer(folder: Path, targets: Sequence[Path]) -> Iterator[Writer]:
         RunError: An image cannot be read any more, or a file cannot be written.
     """
     pending: deque[Future[None]] = deque()
-    with _name_errors(folder):
-        hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.absolute().parent))
-    pool = ThreadPoolExecutor(usable_cores())
-
     drawn: list[int] = []
+    with _name_errors(folder), workbench(folder.absolute()) as bench:
+        pool = ThreadPoolExecutor(usable_cores())
 
-    def draw(prediction: ImagePrediction) -> None:
-        drawn.append(prediction.position)
-        while len(pending) >= 4 * usable_cores():  # each holds a whole image
-            pending.popleft().result()
-        pending.append(pool.submit(_draw, prediction, hidden / str(prediction.position)))
+        def draw(prediction: ImagePrediction) -> None:
+            drawn.append(prediction.position)
+            while len(pending) >= 4 * usable_cores():  # each holds a whole image
+                pending.popleft().result()
+            pending.append(pool.submit(_draw, prediction, bench / str(prediction.position)))
 
-    try:
-        with _name_errors(folder):
+        try:
             yield draw
             while pending:
                 pending.popleft().result()
-            for position in drawn:
-                targets[position].parent.mkdir(parents=True, exist_ok=True)
-                shutil.move(hidden / str(position), targets[position])
-    finally:
-        pool.shutdown(cancel_futures=True)
-        shutil.rmtree(hidden, ignore_errors=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+        place = folder if folder.exists() else bench / "new"
+        for position in drawn:
+            target = place / targets[position].relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.move(bench / str(position), target)
+        if place != folder and drawn:
+            os.rename(place, folder)
 
 
 def _draw(prediction: ImagePrediction, target: Path) -> None:
@@ -143,7 +142,7 @@ def _draw(prediction: ImagePrediction, target: Path) -> None:
         image = read_image(prediction.path)
     except BadImage as error:
         raise RunError(f"{error}: it could be read a moment ago") from error
-    lines = [f"{each.description} {each.probability:.1%}" for each in prediction.top_classes[:NUM_DRAWN_CLASSES]]
+    lines = [f"{on_one_line(each.description)} {each.probability:.1%}" for each in prediction.top_classes[:NUM_DRAWN_CLASSES]]
     Image.fromarray(draw_label(image, lines)).save(target, "JPEG", quality=90)
 
 

@@ -16,7 +16,7 @@ from hw1.report.run_tables import absent_table
 from hw1.report.tables import all_tables, possible_tables
 from hw1.runs.wandb_logger import log_report
 from hw1.utils.console import say
-from hw1.utils.files import write_atomic
+from hw1.utils.files import replace_files
 from hw1.utils.text import to_bytes
 
 EXIT_CODES = "exit codes: 0 done, 2 no finished run or a mistake in the command, 3 the report could not be written"
@@ -53,7 +53,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.report") -> None:
 def write_report(
     out: Path, collection: Collection, results: Sequence[PairResult], tables: Sequence[Table], figures: Sequence[DrawnFigure]
 ) -> None:
-    """Write all files of the report, each whole or not at all, and the page last.
+    """Write all files of the report, the page last; see `replace_files`.
 
     Figures and tables of an earlier report that this one does not have are removed.
 
@@ -69,11 +69,8 @@ def write_report(
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {out}: cannot be made: {error.strerror}") from None
-    for name, data in files.items():
-        write_atomic(out / name, data)
-    for name in (*(f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")), *(f"{name}.csv" for name in possible_tables())):
-        if name not in files:
-            (out / name).unlink(missing_ok=True)
+    figure_files = [f"{name}.{kind}" for name in NAMES for kind in ("png", "svg")]
+    replace_files(out, files, [*figure_files, *(f"{name}.csv" for name in possible_tables())])
 
 
 def _markdown(tables: Sequence[Table]) -> str:

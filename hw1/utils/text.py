@@ -1,7 +1,20 @@
-"""Text for messages: file names, which need not be UTF-8 (Python holds other bytes as lone surrogates), and errors on one line."""
+"""Text for messages, pages and tables: errors on one line, and file names, which need not be UTF-8 nor print.
+
+Python holds bytes that are no UTF-8 as lone surrogates.
+"""
 
 import re
 from collections.abc import Iterable
+from typing import Any
+
+LINE_ENDS = "\n\r\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+CONTROLS = "".join(map(chr, (*range(32), *range(127, 160)))) + "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+"""Control characters, those that write text backwards included."""
+_SHOWN = {ord(char): "?" for char in CONTROLS if char not in "\n\t"}
+_ON_ONE_LINE = _SHOWN | {ord(char): " " for char in f"{LINE_ENDS}\t"}
+_ESCAPED = {code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in map(ord, f"{CONTROLS}\u2028\u2029")}
+_FORMULA = re.compile(r"'*[=+\-@＝＋－＠]")
+_NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
 def to_bytes(text: str) -> bytes:
@@ -10,8 +23,25 @@ def to_bytes(text: str) -> bytes:
 
 
 def showable(text: str) -> str:
-    """Return the text for a figure or a page, with a question mark for each byte that is not UTF-8."""
-    return text.encode(errors="replace").decode()
+    """Return the text for a figure or a page, with a question mark for each byte that is not UTF-8 and each control character."""
+    return text.encode(errors="replace").decode().translate(_SHOWN)
+
+
+def on_one_line(text: str) -> str:
+    """Return the text for one line of a figure or a page: `showable`, with a space for each line break."""
+    return text.translate(_ON_ONE_LINE).encode(errors="replace").decode()
+
+
+def csv_cell(value: Any) -> Any:
+    r"""Return a value for a CSV file that is read by machines, spreadsheets and terminals.
+
+    Text that a spreadsheet would run as a formula has an apostrophe in front; take the first one off what begins with apostrophes and one
+    of = + - @ to have the name back. A control character is written as in Python, \x1b. Numbers stay, also those that are text.
+    """
+    if not isinstance(value, str):
+        return value
+    text = value.translate(_ESCAPED)
+    return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
 def printable(path: object) -> str:

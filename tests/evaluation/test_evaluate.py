@@ -163,6 +163,19 @@ def test_progress_is_shown_on_a_terminal_only(monkeypatch):
     assert shown[False, "validating"] == shown[True, None] == ""
 
 
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), BrokenPipeError(), ValueError("I/O operation on closed file")])
+def test_a_terminal_that_is_full_or_gone_ends_nothing(monkeypatch, error):
+    class Gone(io.StringIO):
+        def isatty(self):
+            return True
+
+        def write(self, text):
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    assert len(evaluate(make_model(), Loader(), desc="validating")) == 11
+
+
 def some_predictions() -> Predictions:
     rng = np.random.default_rng(0)
     return Predictions(np.array([0, 2, 5]), rng.normal(size=(3, 4)).astype(np.float32), np.array([3, -1, 0]))

@@ -22,9 +22,10 @@ from hw1.errors import RunError
 from hw1.evaluation.report.analysis import Analysis, analyse
 from hw1.evaluation.report.examples import choose_examples
 from hw1.evaluation.report.page import calibration_sentences, mistakes_sentence
-from hw1.evaluation.report.write import write_evaluation
+from hw1.evaluation.report.write import evaluation_files
 from hw1.plots import plot_curves, save_figure
 from hw1.runs.folder import RunFolder
+from hw1.utils.files import write_folder
 
 NUM, CLASSES = 240, 24
 NAMES = ['<b>&amp; "x"</b>', "$\\frac{$", "", *(f"class {c}" for c in range(3, CLASSES))]
@@ -64,7 +65,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     images = write_images(root / "data", labels)
     analysis = analyse(logits, labels, images.files, NAMES, FACTS, fit_temperature=True)
     out = run.eval_dir("val")
-    write_evaluation(out, run, "val", images, logits, analysis, plot_curves(run.read_metrics()))
+    write_folder(out, evaluation_files(run, "val", images, logits, analysis, plot_curves(run.read_metrics())))
     return out
 
 
@@ -144,9 +145,8 @@ def test_figures_are_whole_and_what_is_out_of_date_is_gone(written, tmp_path):
     run.eval_dir("val").mkdir(parents=True)
     for name in ("worst.png", "attention.png"):
         (run.eval_dir("val") / name).write_bytes(b"of an earlier one")
-    write_evaluation(
-        run.eval_dir("val"), run, "val", write_images(tmp_path, labels), logits, analyse_logits(logits, labels, fit_temperature=True)
-    )
+    analysis = analyse_logits(logits, labels, fit_temperature=True)
+    write_folder(run.eval_dir("val"), evaluation_files(run, "val", write_images(tmp_path, labels), logits, analysis))
     assert not {"worst.png", "attention.png"} & {path.name for path in run.eval_dir("val").iterdir()}
     page = (run.eval_dir("val") / "index.html").read_text()
     assert "There is no mistake." in page
@@ -179,15 +179,16 @@ def test_logits_that_are_not_finite_are_an_error():
 def test_sentences_state_the_numbers():
     logits, labels = random_predictions()
     analysis = analyse_logits(logits, labels, fit_temperature=True)
-    first, second = calibration_sentences(analysis.calibration)
+    first, second = calibration_sentences(analysis.calibration, 500)
     assert "too high" in first
     assert f"to {analysis.calibration.after['ece']:.3f}" in second
     low = analyse_logits(*random_predictions(sure=2.5), fit_temperature=True).calibration
     assert low.before["confidence"] < low.before["accuracy"]
-    assert "too low" in calibration_sentences(low)[0]
+    assert "too low" in calibration_sentences(low, NUM)[0]
+    assert calibration_sentences(low, NUM)[2] == f"It is not offered: fitted on {NUM} images, of which it takes 500."
     calm = replace(analysis.calibration, chance=(0.2, 1.0), after=None)
-    assert calibration_sentences(calm) == [calibration_sentences(calm)[0]]
-    assert "The confidences hold" in calibration_sentences(calm)[0]
+    [sentence] = calibration_sentences(calm, NUM)
+    assert "The confidences hold" in sentence
     weakest = min(analysis.class_metrics, key=lambda row: row["recall"])
     assert f"class {weakest['class']}: {100 * weakest['recall']:.1f}%" in mistakes_sentence(analysis)
 

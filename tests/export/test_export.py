@@ -104,12 +104,14 @@ def test_timm_makes_validations_preprocessing_of_it(exported):
 
 def test_predict_says_of_the_export_what_it_says_of_the_run(run, exported, data, tmp_path):
     for name, model in (("run", run.path), ("export", exported)):
-        result = call(predict.main, model, data / "val", "--out", tmp_path / f"{name}.json", "--device", "cpu")
-        assert result.returncode == 0, result.stderr
-        assert "temperature 1.7" in result.stderr
-    rows = [read_json(tmp_path / f"{name}.json") for name in ("run", "export")]
-    assert len(rows[0]) == 32
-    assert_same_rows(*rows, rel=1e-4)
+        for temperature in ("1", "fitted"):
+            options = ("--out", tmp_path / f"{name} {temperature}.json", "--device", "cpu", "--temperature", temperature)
+            result = call(predict.main, model, data / "val", *options)
+            assert (result.returncode, result.stderr) == (0, "")
+    for temperature in ("1", "fitted"):
+        rows = [read_json(tmp_path / f"{name} {temperature}.json") for name in ("run", "export")]
+        assert len(rows[0]) == 32
+        assert_same_rows(*rows, rel=1e-4)
     refused = call(predict.main, exported, data / "val", "--checkpoint", "last")
     assert (refused.returncode, "--checkpoint" in refused.stderr) == (2, True)
 

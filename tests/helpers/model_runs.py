@@ -20,9 +20,11 @@ from hw1.errors import run_command
 from hw1.models.factory import build_model
 from hw1.runs.checkpoint import save_weights
 from hw1.runs.folder import RunFolder
+from hw1.runs.identity import identify
 from hw1.runs.status import start_folder
 
 SIZE = 40
+FINGERPRINT = "0123456789abcdef0123"
 MODEL = (
     f"aug.size={SIZE}",
     "aug.mean=[0.5, 0.4, 0.3]",
@@ -57,11 +59,12 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
         mean, std = np.reshape(recipe.aug.mean, (3, 1, 1)), np.reshape(recipe.aug.std, (3, 1, 1))
         normalised = torch.from_numpy(((images / 255 - mean) / std).astype(np.float32))
         model.get_classifier().bias.copy_(-model.eval()(normalised).mean(0))
-    save_weights(run.best, model.state_dict(), {"classes": list(names), "epoch": epoch, "val_top1": 0.5, "val_loss": 2.0})
+    meta = {"classes": list(names), "epoch": epoch, "val_top1": 0.5, "val_loss": 2.0, "identity": identify(recipe, FINGERPRINT)}
+    save_weights(run.best, model.state_dict(), meta)
     row = {"epoch": epoch, "val_loss": 2.0, "val_top1": 0.5, "val_top5": 0.75, "lr": 1e-3, "seconds": 1.0}
     run.write_metrics([row])
     git = {"commit": "0123abc", "modified": True}
-    run.write_json(run.env, {"num_train": 20, "num_val": 10, "git": git, "packages": {"torch": "2.0"}})
+    run.write_json(run.env, {"fingerprint": FINGERPRINT, "num_train": 20, "num_val": 10, "git": git, "packages": {"torch": "2.0"}})
     run.write_json(run.summary, {"epochs": epoch, "stopped_early": False})
     return run
 
@@ -69,7 +72,9 @@ def make_run(folder: Path, data: Path | None, names: Sequence[str], *overrides: 
 def calibrate(run: RunFolder, temperature: float, **facts: object) -> None:
     """As `validate.py` leaves the temperature that it fitted."""
     run.eval_dir("val").mkdir(parents=True, exist_ok=True)
-    content = {"checkpoint": "best", "epoch": 3, "step": 0, **facts, "temperature": temperature}
+    before, after = {"nll": 1.0, "brier": 0.5}, {"nll": 0.9, "brier": 0.4}
+    content = {"checkpoint": "best", "epoch": 3, "step": 0, "num_images": 1000, "before": before, "after": after, **facts}
+    content["temperature"] = temperature
     run.write_json(run.eval_dir("val") / "calibration.json", content)
 
 

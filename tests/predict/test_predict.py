@@ -69,15 +69,16 @@ def test_probabilities_are_those_of_validate(run, data, tmp_path):
     assert len({classes[0]["class"] for classes in found.values()}) > 1
 
 
-def test_a_fitted_temperature_is_used_and_announced(run, data, tmp_path):
+def test_the_fitted_temperature_is_used_only_where_it_is_asked_for(run, data, tmp_path):
     image = data / "val/2/0.jpg"
     unscaled = softmax(saved_logits(run, "val")[0]["val/2/0.jpg"])
     calibrate(run, 2.0)
     try:
-        fitted = call(main, run.path, image, "--out", tmp_path / "a.json")
-        plain = call(main, run.path, image, "--out", tmp_path / "b.json", "--temperature", "1")
+        plain = call(main, run.path, image, "--out", tmp_path / "a.json")
+        fitted = call(main, run.path, image, "--out", tmp_path / "b.json", "--temperature", "fitted")
+        calibrate(run, 2.0, num_images=60)
+        doubtful = call(main, run.path, image, "--out", tmp_path / "c.json", "--temperature", "fitted")
         calibrate(run, 2.0, epoch=1)  # other weights
-        other = call(main, run.path, image, "--out", tmp_path / "c.json")
         none = call(main, run.path, image, "--temperature", "fitted")
         (run.eval_dir("val") / "calibration.json").write_text("{")
         damaged = call(main, run.path, image)
@@ -85,9 +86,9 @@ def test_a_fitted_temperature_is_used_and_announced(run, data, tmp_path):
         (run.eval_dir("val") / "calibration.json").unlink()
     tops = [predictions_in(tmp_path / f"{name}.json")[str(image)][0]["probability"] for name in "abc"]
     halved = np.sqrt(unscaled) / np.sqrt(unscaled).sum()  # temperature 2
-    assert tops == pytest.approx([halved.max(), unscaled.max(), unscaled.max()], rel=1e-5)  # one image at a time here
-    assert "temperature 2.000" in fitted.stderr
-    assert plain.stderr == other.stderr == ""
+    assert tops == pytest.approx([unscaled.max(), halved.max(), halved.max()], rel=1e-5)  # one image at a time here
+    assert plain.stderr == fitted.stderr == ""
+    assert doubtful.stderr == "--temperature fitted: 2.000 is doubtful: fitted on 60 images, of which it takes 500\n"
     assert (none.returncode, damaged.returncode) == (2, 2)
     assert "calibration.json: damaged" in damaged.stderr
 
@@ -223,7 +224,7 @@ def test_what_is_no_model_is_named(folder, data):
     wanted = {
         "nowhere": "no such folder",
         ".": "no run folder",
-        "timm": "not written by hw1.export",
+        "timm": "not written by hw1 export",
         "a.onnx": "a.onnx",
         "b.onnx": "no such",
     }

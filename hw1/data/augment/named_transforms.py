@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.timm_policy import TimmPolicy, is_timm_policy
 from hw1.errors import UserError
+from hw1.utils.text import first_line
 
 Step: TypeAlias = Any
 """A transform (`A.BasicTransform`) or a composition (`A.BaseCompose`); albumentations has no types."""
@@ -148,11 +149,6 @@ def _nearest(name: str, known: Iterator[str] | Sequence[str] | Mapping[str, Any]
     by_lower = {each.lower(): each for each in known}
     close = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=NEAR)
     return f"nearest: {by_lower[close[0]]}" if close else f"there are: {', '.join(sorted(by_lower.values())[:12])} ..."
-
-
-def first_line(error: Exception) -> str:
-    """Return the first line of what a library says, or the kind of error where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 def try_step(name: str, step: Step, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

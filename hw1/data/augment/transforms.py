@@ -15,9 +15,10 @@ from PIL import Image
 
 from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import augment_fused
-from hw1.data.augment.named_transforms import POLICY, Step, build_named, first_line, try_step
+from hw1.data.augment.named_transforms import POLICY, Step, build_named, try_step
 from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
 from hw1.errors import RunError, UserError
+from hw1.utils.text import first_line
 
 ZERO_AMOUNTS: dict[str, Any] = {
     "scale": (1.0, 1.0), "hflip": 0.0, "rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0,

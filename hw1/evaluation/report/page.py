@@ -7,6 +7,7 @@ from typing import Any
 from hw1.evaluation.calibration import BINNING, Calibration
 from hw1.evaluation.report.analysis import Analysis, calibration_table, class_table, pair_table
 from hw1.evaluation.report.examples import ExampleImages, describe_prediction
+from hw1.evaluation.temperature import why_doubtful
 from hw1.html.page import data_link, render_page
 from hw1.html.table import Table
 from hw1.runs.folder import RunFolder
@@ -51,8 +52,8 @@ def render_evaluation(run: RunFolder, split: str, analysis: Analysis, examples: 
         ],
         "worst": [_example(analysis, examples, i) for i in examples.worst],
         "pair_table": _truncate(pair_table(analysis)),
-        "calibration_sentences": calibration_sentences(calibration),
-        "temperature_helps": bool(calibration.after and calibration.after["nll"] < calibration.before["nll"]),
+        "calibration_sentences": calibration_sentences(calibration, len(analysis.files)),
+        "offers_temperature": not why_not_offered(analysis.calibration, len(analysis.files)),
         "binning": binning_note(),
         "calibration_table": calibration_table(analysis),
         "class_table": class_table(analysis),
@@ -133,8 +134,15 @@ def mistakes_sentence(analysis: Analysis) -> str:
     )
 
 
-def calibration_sentences(calibration: Calibration) -> list[str]:
-    """Say whether the confidences are calibrated, and what a temperature changes."""
+def why_not_offered(calibration: Calibration, num_images: int) -> str:
+    """Say why the temperature of a calibration on `num_images` images is not offered; empty where it is."""
+    if not calibration.cross_fitted or calibration.after is None:
+        return "it was not fitted on these images"
+    return why_doubtful(num_images, calibration.before, calibration.after)
+
+
+def calibration_sentences(calibration: Calibration, num_images: int) -> list[str]:
+    """Say whether the confidences of `num_images` images are calibrated, what a temperature changes, and why it is not offered."""
     before, (_, limit) = calibration.before, calibration.chance
     error, gap = before["ece"], before["confidence"] - before["accuracy"]
     if error <= limit:
@@ -153,7 +161,8 @@ def calibration_sentences(calibration: Calibration) -> list[str]:
         f"A temperature of {calibration.temperature:.2f} brings the ECE from {error:.3f} to {after['ece']:.3f} and the cross-entropy from "
         f"{before['nll']:.3f} to {after['nll']:.3f}, {source}."
     )
-    return [first, second]
+    doubt = why_not_offered(calibration, num_images) if calibration.cross_fitted else ""
+    return [first, second, *([f"It is not offered: {doubt}."] if doubt else [])]
 
 
 def binning_note() -> str:

@@ -1,7 +1,6 @@
-"""Write an evaluation into a folder: JSON, CSV, figures and the page."""
+"""The files of an evaluation: JSON, CSV, figures and the page."""
 
 import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,25 +14,15 @@ from hw1.evaluation.report.page import render_evaluation
 from hw1.html.table import to_csv
 from hw1.plots import Figure, render_figure
 from hw1.runs.folder import RunFolder
-from hw1.utils.files import write_atomic
 from hw1.utils.text import to_bytes
 
 
-def write_evaluation(
-    folder: Path,
-    run: RunFolder,
-    split: str,
-    images: ImageSet,
-    logits: NDArray[np.float32],
-    analysis: Analysis,
-    attention: Figure | None = None,
-) -> None:
-    """Write all files of an evaluation but the predictions; those of an earlier evaluation are replaced.
-
-    Each file is written whole or not at all, and the page last.
+def evaluation_files(
+    run: RunFolder, split: str, images: ImageSet, logits: NDArray[np.float32], analysis: Analysis, attention: Figure | None = None
+) -> dict[str, bytes]:
+    """Return all files of an evaluation but the predictions, by name.
 
     Args:
-        folder: Where to write; it is made if it is missing.
         run: The evaluated run.
         split: Name of the split.
         images: The images, N.
@@ -42,7 +31,7 @@ def write_evaluation(
         attention: Figure of the images of `choose_for_attention`; None where there is none.
 
     Raises:
-        RunError: An image cannot be read any more, or the folder cannot be written to.
+        RunError: An image cannot be read any more.
     """
     examples = choose_examples(analysis, images)
     figures = {"confusion": confusion_figure(analysis), "calibration": reliability_figure(analysis, logits)}
@@ -56,12 +45,9 @@ def write_evaluation(
     )
     files = {f"{table.name}.csv": to_bytes(to_csv(table)) for table in (class_table(analysis), pair_table(analysis), worst_table(analysis))}
     files |= {f"{name}.png": png for name, png in pngs.items()}
-    files |= {"metrics.json": _json(analysis.metrics), "calibration.json": _json(calibration_json(analysis)), "index.html": page.encode()}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in files.items():
-        write_atomic(folder / name, content)
-    for name in {"confused.png", "worst.png", "attention.png"} - files.keys():
-        (folder / name).unlink(missing_ok=True)
+    return files | {
+        "metrics.json": _json(analysis.metrics), "calibration.json": _json(calibration_json(analysis)), "index.html": page.encode(),
+    }  # fmt: skip
 
 
 def _json(content: dict[str, Any]) -> bytes:

@@ -1,0 +1,131 @@
+"""Read a folder that `hw1.export` wrote; refuse what was changed in it, or damaged, before anything of the size that it claims is made."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import safe_open
+from torch import Tensor, nn
+
+from hw1.config.recipe import AugConfig, ModelConfig, TrainConfig
+from hw1.errors import UserError
+from hw1.evaluation.temperature import FittedTemperature, check_temperature
+from hw1.models.factory import CBAM_ONLY, build_model
+from hw1.utils.text import on_one_line, one_line
+
+MODEL_ARGS = {"num_classes", "in_chans", "global_pool", "img_size", "cbam_stages", *CBAM_ONLY, "drop_layer3"}
+"""What `hw1.export` writes as `model_args`; anything else, such as `layers`, could ask for a model of any size."""
+FOREIGN = "not written by hw1 export, or changed since"
+
+
+@dataclass(frozen=True)
+class ExportConfig:
+    """The content of `config.json`, checked.
+
+    Attributes:
+        model: The network.
+        aug: Size and normalisation of the images.
+        names: Name of each class.
+        descriptions: What people call the classes, by their names.
+        fitted: The fitted temperature; None if there is none.
+        amp: The precision to compute in, see `train.amp`.
+    """
+
+    model: ModelConfig
+    aug: AugConfig
+    names: tuple[str, ...]
+    descriptions: dict[str, str]
+    fitted: FittedTemperature | None
+    amp: Literal["auto", "bf16", "fp16", "off"]
+
+
+def read_export_config(path: Path) -> ExportConfig:
+    """Read the `config.json` of an exported folder.
+
+    Raises:
+        UserError: It cannot be read, or holds what `hw1.export` never writes.
+    """
+    try:
+        return _parse(json.loads(path.read_bytes()))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise UserError(f"{path}: {FOREIGN} ({'.'.join(map(str, first['loc']))}: {first['msg']})") from None
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: {FOREIGN} ({one_line(error)})") from None
+
+
+def _parse(config: dict[str, Any]) -> ExportConfig:
+    names, args, data = check_names(config["label_names"]), config["model_args"], config["pretrained_cfg"]
+    if unknown := sorted(args.keys() - MODEL_ARGS):
+        raise ValueError(f"model_args: {', '.join(unknown)}")
+    for section, values in (("", config), ("model_args.", args), ("pretrained_cfg.", data)):
+        if values["num_classes"] != len(names):
+            raise ValueError(f"{section}num_classes is {values['num_classes']}, but there are {len(names)} label_names")
+    channels, height, width = data["input_size"]
+    if channels != 3 or args.get("in_chans", 3) != 3 or height != width:
+        raise ValueError(f"input_size {data['input_size']}")
+    cbam: dict[str, Any] = {"cbam_stages": (), "drop_layer3": 0.0}
+    cbam |= {key: args[key] for key in ("cbam_stages", *CBAM_ONLY, "drop_layer3") if key in args}
+    temperature = config["hw1"]["temperature"]
+    return ExportConfig(
+        model=ModelConfig(name=config["architecture"], pretrained=False, drop_rate=0.0, **cbam),
+        aug=AugConfig(size=height, mean=data["mean"], std=data["std"]),
+        names=names,
+        descriptions=check_descriptions(config.get("label_descriptions", {})),
+        fitted=None if temperature is None else FittedTemperature(check_temperature(temperature)),
+        amp=TrainConfig(amp=config["hw1"]["amp"]).amp,
+    )
+
+
+def check_names(names: object) -> tuple[str, ...]:
+    """Return the names of the classes, as read from a file; raise `ValueError` if they are no list of different names."""
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names) or len(set(names)) < max(len(names), 2):
+        raise ValueError("the class names are no list of different names")
+    return tuple(names)
+
+
+def check_descriptions(descriptions: object) -> dict[str, str]:
+    """Return what people call the classes, as read from a file; raise `ValueError` if it is no text."""
+    if not isinstance(descriptions, dict) or not all(isinstance(text, str) for text in descriptions.values()):
+        raise ValueError("the descriptions of the classes are no text")
+    return {name: on_one_line(text) for name, text in descriptions.items()}
+
+
+def load_export(folder: Path, config: ExportConfig) -> nn.Module:
+    """Build the model of an exported folder with its weights, on the CPU.
+
+    Raises:
+        UserError: There is no such model; its tensors are not those in the file, or hold NaN or infinity; the file is damaged.
+    """
+    path = folder / "model.safetensors"
+    try:
+        with torch.device("meta"):
+            wanted = {name: list(tensor.shape) for name, tensor in _build(config).state_dict().items()}
+    except UserError as error:
+        raise UserError(f"{folder / 'config.json'}: {error.problems[0]}") from None
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118 - not a dict
+            if wrong := sorted(name for name in wanted.keys() | found.keys() if wanted.get(name) != found.get(name)):
+                sides = " and ".join(str(shapes.get(wrong[0], "absent")) for shapes in (found, wanted))
+                raise UserError(f"{path}: is not of the model in config.json: {wrong[0]} is {sides}")
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in found}
+    except UserError:
+        raise
+    except Exception as error:  # safetensors has errors of its own beside those of the system
+        raise UserError(f"{path}: cannot be read: {one_line(error)}") from None
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not tensor.isfinite().all():
+            raise UserError(f"{path}: {name} holds what is not a finite number")
+    model = _build(config)
+    model.load_state_dict(tensors)
+    return model
+
+
+def _build(config: ExportConfig) -> nn.Module:
+    return build_model(config.model, len(config.names), load_weights=False, image_size=config.aug.size)
