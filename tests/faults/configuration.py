@@ -21,6 +21,7 @@ TEXTS: list[bytes] = [
     b"seed: !!python/name:os.system", b"a: &a [x, x]\nb: [*a, *a]", b"a: &a {b: *a}", b"seed: " + b"[" * 5000, b"base: recipe.yaml",
     b"base: /dev/zero", b"base: ../../../../../../etc/passwd", b"base: nowhere.yaml", b"1: 2", b"'': 2", b"? [a]\n: 1", b"x" * 10**6,
     b"a: &a [x, x, x, x]\n" + b"".join(b"%c: &%c [%s]\n" % (k, k, b", ".join([b"*%c" % (k - 1)] * 9)) for k in range(98, 106)),
+    b"log: {wandb: offline, project: a/b}", b"log: {wandb: offline, tags: ['']}", b"log: {wandb: offline, tags: [" + b"x" * 65 + b"]}",
     b"run: {name: ../escape}", b"run: {name: /tmp/escape}", b'run: {dir: "a\\0b"}', b"seed: 1e400", b"seed: 99999999999999999999",
 ]  # fmt: skip
 NUMBERS = ("optim.lr", "optim.weight_decay")

@@ -70,7 +70,7 @@ def run_on_bytes(tally: Tally, n: int, kind: str, check: Callable[[bytes], None]
             raise
 
     lost = len(tally.losses)
-    _run(tally, n, noted, **strategies)
+    run_property(tally, n, noted, **strategies)
     if len(tally.losses) > lost:
         path = CASES / kind / hashlib.sha256(failing).hexdigest()[:12]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,7 +78,7 @@ def run_on_bytes(tally: Tally, n: int, kind: str, check: Callable[[bytes], None]
         tally.losses[-1] += f"; kept as {path.relative_to(ROOT)}"
 
 
-def _run(tally: Tally, n: int, check: Callable[..., None], **strategies: Any) -> None:
+def run_property(tally: Tally, n: int, check: Callable[..., None], **strategies: Any) -> None:
     """Counts the examples that hypothesis tries; of the failures, the one that they shrink to."""
 
     @settings(max_examples=n, deadline=None, suppress_health_check=list(HealthCheck), print_blob=True)
@@ -167,7 +167,7 @@ def sampler(tally: Tally, folder: Path, n: int) -> None:
         expect(parts == list(whole), "another order")
         expect(sorted(index for batch in parts for _, index in batch) == list(range(num)), "a sample is missing or comes twice")
 
-    _run(
+    run_property(
         tally, n, check, num=st.integers(1, 400), batch_size=st.integers(1, 64), seed=st.integers(0, 2**32 - 1),
         epoch=st.integers(0, 2**20), share=st.floats(0, 1), shuffle=st.booleans(),
     )  # fmt: skip
@@ -201,7 +201,7 @@ def resume(tally: Tally, folder: Path, n: int) -> None:
             train_step(second, batch, loader_of(*SIZES))
         assert_equal(second.copy_state(), expected, but=TIMES)
 
-    _run(
+    run_property(
         tally, n, check, seed=st.integers(0, 2**31), stop=st.integers(0, len(SIZES)), accum=st.integers(1, 3),
         ema=st.sampled_from([None, 0.9]), name=st.sampled_from(["adamw", "sgd"]),
     )  # fmt: skip

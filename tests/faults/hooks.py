@@ -94,6 +94,24 @@ def before_step(act: Callable[[Any, Any], None], count: int) -> None:
     engine.train_step = changed
 
 
+def lose_console(count: int, how: str) -> None:
+    """Before the `count`th batch stdout and stderr are full, closed, or a pipe that nobody reads any more."""
+
+    def act(training: Any, batch: Any) -> None:
+        if how == "closed":
+            os.close(1)
+            os.close(2)
+            return
+        reading, console = os.pipe() if how == "reader gone" else (None, os.open("/dev/full", os.O_WRONLY))
+        if reading is not None:
+            os.close(reading)
+        os.dup2(console, 1)
+        os.dup2(console, 2)
+        os.close(console)
+
+    before_step(act, count)
+
+
 def not_finite_at(count: int, value: str, where: str) -> None:
     """NaN or an infinity in an image, and with it in the loss, or in one gradient alone."""
 

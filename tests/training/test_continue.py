@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import signal
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from faults.processes import expect_clear, start
+from helpers.malformed_runs import MALFORMED, METRICS, change_state
 from helpers.train_commands import newest_state, rows_without_times, run, write_recipe
 from PIL import Image
 
@@ -184,35 +184,6 @@ def test_a_batch_of_one_image_trains(recipe: Path, tmp_path: Path, batch_size: i
 # ------------------------------------------------------------------------------------------------------ foreign and malformed
 
 
-def change_state(folder: Path, change: Any) -> None:
-    path = newest_state(folder)
-    state = load_state(path)
-    del state["format"]
-    change(state)
-    save_state(path, state)
-
-
-MALFORMED = {
-    "no progress": lambda state: state.pop("progress"),
-    "progress of a later version": lambda state: state["progress"].update(mood=3),
-    "an epoch in the far future": lambda state: state["progress"].update(epoch=10**9),
-    "an epoch that is no number": lambda state: state["progress"].update(epoch="2"),
-    "a weight of another shape": lambda state: state["model"].update({"fc.weight": torch.zeros(7, 7)}),
-    "a weight of another type": lambda state: state["model"].update({"fc.weight": state["model"]["fc.weight"].half()}),
-    "a weight missing": lambda state: state["model"].pop("fc.bias"),
-    "a moment of another shape": lambda state: state["optimizer"]["state"][0].update(exp_avg=torch.zeros(2)),
-    "a moment of another type": lambda state: state["optimizer"]["state"][3].update(
-        exp_avg_sq=state["optimizer"]["state"][3]["exp_avg_sq"].double()
-    ),
-    "moments of a parameter too many": lambda state: state["optimizer"]["state"].update({999: {}}),
-    "fewer groups": lambda state: state["optimizer"].update(param_groups=[]),
-    "a rate that is text": lambda state: state["optimizer"]["param_groups"][0].update(lr="high"),
-    "no averages": lambda state: state.update(ema=None),
-    "sums of another length": lambda state: state.update(sums=torch.zeros(9, dtype=torch.float64)),
-    "another schedule": lambda state: state.update(schedule={}),
-}
-
-
 @pytest.mark.parametrize("what", MALFORMED)
 def test_a_malformed_state_is_one_line(recipe: Path, folder: Path, what: str) -> None:
     """Its checksum is right; torch's fused AdamW would write beyond its memory."""
@@ -236,16 +207,6 @@ def test_checkpoints_of_another_run_are_refused(recipe: Path, folder: Path, tmp_
     result = resume(recipe, folder, "train.epochs=3")
     assert result.returncode == 2
     assert "belongs to another run, of another recipe or seed" in result.stderr
-
-
-METRICS = {
-    "a row missing": lambda rows: rows[1:],
-    "the last row missing": lambda rows: rows[:1],
-    "a row twice": lambda rows: [rows[0], *rows],
-    "empty": lambda rows: [],
-    "other keys": lambda rows: [re.sub("val_top1", "accuracy", row) for row in rows],
-    "text for a number": lambda rows: [re.sub(r'"val_loss": [\d.]+', '"val_loss": "low"', row) for row in rows],
-}
 
 
 @pytest.mark.parametrize("what", METRICS)
