@@ -29,5 +29,4 @@ def test_another_exit_code_is_no_measurement() -> None:
 def test_it_is_processor_time_that_is_measured() -> None:
     asleep = startup.processor_seconds(["-c", "import time; time.sleep(1)"], 0)
     busy = startup.processor_seconds(["-c", "import time\nwhile time.process_time() < 1: pass"], 0)
-    assert asleep < busy
-    assert busy >= 1
+    assert asleep < 0.9 < busy  # the system counts in ticks
