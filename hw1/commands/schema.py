@@ -5,7 +5,6 @@ import json
 from collections.abc import Sequence
 
 from hw1.config.json_schema import recipe_schema
-from hw1.data.augment.transform_schema import step_schema
 
 
 def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
@@ -16,6 +15,8 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command."""
     parse(argv, prog)
+    from hw1.data.augment.transform_schema import step_schema  # albumentations takes a second to import
+
     schema = recipe_schema()
     schema["$defs"]["TransformStep"] = step_schema()
     schema["$defs"]["AugConfig"]["properties"]["transforms"]["items"] = {"$ref": "#/$defs/TransformStep"}
