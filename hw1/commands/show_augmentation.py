@@ -40,7 +40,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         draw(recipe, [Path(name) for name in args.image] if args.image else training_images(recipe, args.num), args.out)
     except UserError as error:
         raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
-    show(args.out)
+    show(str(args.out))
 
 
 def training_images(recipe: Recipe, num: int) -> list[Path]:
