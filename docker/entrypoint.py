@@ -8,6 +8,7 @@ usage: docker run --rm --gpus all --user "$(id -u):$(id -g)" -v DATA:/data -v RU
   IMAGE validate | predict | export | attention runs/NAME/seedN ...
   IMAGE report runs --out report                      with -v REPORT:/report
   IMAGE audit data                                    with -v AUDIT:/audit
+  IMAGE show-augmentation RECIPE --out runs/augmentation.png
   IMAGE COMMAND --help
 
 RECIPE: a file, or a recipe of the image: finetune, or recipes/finetune.yaml.
@@ -26,7 +27,7 @@ from hw1.config.shipped import find_recipe
 from hw1.errors import UserError
 
 APP = Path(__file__).parents[1]
-NAMES = ("train", "validate", "predict", "ablate", "report", "audit", "export", "attention")
+NAMES = ("train", "validate", "predict", "ablate", "report", "audit", "export", "attention", "show-augmentation")
 COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], **{name: ["-m", "hw1", name] for name in NAMES}}
 KEPT = {"train": "/runs", "torchrun": "/runs", "ablate": "/runs", "report": "/report", "audit": "/audit"}
 """Where a command writes what the user will miss if the container goes."""
@@ -44,13 +45,13 @@ def main(argv: Sequence[str]) -> None:
 
 
 def complete(name: str, arguments: Sequence[str]) -> list[str]:
-    """The arguments, with `data.root=/data` where a training has none from the command line or its recipes."""
+    """The arguments, with `data.root=/data` where a recipe needs one and has none from the command line or its recipes."""
     if name == "torchrun":  # its own options come first, then the script and what that takes
         before, script, after = split_at(arguments, "train.py")
         return [*before, *(str(APP / each) for each in script), *(complete("train", after) if script else [])]
     overrides = [item for item in arguments if "=" in item and not item.startswith("-")]
     recipes = [item for item in arguments if item not in overrides and find_recipe(item).is_file()]
-    if name not in ("train", "ablate") or not recipes:
+    if name not in ("train", "ablate", "show-augmentation") or not recipes:
         return list(arguments)
     try:
         roots = [load_recipe(path, overrides).data.root for path in recipes]
