@@ -80,7 +80,7 @@ def test_a_signal_to_one_stops_all_and_another_number_goes_on(bench: Bench, tmp_
     assert_told_once(processes, "interrupted, saved at epoch")
     state = load_state(last_in(runs))
     assert state["num_processes"] == 2
-    on_three = bench.finish_ranks(3, runs)
+    on_three = bench.finish_ranks(3, runs, f"train.epochs={state['progress']['epoch'] + 1}")
     assert_told_once(on_three, "trained by 2 processes so far, by 3 from here on", "best val top-1")
 
 
