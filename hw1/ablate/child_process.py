@@ -1,6 +1,6 @@
 """Child processes, one at a time, that are asked to end when this process ends.
 
-Imports nothing of this project, because `_start` runs this file as a script.
+Imports nothing of this project on its own, because `_start` runs this file as a script.
 """
 
 import ctypes
@@ -48,13 +48,19 @@ class ChildProcess:
     def _receive(self, signum: int, frame: FrameType | None) -> None:
         self.signum = self.signum or signum
         if self._child:
-            # SIGTERM for both: it means the same to a training run, and Python answers SIGINT with a traceback while it starts up.
+            # SIGTERM for all: it means the same to a training run, and Python answers SIGINT with a traceback while it starts up.
             self._child.terminate()
 
     @contextmanager
     def listening(self, *signums: signal.Signals) -> Iterator["ChildProcess"]:
-        """Install handlers for these signals, by default SIGINT and SIGTERM, and restore the former ones (main thread only)."""
-        former = {signum: signal.signal(signum, self._receive) for signum in signums or (signal.SIGINT, signal.SIGTERM)}
+        """Install handlers for these signals, and restore the former ones (main thread only).
+
+        By default for all that ask a run to stop, but for those that are ignored, as under `nohup`.
+        """
+        from hw1.utils.signals import STOP_SIGNALS  # not in the script
+
+        heard = signums or [signum for signum in STOP_SIGNALS if signal.getsignal(signum) is not signal.SIG_IGN]
+        former = {signum: signal.signal(signum, self._receive) for signum in heard}
         try:
             yield self
         finally:

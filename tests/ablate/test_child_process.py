@@ -83,3 +83,15 @@ def test_a_child_whose_parent_has_ended_already_does_not_start(tmp_path: Path):
     assert (result.returncode, done.exists()) == (0, False)
     subprocess.run([sys.executable, "-I", CHILD, str(os.getpid()), "/bin/touch", done], timeout=60, check=True)
     assert done.exists()
+
+
+def test_all_signals_that_stop_are_handled_and_ignored_ones_stay_ignored():
+    """As under `nohup`, or in a background job of a shell."""
+    former = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with ChildProcess().listening() as runner:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            for signum in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2, signal.SIGXCPU):
+                assert signal.getsignal(signum) == runner._receive
+    finally:
+        signal.signal(signal.SIGHUP, former)

@@ -17,7 +17,7 @@ from hw1.ablate.ray_cluster.nodes import Requirements, Resources, check_nodes, c
 from hw1.errors import Interrupted
 from hw1.runs.environment import code_digest
 from hw1.runs.folder import RunFolder
-from hw1.utils.signals import StopRequest
+from hw1.utils.signals import STOP_SIGNALS, StopRequest
 from hw1.utils.text import one_line
 
 say = partial(tqdm.write, file=sys.stderr)  # does not break the progress bar
@@ -26,7 +26,7 @@ LOG_SECONDS = 1.0
 """How long Ray may take to forward the last lines of a run."""
 UNLOCK_SECONDS = 180.0
 """How long a retried run waits for the lock of its former process, whose worker or node died; NFS takes up to 90 s to release it."""
-SIGNAL_CODES = {128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM}
+SIGNAL_CODES = {code for signum in STOP_SIGNALS for code in (128 + signum, -signum)}
 TASK_ENVIRONMENT = {"RAY_kill_child_processes_on_worker_exit": "0"}
 """Ray would kill the training before it has saved; the training ends by itself when its worker does."""
 
