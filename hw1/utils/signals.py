@@ -1,5 +1,6 @@
 """Signals that ask a run to stop, as a request that the training loop honours at the next safe moment."""
 
+import atexit
 import os
 import signal
 import time
@@ -13,6 +14,11 @@ STOP_SIGNALS = tuple(
 """Ctrl-C; a batch system's end, or `docker stop`; a closed terminal; preemption at many sites; the end of the processor time."""
 ECHO_SECONDS = 1.0
 """A signal this soon after the first is the same request: `timeout`, and wrappers that pass on Ctrl-C, send each twice."""
+
+
+def _ignore_all() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_IGN)
 
 
 class StopRequest:
@@ -46,8 +52,10 @@ class StopRequest:
     def listening(self) -> Iterator["StopRequest"]:
         """Install the handlers (main thread only) and put the former ones back.
 
-        A signal that is ignored stays so: `nohup`, `trap ''` and shells' background jobs ignore some on purpose.
+        A signal that is ignored stays so: `nohup`, `trap ''` and shells' background jobs ignore some on purpose. All are ignored once the
+        interpreter ends, when what was to be saved is, so that the exit code says what became of the work.
         """
+        atexit.register(_ignore_all)
         former = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
         heard = [signum for signum, handler in former.items() if handler is not signal.SIG_IGN]
         for signum in heard:

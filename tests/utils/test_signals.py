@@ -131,3 +131,13 @@ def test_handlers_are_put_back_even_after_an_error():
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == former
+
+
+@pytest.mark.parametrize("signum", STOP_SIGNALS)
+def test_a_signal_while_the_interpreter_ends_changes_no_exit_code(signum: int) -> None:
+    program = (
+        f"import atexit, os; atexit.register(os.kill, os.getpid(), {int(signum)}); from hw1.utils.signals import StopRequest\n"
+        "with StopRequest().listening(): pass\n"
+        "raise SystemExit(3)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 3
