@@ -126,11 +126,12 @@ class RunFolder:
 
     def state_files(self) -> list[Path]:
         """Return the files of whole states that exist, the newest first, then those of version 0.1."""
-        numbered = [
-            (tuple(map(int, match.groups())), path) for path in self.checkpoints.glob("*.pt") if (match := STATE_FILE.fullmatch(path.name))
-        ]
-        former = [self.checkpoints / name for name in FORMER_STATE_FILES]
-        return [path for _, path in sorted(numbered, reverse=True)] + [path for path in former if path.is_file()]
+        names: list[str] = []
+        with suppress(OSError):  # no such folder, or one that cannot be: its name is too long
+            names = os.listdir(self.checkpoints)
+        numbered = [(tuple(map(int, match.groups())), name) for name in names if (match := STATE_FILE.fullmatch(name))]
+        former = [name for name in FORMER_STATE_FILES if name in names]
+        return [self.checkpoints / name for name in (*(name for _, name in sorted(numbered, reverse=True)), *former)]
 
     def version(self) -> RunVersion:
         """Return a value that changes whenever a process starts the run or saves its state.

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from faults.processes import Bench, expect_clear, expect_same_run, run_in, updates_in
 from faults.tally import Tally, expect
+from hw1.utils.text import csv_cell
 
 ODD_NAMES = {
     "spaces": "my images  of cats ",
@@ -84,7 +85,7 @@ def odd_places(tally: Tally, folder: Path, n: int) -> None:
             expect(process.wait() == 0, process.output)
             with open(run_in(runs) / "eval" / "test" / "prediction.csv", newline="", errors="surrogateescape") as file:
                 rows = {row["image_name"]: row["pred_label"] for row in csv.DictReader(file)}
-            expect(last in rows, f"{last!r} is not among {len(rows)} predictions")
+            expect(csv_cell(last) in rows, f"{last!r} is not among {len(rows)} predictions")
             expect(len(rows) == sum(1 for _ in (root / "test").iterdir()), f"{len(rows)} predictions")
             for command in (("validate", str(run_in(runs))), ("hw1.audit.__main__", str(link), "--out", str(folder / f"audit {kind}"))):
                 process = bench.command(*command)

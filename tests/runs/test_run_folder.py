@@ -160,6 +160,7 @@ def test_a_path_that_cannot_be_is_a_mistake(tmp_path):
     recipe = Recipe(run={"dir": f"{tmp_path}{'/y' * 3000}", "name": "x"})
     run = RunFolder.of(recipe)
     run.require_unlocked()
+    assert run.version() == []
     with pytest.raises(UserError, match="cannot be a run folder: File name too long"):
         run_status(run, recipe)
 
