@@ -63,12 +63,13 @@ def die_at(call: str, count: int) -> None:
 
 
 def count_calls(path: str) -> None:
-    """At the end of the process writes how many calls of each kind there were, as JSON: what `die_at` can be given."""
-    counts = dict.fromkeys(DYING, 0)
+    """At the end of the process writes how many calls of each kind there were, and states that got their names, as JSON."""
+    counts = dict.fromkeys((*DYING, "states"), 0)
 
     def count(call: str) -> Callable[..., None]:
-        def act(*_: Any) -> None:
+        def act(*arguments: Any) -> None:
             counts[call] += 1
+            counts["states"] += call == "replace" and str(arguments[1]).endswith(".pt")
 
         return act
 

@@ -20,7 +20,7 @@ def share_of_saving(tally: Tally, folder: Path, n: int) -> None:
             bench.finish(runs, *settings, "checkpoint.every_steps=null", "train.epochs=4", count_calls=[str(calls)])
             summary = json.loads((run_in(runs) / "summary.json").read_text())
             share = summary["saving_seconds"] / summary["seconds"]
-            saved = json.loads(calls.read_text())["write"]
+            saved = json.loads(calls.read_text())["states"]
             expect(saved >= 3, f"saved {saved} times only")
             expect(share < MOST, f"saving took {share:.1%} of {summary['seconds']:.0f} s")
             tally.seen["hundredths of a percent of the time at most"] = max(
