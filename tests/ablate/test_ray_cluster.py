@@ -239,7 +239,7 @@ def test_killed_worker_and_killed_node_leave_the_bits_of_runs_that_nothing_happe
     """The real trainings, one of which loses its worker and the other its node; both are continued."""
     draw_shapes(tmp_path / "shapes", 2)
     recipe = write_recipe(tmp_path, tmp_path / "shapes")
-    changes = ("model.name=resnet18_half_cbam", "train.epochs=4")
+    changes = ("model.name=resnet18_half_cbam", "train.epochs=12")  # so that neither is done before its node is gone
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as runs with one core have it
     try:
