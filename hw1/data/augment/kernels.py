@@ -31,6 +31,7 @@ Kinds = NDArray[np.int64]
 Matrix = NDArray[np.float64]
 Packed = NDArray[np.uint32]
 Rows = NDArray[np.uint8]
+Weights = NDArray[np.uint16]
 compiled = njit(cache=CAN_CACHE, fastmath=True, nogil=True, error_model="numpy")
 
 
@@ -75,24 +76,44 @@ def shrink_rows(source: Rows, target: Rows) -> None:
         target: uint8 [S, N] with S < H, written to.
     """
     scale = source.shape[0] / target.shape[0]
-    sums = np.empty(source.shape[1], u2)
+    weights = np.empty(2 * int(scale) + 4, u2)
     for row in range(target.shape[0]):
         centre = (row + 0.5) * scale
         first, last = max(int(centre - scale + 0.5), 0), min(int(centre + scale + 0.5), source.shape[0])
-        total = 0.0
-        for near in range(first, last):
-            total += 1 - abs(near + 0.5 - centre) / scale
-        sums[:] = u2(128)  # rounds
-        share, given = 0.0, 0
-        for near in range(first, last):
-            share += (1 - abs(near + 0.5 - centre) / scale) / total
-            upto = int(256 * share + 0.5)
-            weight = u2(upto - given)
-            given = upto
-            for i in range(sums.size):
-                sums[i] = u2(sums[i] + u2(weight * u2(source[near, i])))  # Numba would add in 64 bits
+        _fill_triangle(weights, first, last, centre, scale)
+        if last - first > 4:
+            _mean_of_rows(source[first:last], weights, target[row])
+            continue
+        # The usual case, in one pass over the pixels; rows beyond the triangle weigh nothing.
+        a, b, c, d = source[first], source[min(first + 1, last - 1)], source[min(first + 2, last - 1)], source[last - 1]
+        for i in range(target.shape[1]):
+            total = u2(u2(u2(128) + u2(weights[0] * u2(a[i]))) + u2(weights[1] * u2(b[i])))  # Numba itself would add in 64 bits
+            total = u2(u2(total + u2(weights[2] * u2(c[i]))) + u2(weights[3] * u2(d[i])))
+            target[row, i] = np.uint8(total >> u2(8))
+
+
+@compiled
+def _fill_triangle(weights: Weights, first: int, last: int, centre: float, scale: float) -> None:
+    """Fill in the weights of the rows first ... last - 1: whole numbers that sum to 256; 0 behind them."""
+    total, share, given = 0.0, 0.0, 0
+    for near in range(first, last):
+        total += 1 - abs(near + 0.5 - centre) / scale
+    weights[:] = u2(0)
+    for near in range(first, last):
+        share += (1 - abs(near + 0.5 - centre) / scale) / total
+        upto = int(256 * share + 0.5)
+        weights[near - first] = u2(upto - given)
+        given = upto
+
+
+@compiled
+def _mean_of_rows(source: Rows, weights: Weights, target: NDArray[np.uint8]) -> None:
+    sums = np.full(target.size, 128, u2)  # rounds
+    for near in range(source.shape[0]):
         for i in range(sums.size):
-            target[row, i] = np.uint8(sums[i] >> u2(8))
+            sums[i] = u2(sums[i] + u2(weights[near] * u2(source[near, i])))
+    for i in range(sums.size):
+        target[i] = np.uint8(sums[i] >> u2(8))
 
 
 @compiled
