@@ -9,13 +9,13 @@ import copy
 import sys
 import time
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import torch
 from torch import Tensor, nn
 
+from benchmarks.common.options import add_result_options
 from benchmarks.common.result_file import ResultFile, read_result
 from benchmarks.common.timing import use_one_thread
 from hw1.errors import run_command
@@ -35,8 +35,7 @@ Shape = tuple[int, int, int, int, int]
 def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.convolutions", description=__doc__)
     parser.add_argument("--calls", type=int, default=5)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser)
     return parser.parse_args(argv)
 
 

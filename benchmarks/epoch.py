@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.options import add_result_options
 from hw1.errors import UserError, run_command
 
 
@@ -24,8 +25,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--workers", type=int, help="loader processes of every loop; default as data.num_workers: null")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--timm", type=Path, metavar="CHECKOUT", help="a checkout of timm (or its train.py) to run beside ours")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser)
     args = parser.parse_args(argv)
 
     from benchmarks.common.result_file import ResultFile, read_result

@@ -15,6 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.options import add_result_options
 from hw1.errors import RunError, UserError, run_command
 
 NAMES = ("card", "correctness", "steps", "layouts", "epoch", "evaluation", "batches")
@@ -36,8 +37,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--batch", type=int, action="append", metavar="N", help="further batch sizes; default 64, 128, 256")
     parser.add_argument("--loop", action="append", metavar="PATTERN", help="only these loops, as faithful/* or timm/nhwc")
     parser.add_argument("--tiny", action="store_true", help="as little of everything as there can be")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser, has_plot=True)
     return parser.parse_args(argv)
 
 

@@ -8,8 +8,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
+from benchmarks.common.options import add_result_options
 from hw1.errors import RunError, UserError, run_command
 
 SIZES = [1, 4, 16, 64, 256]
@@ -24,8 +24,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--images", type=int, default=256, help="in one evaluation, at least one batch")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--no-memory", action="store_true", help="CPU: leave out peak memory, which takes processes of its own")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser, has_plot=True)
     args = parser.parse_args(argv)
 
     from benchmarks.common.result_file import ResultFile, read_result

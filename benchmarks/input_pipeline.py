@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from benchmarks.common.options import add_result_options
 from hw1.errors import run_command
 from hw1.utils.files import write_atomic
 
@@ -21,8 +22,7 @@ def main(argv: Sequence[str]) -> None:
     )
     parser.add_argument("--quick", action="store_true", help="a first impression within a minute, not for publication")
     parser.add_argument("--large", type=Path, metavar="FOLDER", default=os.environ.get("HW1_PHOTOS_LARGE"), help="larger images")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser, has_plot=True)
     args = parser.parse_args(argv)
 
     from benchmarks.common.result_file import read_result

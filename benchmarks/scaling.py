@@ -16,6 +16,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from benchmarks.common.options import add_result_options
 from benchmarks.common.result_file import ResultFile, read_result
 from hw1.errors import RunError, run_command
 
@@ -33,8 +34,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--per-class", type=int, default=5, help="training images of each of 100 classes")
     parser.add_argument("--epochs", type=int, default=3, help="of each training, at least 2")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser)
     return parser.parse_args(argv)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.common.options import add_result_options
 from benchmarks.common.result_file import ResultFile, read_result
 from hw1.errors import RunError, run_command
 
@@ -35,8 +36,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks.startup", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tries", type=int, default=7, metavar="N", help="of each command (default: 7)")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser)
     return parser.parse_args(argv)
 
 

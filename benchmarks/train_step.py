@@ -9,9 +9,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmarks.common.options import add_result_options
 from hw1.errors import RunError, run_command
 
 if TYPE_CHECKING:
@@ -36,8 +36,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--growth", action="store_true", help="also how the cost grows with batch, image size, model and data set")
     parser.add_argument("--check", action="store_true", help="only compare gradients and loss curves with plain FP32")
     parser.add_argument("--steps", type=int, default=200, help="--check: steps of a loss curve")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; the plot lies beside it; default in benchmarks/results/")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="measure nothing: print the table of this JSON file")
+    add_result_options(parser, has_plot=True)
     args = parser.parse_args(argv)
     if args.quick:
         args.rounds, args.seconds, args.steps = 2, 0.0, 20

@@ -8,21 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from helpers.edited_exports import EDITS
-from helpers.model_runs import SIZE, call, make_run
-from PIL import Image
+from helpers.model_runs import call, make_run
 
 import hw1.export.__main__ as export
-from hw1.data.synthetic import draw_image
 from hw1.predict.__main__ import main
 
 NAMES = ["ant", "bee", "cow", "dog"]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory):
-    path = tmp_path_factory.mktemp("image") / "a.png"
-    Image.fromarray(draw_image(3, SIZE, np.random.default_rng(0))).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")

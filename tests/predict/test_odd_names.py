@@ -5,24 +5,14 @@ import json
 import os
 import shutil
 
-import numpy as np
 import pytest
-from helpers.model_runs import SIZE, call, make_run, read_json
-from PIL import Image
+from helpers.model_runs import call, make_run, read_json
 
-from hw1.data.synthetic import draw_image
 from hw1.predict.__main__ import main
 from hw1.predict.find_images import find_images
 
 NAMES = ["=ant", "bee"]
 ODD = ["=cmd|x.png", "@x.png", "-1.png", "a\x1b[2Jb.png", "c\u2029d.png", "e\nf.png", "plain.png"]
-
-
-@pytest.fixture(scope="module")
-def image(tmp_path_factory):
-    path = tmp_path_factory.mktemp("image") / "a.png"
-    Image.fromarray(draw_image(3, SIZE, np.random.default_rng(0))).save(path)
-    return path
 
 
 @pytest.fixture(scope="module")
