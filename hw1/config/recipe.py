@@ -138,12 +138,21 @@ class AugConfig(Section):
 
 
 class MixupConfig(Section):
-    """Mixup (Zhang et al. 2018)."""
+    """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), as in timm."""
 
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] = 0.2
-    """Lambda is drawn from Beta(alpha, alpha), once a batch; 0 = no Mixup."""
+    """Mixup: lambda is drawn from Beta(alpha, alpha); 0 = no Mixup."""
+    cutmix_alpha: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+    """CutMix: lambda is drawn from Beta(this, this), and a box of 1 - lambda of the image shows another; 0 = no CutMix."""
     prob: Fraction = 0.5
-    """Probability that a batch is mixed: 0 = none, 0.5 = the report's random Mixup, 1 = every batch."""
+    """Probability that a batch is mixed: 0 = none, 0.5 = the report's random Mixup, 1 = every batch. In other modes, that of an image or
+    a pair."""
+    switch_prob: Fraction = 0.5
+    """Where both alphas are above 0: probability of CutMix instead of Mixup."""
+    mode: Literal["batch", "elem", "pair"] = "batch"
+    """What is drawn for: a `batch`, each image (`elem`), or each `pair` of images, which are each other's partners."""
+    off_epoch: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Epochs after which nothing is mixed; null = all are mixed."""
 
 
 class LossConfig(Section):

@@ -163,7 +163,7 @@ def test_never_mixing_needs_no_mixup():
 
 
 def test_class_prob_zero_leaves_every_batch():
-    mixup = SeededMixup(0.2, 0.0, label_smoothing=0.0, num_classes=3, seed=1)
+    mixup = SeededMixup(MixupConfig(alpha=0.2, prob=0.0), label_smoothing=0.0, num_classes=3, seed=1)
     assert {mixup.draw(0, step) for step in range(200)} == {1.0}
 
 
