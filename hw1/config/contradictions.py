@@ -2,8 +2,15 @@
 
 from difflib import get_close_matches
 
-from hw1.config.recipe import TORCH_SETS, DataConfig, Recipe, base_lr
+from hw1.config.recipe import OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
 
+REFUSED_OPTIMIZERS = {
+    "fused": "needs the package apex; torch's fused kernels are used by themselves, with adamw, adam and sgd",
+    "bnb": "needs the package bitsandbytes, which is not supported; lion and adafactor need less memory too",
+    "adahessian": "needs second derivatives, which are not supported",
+    "kron": "draws random numbers that are in no checkpoint, so that no run could be continued exactly",
+}
+"""What timm has besides, by how the names begin."""
 Contradiction = tuple[str, str]
 """Dotted key, what is wrong."""
 
@@ -19,6 +26,8 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     for key, items in (("model.cbam_stages", recipe.model.cbam_stages), ("freeze.stages", recipe.freeze.stages)):
         if len(set(items)) < len(items):
             problems.append((key, f"names a stage twice: {list(items)}"))
+    if recipe.optim.name not in OPTIMIZERS:
+        problems.append(("optim.name", _why_no_optimizer(recipe.optim.name)))
     if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
         problems.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
     if recipe.sched.name != "constant" and recipe.sched.min_lr > (lr := base_lr(recipe)):
@@ -34,6 +43,14 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         problems.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return problems
+
+
+def _why_no_optimizer(name: str) -> str:
+    for prefix, reason in REFUSED_OPTIMIZERS.items():
+        if name.startswith(prefix):
+            return f"{name} {reason}"
+    [nearest] = get_close_matches(name.lower(), OPTIMIZERS, n=1, cutoff=0.0)
+    return f"no such optimizer: {name!r}; nearest: {nearest}"
 
 
 def _dataset_contradictions(data: DataConfig) -> list[Contradiction]:

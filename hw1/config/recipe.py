@@ -21,6 +21,16 @@ TORCH_SETS = (
 )  # fmt: skip
 """Names that may follow `torch/` in `data.dataset`."""
 DATASET_PATTERN = rf"^(torch/({'|'.join(TORCH_SETS)})|(hfds|wds)/[\w ./+-]+)$"  # for editors; hw1.config.contradictions checks more
+OPTIMIZERS = (
+    "adabelief", "adadelta", "adafactor", "adafactorbv", "adafactorbvc", "adagrad", "adam", "adamax", "adamc", "adamp", "adamuon", "adamw",
+    "adamwlegacy", "adan", "adanw", "adopt", "adoptc", "adoptw", "cadafactor", "cadafactorbv", "cadafactorbvc", "cadamc", "cadamp",
+    "cadamw", "cadan", "cadanw", "cadopt", "cadoptc", "cadoptw", "clamb", "clambw", "claprop", "clion", "clionc", "cmars", "cnadamc",
+    "cnadamw", "crmsproptf", "csgdc", "csgdp", "csgdw", "lamb", "lambc", "lambcd", "lambcw", "lambw", "laprop", "lapropc", "larc", "lars",
+    "lion", "lionc", "madgrad", "madgradw", "mars", "momentum", "muon", "nadam", "nadamc", "nadamlegacy", "nadamuon", "nadamw", "nesterov",
+    "nesterovw", "nlarc", "nlars", "nmuon", "novograd", "novogradc", "novogradw", "radabelief", "radam", "radamlegacy", "radamw", "rmsprop",
+    "rmsproptf", "rmsproptfc", "rmsproptfw", "sgd", "sgdc", "sgdp", "sgdw",
+)  # fmt: skip
+"""timm's optimizers that need no further package, no second derivatives and no random numbers of their own."""
 FROM_LIST = Field(strict=False)  # YAML has no tuples: accept a list, but keep its items strict
 
 
@@ -201,8 +211,8 @@ class FreezeConfig(Section):
 class OptimConfig(Section):
     """The optimizer."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer: AdamW, or SGD with Nesterov momentum."""
+    name: Annotated[str, Field(json_schema_extra={"enum": [*OPTIMIZERS]})] = "adamw"
+    """Optimizer, by timm's name: `adamw`, `sgd` (Nesterov momentum), `lamb`, `lion`, `muon`, ..."""
     lr: Annotated[float, Field(gt=0.0, le=100.0)] = 1e-4
     """Learning rate for batches of `lr_batch` images; `lr_scale` rescales it for others."""
     lr_scale: Literal["none", "linear", "sqrt"] = "none"
@@ -211,13 +221,19 @@ class OptimConfig(Section):
     lr_batch: Annotated[int, Field(ge=1, le=268_435_456)] = 32
     """Images of the optimizer step that `lr` is meant for; only used by `lr_scale`."""
     betas: Annotated[tuple[Factor, Factor], FROM_LIST] = (0.9, 0.96)
-    """Betas of AdamW; the first is the momentum of SGD."""
+    """Betas of AdamW and all others that have two; the first is the momentum of those that have one."""
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.045
     """Weight decay; decoupled in AdamW."""
     decay_norm_bias: bool = True
     """Apply weight decay to normalisation parameters and biases too (the report); false = they have none, as in timm."""
     clip_grad: Annotated[float, Field(gt=0.0)] | None = None
     """Largest global L2 norm of the gradient; null = no clipping."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Factor of the learning rate from each layer to the one before it, by timm's grouping; null = the same rate in all."""
+    head_lr_scale: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    """Factor of the learning rate of the classifier."""
+    kwargs: dict[str, Any] = {}
+    """Further arguments of the optimizer, by its own names: `{eps: 1e-6}`."""
 
 
 class SchedConfig(Section):

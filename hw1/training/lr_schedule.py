@@ -32,7 +32,7 @@ def learning_rate(step: int, config: SchedConfig, *, base_lr: float, num_steps: 
 
 
 class Schedule:
-    """Set the learning rate of all parameter groups.
+    """Set the learning rate of all parameter groups, where `lr_scale` of a group multiplies it.
 
     Call `before_step` before every optimizer step and `after_epoch` after every validation. `cosine` and `constant` are functions of the
     step alone, so a resumed run needs no history. `plateau` is torch's `ReduceLROnPlateau` on validation loss with torch's defaults: a loss
@@ -54,7 +54,8 @@ class Schedule:
         self._warmup_steps = config.warmup_epochs * steps_per_epoch
         self._plateau: ReduceLROnPlateau | None = None
         if config.name == "plateau":
-            self._plateau = ReduceLROnPlateau(optimizer, mode="min", factor=config.factor, patience=config.patience, min_lr=config.min_lr)
+            lowest = [config.min_lr * group.get("lr_scale", 1.0) for group in optimizer.param_groups]
+            self._plateau = ReduceLROnPlateau(optimizer, mode="min", factor=config.factor, patience=config.patience, min_lr=lowest)
 
     def before_step(self, step: int) -> None:
         """Set the rate of optimizer step `step`, counted from 0 over the whole run."""
@@ -69,8 +70,9 @@ class Schedule:
 
     @property
     def lr(self) -> float:
-        """The current rate."""
-        return float(self._optimizer.param_groups[0]["lr"])
+        """The current rate, of a group whose `lr_scale` is 1."""
+        group = self._optimizer.param_groups[0]
+        return float(group["lr"] / group.get("lr_scale", 1.0))
 
     def state_dict(self) -> dict[str, Any]:
         """Return numbers, strings and lists; an empty dict if the rate is a function of the step."""
@@ -80,11 +82,12 @@ class Schedule:
         """Continue from `state_dict()` and set its rate, so that the optimizer's state may be loaded before or after."""
         if self._plateau is not None:
             self._plateau.load_state_dict(dict(state))
-            self._set_lr(state["_last_lr"][0])
+            for group, rate in zip(self._optimizer.param_groups, state["_last_lr"], strict=True):
+                group["lr"] = rate
 
     def _set_lr(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("lr_scale", 1.0)
 
 
 def build_schedule(optimizer: Optimizer, config: SchedConfig, *, epochs: int, steps_per_epoch: int) -> Schedule:

@@ -252,7 +252,7 @@ def build_train_state(
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         steps_per_epoch=steps_per_epoch,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
-        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, num_updates),
+        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, num_updates, is_fused=bool(optimizer.defaults.get("fused"))),
     )
 
 
