@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
@@ -76,13 +76,24 @@ def read_settings(path: Path, overrides: Sequence[str]) -> tuple[Settings, list[
         key, value, new_problems = _parse_override(text)
         problems += new_problems
         if not new_problems:
-            settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in flatten({key: value})}
+            settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in _within_open_key(settings, flatten({key: value}))}
     return settings, problems
+
+
+def _within_open_key(settings: Settings, items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the items; one of a mapping (`optim.kwargs.eps`) as the whole mapping with it."""
+    for key, value in items:
+        outer, _, name = key.rpartition(".")
+        if outer in OPEN_KEYS:
+            former = settings[outer].value if outer in settings else {}
+            yield outer, {**(former if isinstance(former, Mapping) else {}), name: value}
+        else:
+            yield key, value
 
 
 def without_dashes(argv: Sequence[str]) -> list[str]:
     """Return the command line with `--section.key=value`, as sweep agents write overrides, as `section.key=value`."""
-    return [re.sub(r"^--(?=(\w+\.\w+|seed)=)", "", argument) for argument in argv]
+    return [re.sub(r"^--(?=(\w+(\.\w+)+|seed)=)", "", argument) for argument in argv]
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -161,6 +161,17 @@ def test_a_recipe_is_frozen(folder):
     assert isinstance(recipe.model.cbam_stages, tuple)
 
 
+def test_arguments_of_the_optimizer_are_one_value_or_set_one_by_one(folder):
+    text = "optim: {name: lamb, kwargs: {eps: 1e-6, trust_clip: true}}"
+    assert load(text).optim.kwargs == {"eps": 1e-6, "trust_clip": True}
+    assert load(text, "optim.kwargs={eps: 1e-3}").optim.kwargs == {"eps": 1e-3}
+    assert load(text, "optim.kwargs.eps=1e-3", "optim.kwargs.bias_correction=false").optim.kwargs == {
+        "eps": 1e-3, "trust_clip": True, "bias_correction": False,
+    }  # fmt: skip
+    assert load(text, "optim.kwargs={}").optim.kwargs == {}
+    assert load("{}", "optim.kwargs.eps=1e-3").optim.kwargs == {"eps": 1e-3}
+
+
 # ------------------------------------------------------------------------------------------------------------ overrides
 
 
