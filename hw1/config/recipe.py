@@ -166,12 +166,15 @@ class MixupConfig(Section):
 
 
 class LossConfig(Section):
-    """Cross-entropy of training."""
+    """The loss of training; that of validation is always the cross-entropy."""
 
+    name: Literal["ce", "bce", "poly", "asl"] = "ce"
+    """`ce` = cross-entropy; `bce` = binary cross-entropy of each class, their mean; `poly` = PolyLoss (Leng et al. 2022), cross-entropy
+    plus 2 (1 - p); `asl` = asymmetric loss (Ridnik et al. 2021) for one label an image, without Mixup and CutMix. All are timm's."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Fraction of the target that is spread evenly over all classes, in training only."""
     class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the classes in training: `balanced` = images / (classes x images of the class), which is 1 on average over images."""
+    """Weights of the classes in training, `ce` only: `balanced` = images / (classes x images of the class), 1 on average over images."""
 
 
 class ModelConfig(Section):
@@ -204,6 +207,8 @@ class FreezeConfig(Section):
 
     stages: Annotated[tuple[str, ...], FROM_LIST] = ("layer1", "layer2")
     """Stages whose parameters are not trained: any of stem, layer1, ..., layer4, or names of modules of another timm model."""
+    until_epoch: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Epochs after which the stages are trained too; null = they never are."""
     bn: Literal["train", "eval"] = "train"
     """BatchNorm of the frozen stages: `train` = statistics are updated (the report), `eval` = they are fixed."""
 
@@ -239,16 +244,23 @@ class OptimConfig(Section):
 class SchedConfig(Section):
     """The learning rate over time."""
 
-    name: Literal["plateau", "cosine", "constant"] = "plateau"
-    """`plateau` = reduce the rate when the validation loss stops falling; `cosine` = decay it to `min_lr` step by step; `constant`."""
+    name: Literal["plateau", "cosine", "poly", "step", "multistep", "constant"] = "plateau"
+    """`plateau` = reduce the rate when the validation loss stops falling; `cosine`, `poly` = decay it to `min_lr` step by step; `step`,
+    `multistep` = reduce it every `decay_epochs`, or at the `milestones`; `constant`."""
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Plateau only: factor that reduces the rate."""
+    """Plateau, step and multistep only: factor that reduces the rate."""
     patience: Annotated[int, Field(ge=0, le=10_000)] = 3
     """Plateau only: epochs without a better validation loss before the rate is reduced."""
+    decay_epochs: Annotated[float, Field(gt=0.0, le=100_000.0)] = 10.0
+    """Step only: epochs after each of which the rate is reduced; may be a fraction."""
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0.0, le=100_000.0)], ...], FROM_LIST] = ()
+    """Multistep only: epochs after which the rate is reduced, rising; may be fractions."""
+    power: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
+    """Poly only: exponent of the decay; 1 = linear."""
     min_lr: Annotated[float, Field(ge=0.0)] = 1e-6
-    """Plateau and cosine only: lowest rate."""
+    """Plateau, cosine and poly only: lowest rate."""
     warmup_epochs: Annotated[float, Field(ge=0.0, le=10_000.0)] = 0.0
-    """Cosine and constant only: epochs of linear warm-up from zero; may be a fraction."""
+    """All but plateau: epochs of linear warm-up from zero; may be a fraction."""
 
 
 class TrainConfig(Section):
@@ -260,8 +272,11 @@ class TrainConfig(Section):
     """Batches whose gradients are averaged, sample by sample, into one optimizer step."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of an exponential moving average of the weights, which is validated instead of the weights; null = off."""
+    best_by: Literal["top1", "loss", "macro_f1", "balanced_accuracy"] = "top1"
+    """What makes an epoch the best, whose weights are kept: the highest accuracy, macro-F1 or balanced accuracy (mean recall of the
+    classes) of validation, or its lowest loss. Where two are equal, the lower loss decides."""
     early_stop: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Stop after this many epochs without a better validation accuracy; null = never."""
+    """Stop after this many epochs that are not better by `best_by` (the loss that decides between equals does not count); null = never."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device; `auto` = CUDA if there is a GPU, else Apple's MPS (untested), else the CPU."""
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"

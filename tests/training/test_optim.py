@@ -9,7 +9,7 @@ import pytest
 import torch
 from timm.optim import get_optimizer_info, list_optimizers
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, PolynomialLR, ReduceLROnPlateau, StepLR
 
 from hw1.config.contradictions import REFUSED_OPTIMIZERS
 from hw1.config.recipe import OPTIMIZERS, OptimConfig, SchedConfig
@@ -325,9 +325,38 @@ def test_constant_with_warmup():
     assert set(rates(plain, range(20))) == {0.1}
 
 
-@pytest.mark.parametrize("name", ["cosine", "constant"])
+@pytest.mark.parametrize(
+    ("keys", "theirs"),
+    [
+        ({"name": "step", "decay_epochs": 2.0, "factor": 0.5}, lambda o: StepLR(o, 10, 0.5)),
+        ({"name": "step", "decay_epochs": 0.6}, lambda o: StepLR(o, 3, 0.1)),
+        ({"name": "multistep", "milestones": (1.0, 2.4, 3.0), "factor": 0.3}, lambda o: MultiStepLR(o, [5, 12, 15], 0.3)),
+        ({"name": "poly", "power": 2.0, "min_lr": 0.0}, lambda o: PolynomialLR(o, 19, 2.0)),
+        ({"name": "poly", "min_lr": 0.0}, lambda o: PolynomialLR(o, 19, 1.0)),
+    ],
+)
+def test_step_multistep_and_poly_are_torchs(keys, theirs):
+    optimizer = optimizer_of(0.1)
+    scheduler, expected = theirs(optimizer), []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    ours = build_schedule(optimizer_of(0.1), SchedConfig(**keys), epochs=4, steps_per_epoch=5)
+    np.testing.assert_allclose(rates(ours, range(20)), expected, rtol=1e-9)
+
+
+def test_poly_ends_at_its_lowest_rate_and_stays_there():
+    config = SchedConfig(name="poly", power=0.9, min_lr=1e-3, warmup_epochs=1.0)
+    found = rates(build_schedule(optimizer_of(0.1), config, epochs=3, steps_per_epoch=4), range(16))
+    np.testing.assert_allclose(found[:5], [0.025, 0.05, 0.075, 0.1, 0.1])
+    np.testing.assert_allclose(found[5:12], 1e-3 + (0.1 - 1e-3) * (1 - np.arange(1, 8) / 7) ** 0.9)
+    assert found[11:] == [pytest.approx(1e-3)] * 5
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "poly", "step", "multistep"])
 def test_step_schedules_need_no_history(name):
-    config = SchedConfig(name=name, warmup_epochs=1.0)
+    config = SchedConfig(name=name, warmup_epochs=1.0, milestones=(2.0,), decay_epochs=1.5)
     whole = rates(build_schedule(optimizer_of(), config, epochs=4, steps_per_epoch=6), range(24))
     optimizer = optimizer_of()
     optimizer.load_state_dict(
