@@ -123,7 +123,7 @@ class TrainState:
             parameter.requires_grad_(True)
         self.frozen = []
         self.forward = _build_forward(self.model, self.recipe, self.freeze, self.device, num_updates(self.recipe, self.steps_per_epoch))
-        self.cuda_graphs = None
+        self.cuda_graphs = self._ddp = None
         self.wrap_ddp()
         return True
 

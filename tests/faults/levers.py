@@ -2,6 +2,7 @@
 
 import random
 import shutil
+import signal
 from pathlib import Path
 
 from helpers.train_commands import rows_without_times
@@ -35,9 +36,34 @@ def kill_and_resume(tally: Tally, folder: Path, n: int) -> None:
             process.wait_until(lambda killed=killed, after=after: updates_in(killed) >= after)
             process.kill()
             bench.finish(killed, *settings)
-            assert_equal_states(load_state(last_in(killed)), load_state(last_in(whole)))
-            expect(rows_without_times(run_in(killed)) == rows_without_times(run_in(whole)), "other metrics")
-            best, other_best = (run_in(runs) / "checkpoints" / "best.safetensors" for runs in (killed, whole))
-            expect(best.read_bytes() == other_best.read_bytes(), "other best weights")
+            expect_same_bits(killed, whole)
         shutil.rmtree(killed, ignore_errors=True)
         shutil.rmtree(whole, ignore_errors=True)
+
+
+def kill_ranks_and_resume(tally: Tally, folder: Path, n: int) -> None:
+    """The same with two processes that train together, killed in the first epoch or, with other stages trained, in the second."""
+    bench = Bench(folder, per_class=1)
+    for i in range(n):
+        settings = COMBINATIONS[i % 2]
+        killed, whole = folder / f"killed{i}", folder / f"whole{i}"
+        with tally.attempt(f"{settings[0]}, two processes, number {i}"):
+            bench.finish_ranks(2, whole, *settings)
+            processes = bench.start_ranks(2, killed, *settings)
+            processes[0].wait_until(lambda killed=killed, after=3 - 2 * (i % 2): updates_in(killed) >= after)
+            for process in processes:
+                process.send(signal.SIGKILL)
+            for process in processes:
+                process.wait()
+            bench.finish_ranks(2, killed, *settings)
+            expect_same_bits(killed, whole)
+        shutil.rmtree(killed, ignore_errors=True)
+        shutil.rmtree(whole, ignore_errors=True)
+
+
+def expect_same_bits(runs: Path, other: Path) -> None:
+    """States, metrics and best weights; the schedules here have no state of their own."""
+    assert_equal_states(load_state(last_in(runs)), load_state(last_in(other)))
+    expect(rows_without_times(run_in(runs)) == rows_without_times(run_in(other)), "other metrics")
+    best, other_best = (run_in(each) / "checkpoints" / "best.safetensors" for each in (runs, other))
+    expect(best.read_bytes() == other_best.read_bytes(), "other best weights")
