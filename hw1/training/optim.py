@@ -81,7 +81,7 @@ def create_optimizer(groups: ParamGroups, config: OptimConfig) -> Optimizer:
     if has_fused and not options.keys() & set(CHOOSE_KERNEL):
         devices = {parameter.device.type for group in groups for parameter in group["params"]}
         options["fused" if devices.issubset(FUSED_DEVICES) else "foreach"] = True
-    optimizer = cast("Optimizer", create_optimizer_v2(groups, opt=config.name, **options))
+    optimizer = create_optimizer_v2(groups, opt=config.name, **options)
     if isinstance(optimizer, SGD) and optimizer.defaults["fused"] and config.betas[0]:
         # torch's fused kernel would leave the buffer uninitialised if the first step is skipped
         optimizer.state.update(
