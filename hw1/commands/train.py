@@ -78,7 +78,8 @@ def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
     summary = fit(recipe, run, status, version, overwrite=overwrite)
-    best = f"best val top-1 {summary['best_top1']:.4f} in epoch {summary['best_epoch']}"
+    best_by = summary["best_by"]
+    best = f"best val {best_by.replace('top1', 'top-1')} {summary[f'best_{best_by}']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
     show(f"next: python -m hw1 validate {run.path}")
 

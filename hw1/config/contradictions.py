@@ -2,8 +2,15 @@
 
 from difflib import get_close_matches
 
-from hw1.config.recipe import TORCH_SETS, DataConfig, Recipe, base_lr
+from hw1.config.recipe import OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
 
+REFUSED_OPTIMIZERS = {
+    "fused": "needs the package apex; torch's fused kernels are used by themselves, with adamw, adam and sgd",
+    "bnb": "needs the package bitsandbytes, which is not supported; lion and adafactor need less memory too",
+    "adahessian": "needs second derivatives, which are not supported",
+    "kron": "draws random numbers that are in no checkpoint, so that no run could be continued exactly",
+}
+"""What timm has besides, by how the names begin."""
 Contradiction = tuple[str, str]
 """Dotted key, what is wrong."""
 
@@ -19,21 +26,48 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     for key, items in (("model.cbam_stages", recipe.model.cbam_stages), ("freeze.stages", recipe.freeze.stages)):
         if len(set(items)) < len(items):
             problems.append((key, f"names a stage twice: {list(items)}"))
+    if recipe.optim.name not in OPTIMIZERS:
+        problems.append(("optim.name", _why_no_optimizer(recipe.optim.name)))
     if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
-        problems.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
-    if recipe.sched.name != "constant" and recipe.sched.min_lr > (lr := base_lr(recipe)):
+        problems.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use another schedule, or 0"))
+    if recipe.sched.name in ("plateau", "cosine", "poly") and recipe.sched.min_lr > (lr := base_lr(recipe)):
         rule = "" if recipe.optim.lr_scale == "none" else " by optim.lr_scale"
         problems.append(("sched.min_lr", f"must not exceed optim.lr ({lr}{rule}), got {recipe.sched.min_lr}"))
     if recipe.sched.warmup_epochs > recipe.train.epochs:
         problems.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
+    milestones = recipe.sched.milestones
+    if (recipe.sched.name == "multistep") != bool(milestones) or list(milestones) != sorted(set(milestones)):
+        problems.append(("sched.milestones", f"must be rising epochs for sched.name=multistep, [] for others; got {list(milestones)}"))
+    problems += _loss_contradictions(recipe)
+    if recipe.freeze.until_epoch is not None and not recipe.freeze.stages:
+        problems.append(("freeze.until_epoch", "means nothing without freeze.stages"))
     problems += _dataset_contradictions(recipe.data)
     if recipe.data.generate and recipe.data.val_fraction is not None:
         problems.append(("data.val_fraction", "generated data has its own val/; leave it null"))
-    if recipe.data.sampling == "balanced" and recipe.loss.class_weights == "balanced":
-        problems.append(("loss.class_weights", "data.sampling=balanced does the same already; use one of them"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         problems.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return problems
+
+
+def _loss_contradictions(recipe: Recipe) -> list[Contradiction]:
+    problems: list[Contradiction] = []
+    mixup, name = recipe.mixup, recipe.loss.name
+    if name == "asl" and mixup.prob and (mixup.alpha or mixup.cutmix_alpha):
+        problems.append(("loss.name", "asl takes one label an image, none that mixup.alpha or mixup.cutmix_alpha mix; set mixup.prob=0"))
+    if recipe.loss.class_weights == "balanced":
+        if name != "ce":
+            problems.append(("loss.class_weights", f"only loss.name=ce takes them, not {name}; data.sampling=balanced goes with any"))
+        if recipe.data.sampling == "balanced":
+            problems.append(("loss.class_weights", "data.sampling=balanced does the same already; use one of them"))
+    return problems
+
+
+def _why_no_optimizer(name: str) -> str:
+    for prefix, reason in REFUSED_OPTIMIZERS.items():
+        if name.startswith(prefix):
+            return f"{name} {reason}"
+    [nearest] = get_close_matches(name.lower(), OPTIMIZERS, n=1, cutoff=0.0)
+    return f"no such optimizer: {name!r}; nearest: {nearest}"
 
 
 def _dataset_contradictions(data: DataConfig) -> list[Contradiction]:

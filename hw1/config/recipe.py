@@ -21,6 +21,16 @@ TORCH_SETS = (
 )  # fmt: skip
 """Names that may follow `torch/` in `data.dataset`."""
 DATASET_PATTERN = rf"^(torch/({'|'.join(TORCH_SETS)})|(hfds|wds)/[\w ./+-]+)$"  # for editors; hw1.config.contradictions checks more
+OPTIMIZERS = (
+    "adabelief", "adadelta", "adafactor", "adafactorbv", "adafactorbvc", "adagrad", "adam", "adamax", "adamc", "adamp", "adamuon", "adamw",
+    "adamwlegacy", "adan", "adanw", "adopt", "adoptc", "adoptw", "cadafactor", "cadafactorbv", "cadafactorbvc", "cadamc", "cadamp",
+    "cadamw", "cadan", "cadanw", "cadopt", "cadoptc", "cadoptw", "clamb", "clambw", "claprop", "clion", "clionc", "cmars", "cnadamc",
+    "cnadamw", "crmsproptf", "csgdc", "csgdp", "csgdw", "lamb", "lambc", "lambcd", "lambcw", "lambw", "laprop", "lapropc", "larc", "lars",
+    "lion", "lionc", "madgrad", "madgradw", "mars", "momentum", "muon", "nadam", "nadamc", "nadamlegacy", "nadamuon", "nadamw", "nesterov",
+    "nesterovw", "nlarc", "nlars", "nmuon", "novograd", "novogradc", "novogradw", "radabelief", "radam", "radamlegacy", "radamw", "rmsprop",
+    "rmsproptf", "rmsproptfc", "rmsproptfw", "sgd", "sgdc", "sgdp", "sgdw",
+)  # fmt: skip
+"""timm's optimizers that need no further package, no second derivatives and no random numbers of their own."""
 FROM_LIST = Field(strict=False)  # YAML has no tuples: accept a list, but keep its items strict
 
 
@@ -138,21 +148,33 @@ class AugConfig(Section):
 
 
 class MixupConfig(Section):
-    """Mixup (Zhang et al. 2018)."""
+    """Mixup (Zhang et al. 2018) and CutMix (Yun et al. 2019), as in timm."""
 
     alpha: Annotated[float, Field(ge=0.0, le=100.0)] = 0.2
-    """Lambda is drawn from Beta(alpha, alpha), once a batch; 0 = no Mixup."""
+    """Mixup: lambda is drawn from Beta(alpha, alpha); 0 = no Mixup."""
+    cutmix_alpha: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
+    """CutMix: lambda is drawn from Beta(this, this), and a box of 1 - lambda of the image shows another; 0 = no CutMix."""
     prob: Fraction = 0.5
-    """Probability that a batch is mixed: 0 = none, 0.5 = the report's random Mixup, 1 = every batch."""
+    """Probability that a batch is mixed: 0 = none, 0.5 = the report's random Mixup, 1 = every batch. In other modes, that of an image or
+    a pair."""
+    switch_prob: Fraction = 0.5
+    """Where both alphas are above 0: probability of CutMix instead of Mixup."""
+    mode: Literal["batch", "elem", "pair"] = "batch"
+    """What is drawn for: a `batch`, each image (`elem`), or each `pair` of images, which are each other's partners."""
+    off_epoch: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Epochs after which nothing is mixed; null = all are mixed."""
 
 
 class LossConfig(Section):
-    """Cross-entropy of training."""
+    """The loss of training; that of validation is always the cross-entropy."""
 
+    name: Literal["ce", "bce", "poly", "asl"] = "ce"
+    """`ce` = cross-entropy; `bce` = binary cross-entropy of each class, their mean; `poly` = PolyLoss (Leng et al. 2022), cross-entropy
+    plus 2 (1 - p); `asl` = asymmetric loss (Ridnik et al. 2021) for one label an image, without Mixup and CutMix. All are timm's."""
     label_smoothing: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
     """Fraction of the target that is spread evenly over all classes, in training only."""
     class_weights: Literal["none", "balanced"] = "none"
-    """Weights of the classes in training: `balanced` = images / (classes x images of the class), which is 1 on average over images."""
+    """Weights of the classes in training, `ce` only: `balanced` = images / (classes x images of the class), 1 on average over images."""
 
 
 class ModelConfig(Section):
@@ -185,6 +207,8 @@ class FreezeConfig(Section):
 
     stages: Annotated[tuple[str, ...], FROM_LIST] = ("layer1", "layer2")
     """Stages whose parameters are not trained: any of stem, layer1, ..., layer4, or names of modules of another timm model."""
+    until_epoch: Annotated[int, Field(ge=1, le=100_000)] | None = None
+    """Epochs after which the stages are trained too; null = they never are."""
     bn: Literal["train", "eval"] = "train"
     """BatchNorm of the frozen stages: `train` = statistics are updated (the report), `eval` = they are fixed."""
 
@@ -192,8 +216,8 @@ class FreezeConfig(Section):
 class OptimConfig(Section):
     """The optimizer."""
 
-    name: Literal["adamw", "sgd"] = "adamw"
-    """Optimizer: AdamW, or SGD with Nesterov momentum."""
+    name: Annotated[str, Field(json_schema_extra={"enum": [*OPTIMIZERS]})] = "adamw"
+    """Optimizer, by timm's name: `adamw`, `sgd` (Nesterov momentum), `lamb`, `lion`, `muon`, ..."""
     lr: Annotated[float, Field(gt=0.0, le=100.0)] = 1e-4
     """Learning rate for batches of `lr_batch` images; `lr_scale` rescales it for others."""
     lr_scale: Literal["none", "linear", "sqrt"] = "none"
@@ -202,28 +226,41 @@ class OptimConfig(Section):
     lr_batch: Annotated[int, Field(ge=1, le=268_435_456)] = 32
     """Images of the optimizer step that `lr` is meant for; only used by `lr_scale`."""
     betas: Annotated[tuple[Factor, Factor], FROM_LIST] = (0.9, 0.96)
-    """Betas of AdamW; the first is the momentum of SGD."""
+    """Betas of AdamW and all others that have two; the first is the momentum of those that have one."""
     weight_decay: Annotated[float, Field(ge=0.0, le=10.0)] = 0.045
     """Weight decay; decoupled in AdamW."""
     decay_norm_bias: bool = True
     """Apply weight decay to normalisation parameters and biases too (the report); false = they have none, as in timm."""
     clip_grad: Annotated[float, Field(gt=0.0)] | None = None
     """Largest global L2 norm of the gradient; null = no clipping."""
+    layer_decay: Annotated[float, Field(gt=0.0, le=1.0)] | None = None
+    """Factor of the learning rate from each layer to the one before it, by timm's grouping; null = the same rate in all."""
+    head_lr_scale: Annotated[float, Field(gt=0.0, le=1000.0)] = 1.0
+    """Factor of the learning rate of the classifier."""
+    kwargs: dict[str, Any] = {}
+    """Further arguments of the optimizer, by its own names: `{eps: 1e-6}`."""
 
 
 class SchedConfig(Section):
     """The learning rate over time."""
 
-    name: Literal["plateau", "cosine", "constant"] = "plateau"
-    """`plateau` = reduce the rate when the validation loss stops falling; `cosine` = decay it to `min_lr` step by step; `constant`."""
+    name: Literal["plateau", "cosine", "poly", "step", "multistep", "constant"] = "plateau"
+    """`plateau` = reduce the rate when the validation loss stops falling; `cosine`, `poly` = decay it to `min_lr` step by step; `step`,
+    `multistep` = reduce it every `decay_epochs`, or at the `milestones`; `constant`."""
     factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.1
-    """Plateau only: factor that reduces the rate."""
+    """Plateau, step and multistep only: factor that reduces the rate."""
     patience: Annotated[int, Field(ge=0, le=10_000)] = 3
     """Plateau only: epochs without a better validation loss before the rate is reduced."""
+    decay_epochs: Annotated[float, Field(gt=0.0, le=100_000.0)] = 10.0
+    """Step only: epochs after each of which the rate is reduced; may be a fraction."""
+    milestones: Annotated[tuple[Annotated[float, Field(gt=0.0, le=100_000.0)], ...], FROM_LIST] = ()
+    """Multistep only: epochs after which the rate is reduced, rising; may be fractions."""
+    power: Annotated[float, Field(gt=0.0, le=10.0)] = 1.0
+    """Poly only: exponent of the decay; 1 = linear."""
     min_lr: Annotated[float, Field(ge=0.0)] = 1e-6
-    """Plateau and cosine only: lowest rate."""
+    """Plateau, cosine and poly only: lowest rate."""
     warmup_epochs: Annotated[float, Field(ge=0.0, le=10_000.0)] = 0.0
-    """Cosine and constant only: epochs of linear warm-up from zero; may be a fraction."""
+    """All but plateau: epochs of linear warm-up from zero; may be a fraction."""
 
 
 class TrainConfig(Section):
@@ -235,8 +272,11 @@ class TrainConfig(Section):
     """Batches whose gradients are averaged, sample by sample, into one optimizer step."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Decay of an exponential moving average of the weights, which is validated instead of the weights; null = off."""
+    best_by: Literal["top1", "loss", "macro_f1", "balanced_accuracy"] = "top1"
+    """What makes an epoch the best, whose weights are kept: the highest accuracy, macro-F1 or balanced accuracy (mean recall of the
+    classes) of validation, or its lowest loss. Where two are equal, the lower loss decides."""
     early_stop: Annotated[int, Field(ge=1, le=100_000)] | None = None
-    """Stop after this many epochs without a better validation accuracy; null = never."""
+    """Stop after this many epochs that are not better by `best_by` (the loss that decides between equals does not count); null = never."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """Device; `auto` = CUDA if there is a GPU, else Apple's MPS (untested), else the CPU."""
     amp: Literal["auto", "bf16", "fp16", "off"] = "auto"

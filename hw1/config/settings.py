@@ -4,7 +4,7 @@ import difflib
 import json
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
@@ -45,7 +45,7 @@ def _string_keys() -> dict[str, bool]:
     for section, field in Recipe.model_fields.items():
         fields = getattr(field.annotation, "model_fields", {})
         for name, item in fields.items():
-            if get_origin(item.annotation) is tuple:
+            if get_origin(item.annotation) in (tuple, dict):
                 continue
             kinds = get_args(item.annotation) or (item.annotation,)
             if any(kind is str or get_args(kind)[:1] == (str,) for kind in kinds):
@@ -54,6 +54,13 @@ def _string_keys() -> dict[str, bool]:
 
 
 STRING_KEYS = _string_keys()
+OPEN_KEYS = {
+    f"{section}.{name}"
+    for section, field in Recipe.model_fields.items()
+    for name, item in getattr(field.annotation, "model_fields", {}).items()
+    if get_origin(item.annotation) is dict
+}
+"""Keys whose value is a mapping of any names, and not a section."""
 NULLS = ("null", "~")
 
 
@@ -69,19 +76,33 @@ def read_settings(path: Path, overrides: Sequence[str]) -> tuple[Settings, list[
         key, value, new_problems = _parse_override(text)
         problems += new_problems
         if not new_problems:
-            settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in flatten({key: value})}
+            settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in _within_open_key(settings, flatten({key: value}))}
     return settings, problems
+
+
+def _within_open_key(settings: Settings, items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:
+    """Yield the items; one of a mapping (`optim.kwargs.eps`) as the whole mapping with it."""
+    for key, value in items:
+        outer, _, name = key.rpartition(".")
+        if outer in OPEN_KEYS:
+            former = settings[outer].value if outer in settings else {}
+            yield outer, {**(former if isinstance(former, Mapping) else {}), name: value}
+        else:
+            yield key, value
 
 
 def without_dashes(argv: Sequence[str]) -> list[str]:
     """Return the command line with `--section.key=value`, as sweep agents write overrides, as `section.key=value`."""
-    return [re.sub(r"^--(?=(\w+\.\w+|seed)=)", "", argument) for argument in argv]
+    return [re.sub(r"^--(?=(\w+(\.\w+)+|seed)=)", "", argument) for argument in argv]
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}."""
+    """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}.
+
+    The mapping of one of the `OPEN_KEYS` is a value.
+    """
     for name, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{name}" not in OPEN_KEYS:
             yield f"{prefix}{name}", {}  # so that an unknown but empty section is reported
             yield from flatten(value, f"{prefix}{name}.")
         else:

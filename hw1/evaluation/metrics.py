@@ -1,4 +1,4 @@
-"""Metrics of predictions: exact means over samples, in float64. NumPy alone during training; metrics by class need scikit-learn.
+"""Metrics of predictions: exact means over samples, in float64. NumPy alone, but for metrics by class, which need scikit-learn.
 
 Everywhere `logits` is float [N, C] and `labels` int [N] with values in 0 ... C-1, N >= 1; anything else raises `ValueError`.
 """

@@ -1,6 +1,6 @@
 """The metrics of one epoch: a line of `metrics.jsonl`, a row of `metrics.csv`, a line on the console."""
 
-from typing import TypedDict
+from typing import NotRequired, TypedDict
 
 
 class EpochMetrics(TypedDict):
@@ -14,6 +14,9 @@ class EpochMetrics(TypedDict):
     val_loss: float
     val_top1: float
     val_top5: float
+    val_macro_f1: NotRequired[float]
+    """Where `train.best_by` names it, as the next."""
+    val_balanced_accuracy: NotRequired[float]
     lr: float
     images_per_second: float
     """In training, without validation."""

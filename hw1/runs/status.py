@@ -12,7 +12,9 @@ from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import STATE_FILE, RunFolder, Status
 from hw1.utils.files import make_folder, remove_leftovers, write_atomic
 
-NUMBERS = tuple(key for key in EpochMetrics.__annotations__ if key not in ("images_per_second", "data_wait"))
+NUMBERS = tuple(
+    key for key in EpochMetrics.__annotations__ if key in EpochMetrics.__required_keys__ and key not in ("images_per_second", "data_wait")
+)
 """What every row of `metrics.jsonl` has had since version 0.1."""
 
 

@@ -144,7 +144,9 @@ def use_compile(config: TrainConfig, device: torch.device, num_updates: int) -> 
     return config.compile
 
 
-def use_cuda_graphs(config: TrainConfig, device: torch.device, dtype: torch.dtype | None, num_updates: int) -> bool:
+def use_cuda_graphs(
+    config: TrainConfig, device: torch.device, dtype: torch.dtype | None, num_updates: int, *, is_fused: bool = True
+) -> bool:
     """Return whether to record whole steps as CUDA graphs: as `train.cuda_graph` says; `auto`: for long runs where it is possible.
 
     Args:
@@ -152,6 +154,7 @@ def use_cuda_graphs(config: TrainConfig, device: torch.device, dtype: torch.dtyp
         device: Where to train.
         dtype: Of autocast, None for FP32.
         num_updates: Optimizer steps of the whole run.
+        is_fused: Whether the optimizer is one of torch's fused ones, the only ones that can be recorded.
 
     Raises:
         UserError: The recipe asks for CUDA graphs and they are not possible.
@@ -165,6 +168,8 @@ def use_cuda_graphs(config: TrainConfig, device: torch.device, dtype: torch.dtyp
         obstacle = "fp16's scaler looks at every step; use train.amp=bf16 or off"
     elif config.grad_accum > 1:
         obstacle = "only steps of one batch are recorded; use train.grad_accum=1"
+    elif not is_fused:
+        obstacle = "of the optimizers only adamw, adam, sgd and momentum can be recorded; use one of them"
     if config.cuda_graph == "auto":
         return obstacle is None and not config.deterministic and num_updates >= LONG_RUN
     if config.cuda_graph and obstacle:

@@ -1,18 +1,20 @@
 """Record whole training steps as CUDA graphs, so that a step takes one launch instead of some thousand.
 
 At batch 32 a modern GPU finishes a kernel before the host has launched the next. A recorded step reads its inputs from fixed tensors, which
-are filled before each replay: images, labels, and three numbers (Mixup's lambda, the learning rate, the decay of the averaged weights). It
+are filled before each replay: images, labels, and numbers (learning rates, the decay of the averaged weights, how Mixup mixes). It
 changes weights, optimizer state, statistics, sums and the flags of the guard in place.
 """
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+
+from hw1.training.mixup import Draw
 
 EAGER_STEPS = 3
 """Steps of each batch size before it is recorded: they create the optimizer's state, choose cuDNN's kernels and compile."""
@@ -24,13 +26,13 @@ Record = Callable[[Callable[[], None]], Callable[[], None]]
 class DeviceStep(Protocol):
     """An optimizer step of one batch that runs on the device only."""
 
-    def __call__(self, images: Tensor, labels: Tensor, lam: Tensor, decay: Tensor) -> None:
+    def __call__(self, images: Tensor, labels: Tensor, draw: Tensor, decay: Tensor) -> None:
         """Do the step.
 
         Args:
             images: [B, 3, S, S].
             labels: Int64 [B].
-            lam: Mixup's lambda, a scalar.
+            draw: How the batch is mixed (`hw1.training.mixup.Draw`).
             decay: Of the averaged weights, a scalar.
         """
 
@@ -52,72 +54,80 @@ class CudaGraphRecorder:
         return graph.replay
 
 
+class _Recording(NamedTuple):
+    images: Tensor
+    labels: Tensor
+    numbers: Tensor
+    """The decay of the averaged weights, the learning rate of each parameter group, and what Mixup draws."""
+    replay: Callable[[], None]
+
+
 class CudaGraphSteps:
     """A recording for each batch size that occurs more than `EAGER_STEPS` times: the full batch's and that of the smaller last one.
 
     Args:
         step: What is recorded.
-        optimizer: Of the step; its learning rate becomes an input of the recording.
+        optimizer: Of the step; its learning rates become inputs of the recording.
         device: Of the step.
         record: Records a function.
     """
 
     def __init__(self, step: DeviceStep, optimizer: Optimizer, device: torch.device, record: Record) -> None:
-        self._step, self._optimizer, self._record = step, optimizer, record
-        self._numbers = torch.zeros(3, device=device)
+        self._step, self._optimizer, self._device, self._record = step, optimizer, device, record
         self._num_eager: Counter[int] = Counter()  # by batch size
-        self._recordings: dict[int, tuple[Tensor, Tensor, Callable[[], None]]] = {}
+        self._recordings: dict[int, _Recording] = {}
 
-    def replay(self, images: Tensor, labels: Tensor, *, lam: float, lr: float, decay: float) -> bool:
+    def replay(self, images: Tensor, labels: Tensor, *, draw: Draw, decay: float) -> bool:
         """Do a step from its recording, which is made at the first step after the eager ones.
 
         Args:
             images: [B, 3, S, S].
             labels: Int64 [B].
-            lam: Mixup's lambda.
-            lr: Learning rate.
+            draw: How the batch is mixed.
             decay: Of the averaged weights.
 
         Returns:
             Whether the step was done; False while this batch size has no recording.
         """
-        size = len(images)
+        size, draw = len(images), torch.as_tensor(draw, dtype=torch.float32)
         if size not in self._recordings:
             self._num_eager[size] += 1
             if self._num_eager[size] <= EAGER_STEPS:
                 return False
-            self._recordings[size] = self._record_step(images, labels)
-        image_input, label_input, replay = self._recordings[size]
-        image_input.copy_(images)
-        label_input.copy_(labels)
-        numbers = torch.tensor([lam, lr, decay])
-        if self._numbers.is_cuda:
+            self._recordings[size] = self._record_step(images, labels, draw.shape)
+        recording = self._recordings[size]
+        recording.images.copy_(images)
+        recording.labels.copy_(labels)
+        rates = [group["lr"] for group in self._optimizer.param_groups]
+        numbers = torch.cat([torch.tensor([decay, *rates]), draw.reshape(-1)])
+        if recording.numbers.is_cuda:
             numbers = numbers.pin_memory()  # from pageable memory the copy would wait for the device
-        self._numbers.copy_(numbers, non_blocking=True)
-        replay()
+        recording.numbers.copy_(numbers, non_blocking=True)
+        recording.replay()
         return True
 
-    def _record_step(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Callable[[], None]]:
-        images, labels = images.clone(), labels.clone()
-        lam, lr, decay = self._numbers.unbind()
+    def _record_step(self, images: Tensor, labels: Tensor, draw_shape: torch.Size) -> _Recording:
+        images, labels, num_rates = images.clone(), labels.clone(), len(self._optimizer.param_groups)
+        numbers = torch.zeros(1 + num_rates + draw_shape.numel(), device=self._device)
+        decay, draw = numbers[0], numbers[1 + num_rates :].view(draw_shape)
 
         def step() -> None:
-            with _lr_on_device(self._optimizer, lr):
-                self._step(images, labels, lam, decay)
+            with _rates_on_device(self._optimizer, numbers[1 : 1 + num_rates]):
+                self._step(images, labels, draw, decay)
 
-        return images, labels, self._record(step)
+        return _Recording(images, labels, numbers, self._record(step))
 
 
 @contextmanager
-def _lr_on_device(optimizer: Optimizer, lr: Tensor) -> Iterator[None]:
-    """Set the learning rate to a tensor, which a recording reads; afterwards it is a number again, as checkpoints need it.
+def _rates_on_device(optimizer: Optimizer, rates: Tensor) -> Iterator[None]:
+    """Set the groups' learning rates to tensors, which a recording reads; afterwards they are numbers again, as checkpoints need them.
 
     `capturable` tells torch that this is intended; the state of fused kernels is on the device in any case.
     """
     before = [dict(group) for group in optimizer.param_groups]
     try:
-        for group in optimizer.param_groups:
-            group["lr"] = lr
+        for group, rate in zip(optimizer.param_groups, rates.unbind(), strict=True):
+            group["lr"] = rate
             if "capturable" in group:
                 group["capturable"] = True
         yield

@@ -3,7 +3,10 @@
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from timm.loss.asymmetric_loss import AsymmetricLossSingleLabel
+from timm.loss.binary_cross_entropy import BinaryCrossEntropy
 from timm.loss.cross_entropy import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
+from timm.loss.poly_loss import PolyCrossEntropy
 from torch import Tensor, nn
 
 from hw1.config.recipe import LossConfig
@@ -48,21 +51,30 @@ def balanced_weights(labels: NDArray[np.int64], num_classes: int) -> NDArray[np.
 
 
 def build_train_loss(mixup_on: bool, loss: LossConfig, class_weights: NDArray[np.float32] | None = None) -> Float32Loss:
-    """Build the cross-entropy of training, mean over the batch.
+    """Build the loss of training, mean over the batch.
 
     Args:
         mixup_on: Targets are soft, float32 [B, C], and already smoothed; else they are labels, int64 [B], which the loss smooths.
         loss: Section `loss` of the recipe.
-        class_weights: [C], multiply the targets.
+        class_weights: [C], multiply the targets of the cross-entropy.
     """
+    smoothing = 0.0 if mixup_on else loss.label_smoothing
     if class_weights is not None:
-        smoothing = 0.0 if mixup_on else loss.label_smoothing
         return Float32Loss(WeightedCrossEntropy(torch.from_numpy(class_weights), label_smoothing=smoothing, reduction="none"))
-    if mixup_on:
-        return Float32Loss(SoftTargetCrossEntropy())  # type: ignore[no-untyped-call]  # timm has no types for it
-    if loss.label_smoothing:
-        return Float32Loss(LabelSmoothingCrossEntropy(loss.label_smoothing))  # type: ignore[no-untyped-call]  # nor for this
-    return Float32Loss(nn.CrossEntropyLoss())
+    criterion: nn.Module
+    if loss.name == "bce":
+        criterion = BinaryCrossEntropy(smoothing=smoothing)
+    elif loss.name == "poly":
+        criterion = PolyCrossEntropy(smoothing=smoothing)
+    elif loss.name == "asl":
+        criterion = AsymmetricLossSingleLabel(eps=smoothing)  # type: ignore[no-untyped-call]  # timm has no types for it
+    elif mixup_on:
+        criterion = SoftTargetCrossEntropy()  # type: ignore[no-untyped-call]  # nor for this
+    elif smoothing:
+        criterion = LabelSmoothingCrossEntropy(smoothing)  # type: ignore[no-untyped-call]  # nor for this
+    else:
+        criterion = nn.CrossEntropyLoss()
+    return Float32Loss(criterion)
 
 
 def dominant_label(target: Tensor) -> Tensor:

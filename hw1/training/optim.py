@@ -1,21 +1,33 @@
-"""The optimizer and its parameter groups."""
+"""The optimizer, of timm's, and its parameter groups."""
 
+import inspect
 from collections.abc import Collection
-from typing import Any
+from difflib import get_close_matches
+from typing import Any, cast
 
 import torch
-from timm.optim import param_groups_weight_decay  # type: ignore[attr-defined]  # public, but timm does not export it explicitly
+from timm.optim import (
+    create_optimizer_v2,  # type: ignore[attr-defined]  # public, but timm does not export them explicitly
+    get_optimizer_class,  # type: ignore[attr-defined]
+    get_optimizer_info,  # type: ignore[attr-defined]
+    param_groups_layer_decay,  # type: ignore[attr-defined]
+    param_groups_weight_decay,  # type: ignore[attr-defined]
+)
 from torch import nn
-from torch.optim import SGD, AdamW, Optimizer
+from torch.optim import SGD, Adam, Optimizer
 
 from hw1.config.recipe import OptimConfig
 from hw1.errors import UserError
+from hw1.utils.text import one_line
 
 FUSED_DEVICES = ("cuda", "cpu")
+CHOOSE_KERNEL = ("fused", "foreach", "differentiable", "dampening")
+"""Options with which torch's fused kernels are not taken by themselves; its fused SGD with dampening would begin otherwise."""
+ParamGroups = list[dict[str, Any]]
 
 
 def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
-    """Build AdamW, or SGD with Nesterov momentum `betas[0]` and coupled weight decay, for the model's trainable parameters.
+    """Build timm's optimizer of this name for the model's trainable parameters, with torch's fused kernels where it has them.
 
     With `decay_norm_bias` there is one group with weight decay (the report); without, there are timm's two groups: biases, one-dimensional
     parameters and those that `model.no_weight_decay()` names have none. Gradients must come from autograd, which keeps them in their
@@ -26,21 +38,102 @@ def build_optimizer(model: nn.Module, config: OptimConfig) -> Optimizer:
         config: Section `optim` of the recipe.
 
     Raises:
-        UserError: Every parameter is frozen.
+        UserError: Every parameter is frozen, or the model has no classifier for `head_lr_scale`.
     """
-    parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not parameters:
+    if not any(parameter.requires_grad for parameter in model.parameters()):
         raise UserError("freeze.stages: every parameter of the model is frozen, nothing is left to train")
-    groups: list[dict[str, Any]] = [{"params": parameters, "weight_decay": config.weight_decay}]
-    if not config.decay_norm_bias:
-        exempt: Collection[str] = getattr(model, "no_weight_decay", tuple)()
-        groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=exempt)
-    fused = all(parameter.device.type in FUSED_DEVICES for parameter in parameters)
-    kernel = {"fused": True} if fused else {"foreach": True}
-    if config.name == "adamw":
-        return AdamW(groups, lr=config.lr, betas=config.betas, **kernel)
-    momentum = config.betas[0]
-    optimizer = SGD(groups, lr=config.lr, momentum=momentum, nesterov=momentum > 0, **kernel)
-    if momentum:  # torch's fused kernel would leave the buffer uninitialised if the first step is skipped
-        optimizer.state.update({parameter: {"momentum_buffer": torch.zeros_like(parameter)} for parameter in parameters})
+    return create_optimizer(parameter_groups(model, config), config)
+
+
+def check_optimizer(config: OptimConfig) -> list[str]:
+    """Return what is wrong with `optim.kwargs`, at most a line, found by a step of the optimizer on a few numbers."""
+    info = get_optimizer_info(config.name)
+    taken = {"lr": "optim.lr", "weight_decay": "optim.weight_decay", "momentum": "optim.betas"}
+    if info.num_betas == 2:
+        taken["betas"] = "optim.betas"
+    known = [name for name in inspect.signature(get_optimizer_class(config.name, bind_defaults=False)).parameters if name != "params"]
+    for name in config.kwargs:
+        if name in taken and name in known:
+            return [f"optim.kwargs: {name} has a key of its own, {taken[name]}"]
+        if name not in known:
+            [nearest] = get_close_matches(name, known, n=1, cutoff=0.0)
+            return [f"optim.kwargs: {config.name} has no {name!r}; nearest: {nearest}"]
+    try:
+        parameters = [nn.Parameter(torch.ones(shape)) for shape in ((4, 3, 2, 2), (4, 3), (4,))]
+        optimizer = create_optimizer([{"params": parameters}], config)
+        for parameter in parameters:
+            parameter.grad = torch.ones_like(parameter)
+        optimizer.step()
+    except Exception as error:  # each refuses a value in its own way
+        return [f"optim.kwargs: {config.name}: {one_line(error)}"]
+    return []
+
+
+def create_optimizer(groups: ParamGroups, config: OptimConfig) -> Optimizer:
+    """Create the optimizer of these groups, which hold their own learning rate and weight decay where these differ from the recipe's."""
+    info = get_optimizer_info(config.name)
+    options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay, "momentum": config.betas[0], **config.kwargs}
+    if info.num_betas == 2:
+        options["betas"] = config.betas  # timm leaves it out where an optimizer has none
+    if "nesterov" in (info.defaults or {}) and not config.betas[0]:
+        options.setdefault("nesterov", False)
+    has_fused = isinstance(info.opt_class, type) and issubclass(info.opt_class, Adam | SGD)
+    if has_fused and not options.keys() & set(CHOOSE_KERNEL):
+        devices = {parameter.device.type for group in groups for parameter in group["params"]}
+        options["fused" if devices.issubset(FUSED_DEVICES) else "foreach"] = True
+    optimizer = create_optimizer_v2(groups, opt=config.name, **options)
+    if isinstance(optimizer, SGD) and optimizer.defaults["fused"] and config.betas[0]:
+        # torch's fused kernel would leave the buffer uninitialised if the first step is skipped
+        optimizer.state.update(
+            {parameter: {"momentum_buffer": torch.zeros_like(parameter)} for group in groups for parameter in group["params"]}
+        )
     return optimizer
+
+
+def parameter_groups(model: nn.Module, config: OptimConfig) -> ParamGroups:
+    """Divide the trainable parameters by weight decay and by learning rate; `lr_scale` of a group is its share of the schedule's rate."""
+    exempt: Collection[str] = () if config.decay_norm_bias else getattr(model, "no_weight_decay", tuple)()
+    groups: ParamGroups
+    if config.layer_decay is not None:
+        groups = param_groups_layer_decay(
+            model,
+            config.weight_decay,
+            exempt,
+            weight_decay_exclude_1d=not config.decay_norm_bias,
+            layer_decay=config.layer_decay,
+        )
+    elif config.decay_norm_bias:
+        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        groups = [{"params": parameters, "weight_decay": config.weight_decay}]
+    else:
+        groups = param_groups_weight_decay(model, config.weight_decay, no_weight_decay_list=exempt)
+    if config.head_lr_scale != 1:
+        groups = _scale_head(groups, classifier_parameters(model), config.head_lr_scale)
+    for group in groups:
+        if "lr_scale" in group:
+            group["lr"] = config.lr * group["lr_scale"]
+    return groups
+
+
+def classifier_parameters(model: nn.Module) -> list[nn.Parameter]:
+    """Return the parameters of the model's classifiers, by the names that timm has for them.
+
+    Raises:
+        UserError: It has none.
+    """
+    names = cast("dict[str, Any]", model.pretrained_cfg).get("classifier") or ()
+    prefixes = tuple(f"{name}." for name in ([names] if isinstance(names, str) else names))
+    if found := [parameter for name, parameter in model.named_parameters() if name.startswith(prefixes)]:
+        return found
+    raise UserError("optim.head_lr_scale: timm names no classifier of this model; leave it at 1")
+
+
+def _scale_head(groups: ParamGroups, head: list[nn.Parameter], scale: float) -> ParamGroups:
+    """Split each group with parameters of the head in two."""
+    ids = {id(parameter) for parameter in head}
+    split: ParamGroups = []
+    for group in groups:
+        for is_head in (False, True):
+            if parameters := [parameter for parameter in group["params"] if (id(parameter) in ids) is is_head]:
+                split.append({**group, "params": parameters, "lr_scale": group.get("lr_scale", 1.0) * (scale if is_head else 1.0)})
+    return split

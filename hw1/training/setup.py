@@ -35,6 +35,7 @@ from hw1.runtime.device import (
 )
 from hw1.training.check_state import check_state
 from hw1.training.checkpointer import Checkpointer
+from hw1.training.optim import check_optimizer
 from hw1.training.train_state import Progress, TrainState, build_train_state
 from hw1.utils.console import say
 from hw1.utils.files import make_folder
@@ -93,6 +94,7 @@ def build_parts(recipe: Recipe, run: RunFolder, status: Status, *, overwrite: bo
 def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     device = dist.all_or_raise(lambda: _pick_device(recipe))
     problems = check_model(recipe.model, recipe.freeze, load_weights=is_new, image_size=recipe.aug.size)
+    problems += check_optimizer(recipe.optim)
     data = dist.first_on_each_machine(lambda: open_data(recipe, problems))
     precision = precision_name(amp_dtype(recipe.train, device))
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})

@@ -13,7 +13,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hw1.config.recipe import Recipe, base_lr
+from hw1.config.recipe import FreezeConfig, Recipe, base_lr
 from hw1.data.image_set import ClassMap
 from hw1.models.conv_matmul import use_conv_matmul
 from hw1.models.factory import build_model
@@ -52,8 +52,10 @@ class Progress:
     best_epoch: int = 0
     best_top1: float = -1.0
     best_loss: float = float("inf")
+    best_score: float = float("-inf")
+    """Of the best epoch, by `train.best_by`; higher is better."""
     stale_epochs: int = 0
-    """Epochs since the validation accuracy last rose; `train.early_stop` counts these."""
+    """Epochs since the score last rose; `train.early_stop` counts these."""
 
     @property
     def is_best(self) -> bool:
@@ -84,6 +86,8 @@ class TrainState:
     steps_per_epoch: int
     sums: Tensor
     """[3] on the device: loss, correct predictions and images, summed over the epoch under way."""
+    frozen: list[nn.Parameter] = field(default_factory=list)
+    """Parameters of the optimizer that are not trained before `freeze.until_epoch`."""
     use_cuda_graphs: bool = False
     cuda_graphs: CudaGraphSteps | None = None
     """The recorded steps, from the first step on."""
@@ -100,6 +104,28 @@ class TrainState:
     def evaluated(self) -> nn.Module:
         """The model that is validated and kept as the best: the average of the weights where there is one."""
         return self.ema.module if self.ema else self.model
+
+    @property
+    def freeze(self) -> FreezeConfig:
+        """What is frozen in the epoch under way."""
+        freeze = self.recipe.freeze
+        is_over = freeze.until_epoch is not None and self.progress.epoch >= freeze.until_epoch
+        return freeze.model_copy(update={"stages": ()}) if is_over else freeze
+
+    def unfreeze(self) -> bool:
+        """Train the frozen stages too, from `freeze.until_epoch` on; return whether that begins here. Call at the start of an epoch.
+
+        What was made for the frozen model, its recorded steps, compiled code and buckets of gradients, is made anew.
+        """
+        if not self.frozen or self.freeze.stages:
+            return False
+        for parameter in self.frozen:
+            parameter.requires_grad_(True)
+        self.frozen = []
+        self.forward = _build_forward(self.model, self.recipe, self.freeze, self.device, num_updates(self.recipe, self.steps_per_epoch))
+        self.cuda_graphs = self._ddp = None
+        self.wrap_ddp()
+        return True
 
     def wrap_ddp(self) -> None:
         """Average gradients over all processes from here on. Call in every process, once the state is set.
@@ -177,7 +203,7 @@ class TrainState:
         return copy
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Take a saved state, also one of version 0.1, whose `rng` entries are not needed any more."""
+        """Take a saved state, also one of version 0.1, whose `rng` entries are not needed any more, or from before `best_by`."""
         self.model.load_state_dict(state["model"])
         if isinstance(self.forward.module, FrozenPrefix):
             self.forward.module.refresh()
@@ -188,7 +214,8 @@ class TrainState:
             self.ema.module.load_state_dict(state["ema"])
         self.sums.copy_(state["sums"])
         progress = state["progress"]
-        self.progress = Progress(**{"stale_epochs": progress["epoch"] - progress["best_epoch"], **progress})
+        former = {"stale_epochs": progress["epoch"] - progress["best_epoch"], "best_score": progress["best_top1"]}
+        self.progress = Progress(**{**former, **progress})
         self.wandb_id = state["wandb_id"]
         self.guard.snapshot()
 
@@ -228,11 +255,10 @@ def build_train_state(
         UserError: The recipe asks for what cannot be built.
     """
     torch.manual_seed(recipe.seed)
-    model = _build_on(device, recipe, classes.num_classes, load_weights=load_weights)
+    model, frozen = _build_on(device, recipe, classes.num_classes, load_weights=load_weights)
     dtype = amp_dtype(recipe.train, device)
-    optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
-    updates_per_epoch = -(-steps_per_epoch // recipe.train.grad_accum)
-    num_updates = recipe.train.epochs * updates_per_epoch
+    optimizer = _build_optimizer(model, recipe, frozen)
+    updates = num_updates(recipe, steps_per_epoch)
     mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
     weights = balanced_weights(labels, classes.num_classes) if recipe.loss.class_weights == "balanced" else None
     decay = recipe.train.ema_decay
@@ -242,34 +268,52 @@ def build_train_state(
         classes=classes,
         fingerprint=fingerprint,
         model=model,
-        forward=_build_forward(model, recipe, device, num_updates),
+        forward=_build_forward(model, recipe, recipe.freeze, device, updates),
         optimizer=optimizer,
-        schedule=build_schedule(optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=updates_per_epoch),
+        schedule=build_schedule(optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=updates // recipe.train.epochs),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
         autocast=autocast_of(device, dtype),
         mixup=mixup,
         loss=build_train_loss(mixup is not None, recipe.loss, weights).to(device),
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         steps_per_epoch=steps_per_epoch,
+        frozen=frozen,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
-        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, num_updates),
+        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, updates, is_fused=bool(optimizer.defaults.get("fused"))),
     )
 
 
-def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_weights: bool) -> nn.Module:
+def num_updates(recipe: Recipe, steps_per_epoch: int) -> int:
+    """Return the optimizer steps of a whole run with so many batches in an epoch."""
+    return recipe.train.epochs * -(-steps_per_epoch // recipe.train.grad_accum)
+
+
+def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_weights: bool) -> tuple[nn.Module, list[nn.Parameter]]:
+    """Return the model, and the parameters that are frozen until `freeze.until_epoch`; none where they stay so."""
     tell = say if dist.is_main() else lambda line: None
     model = build_model(recipe.model, num_classes, load_weights=load_weights, image_size=recipe.aug.size, tell=tell)
-    freeze_stages(model, recipe.freeze)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    names = [name for name in freeze_stages(model, recipe.freeze) if name in trained]
     if recipe.train.sync_bn and dist.world_size() > 1:
         model = convert_sync_batchnorm(model)
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
     use_conv_matmul(model)
-    return model
+    return model, [model.get_parameter(name) for name in names if recipe.freeze.until_epoch is not None]
 
 
-def _build_forward(model: nn.Module, recipe: Recipe, device: torch.device, num_updates: int) -> TrainForward:
-    names = frozen_children(model, recipe.freeze)
+def _build_optimizer(model: nn.Module, recipe: Recipe, frozen: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """Build the optimizer with the `frozen` parameters too: it passes over those without a gradient."""
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    return optimizer
+
+
+def _build_forward(model: nn.Module, recipe: Recipe, freeze: FreezeConfig, device: torch.device, num_updates: int) -> TrainForward:
+    names = frozen_children(model, freeze)
     module = FrozenPrefix(model, names) if names else model
     if not use_compile(recipe.train, device, num_updates):
         return TrainForward(module)

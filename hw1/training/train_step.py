@@ -8,6 +8,7 @@ from hw1.data.loader.loader import Loader
 from hw1.runtime import distributed as dist
 from hw1.training.cuda_graphs import CudaGraphRecorder, CudaGraphSteps
 from hw1.training.losses import dominant_label
+from hw1.training.mixup import Draw
 from hw1.training.nonfinite import average_unless, step_unless
 from hw1.training.train_state import TrainState
 
@@ -31,7 +32,8 @@ def train_step(state: TrainState, batch: Batch, loader: Loader) -> bool:
     weight = len(batch.label) * dist.world_size() / num_images  # gradients are averaged over the processes
 
     # --- what is a function of the step
-    lam = state.mixup.draw(progress.epoch, progress.step) if state.mixup else 1.0
+    shape = (loader.batch_size_of(progress.step), *batch.image.shape[1:])
+    draw = state.mixup.draw(progress.epoch, progress.step, shape) if state.mixup else 1.0
     decay = state.ema.get_decay(progress.updates + 1) if state.ema else 0.0
     if is_update:
         state.schedule.before_step(progress.updates)
@@ -39,9 +41,9 @@ def train_step(state: TrainState, batch: Batch, loader: Loader) -> bool:
     # --- compute: from a recorded CUDA graph, or kernel by kernel
     if state.use_cuda_graphs and state.cuda_graphs is None:
         state.cuda_graphs = record_steps(state)
-    if not (state.cuda_graphs and state.cuda_graphs.replay(batch.image, batch.label, lam=lam, lr=state.schedule.lr, decay=decay)):
+    if not (state.cuda_graphs and state.cuda_graphs.replay(batch.image, batch.label, draw=draw, decay=decay)):
         with state.sync_gradients(now=is_update):
-            add_gradients(state, batch.image, batch.label, lam, weight)
+            add_gradients(state, batch.image, batch.label, draw, weight)
         if is_update:
             state.guard.sync_buffers(sum(loader.local_batch_size_of(step) for step in window) / num_images)
             update(state, decay)
@@ -51,21 +53,21 @@ def train_step(state: TrainState, batch: Batch, loader: Loader) -> bool:
     return is_update
 
 
-def add_gradients(state: TrainState, images: Tensor, labels: Tensor, lam: float | Tensor, weight: float) -> None:
+def add_gradients(state: TrainState, images: Tensor, labels: Tensor, draw: Draw, weight: float) -> None:
     """Add the gradients of the batch's mean loss, and the batch to the epoch's sums.
 
     Args:
         state: The run's state.
         images: float [B, 3, S, S].
         labels: int64 [B].
-        lam: Mixup's lambda, 0-1.
+        draw: How the batch is mixed.
         weight: What the batch's mean loss is multiplied by.
     """
     count = len(labels)
     images, labels = fill_up(images, 2), fill_up(labels, 2)  # BatchNorm needs two values a channel
     targets = labels
     if state.mixup:
-        images, targets = state.mixup.mix(images, labels, lam)
+        images, targets = state.mixup.mix(images, labels, draw)
     with state.autocast():
         logits = state.forward(images)
     loss = state.loss(logits.float(), targets)
@@ -99,8 +101,8 @@ def update(state: TrainState, decay: float | Tensor) -> None:
 def record_steps(state: TrainState) -> CudaGraphSteps:
     """Record whole steps as CUDA graphs, for `train.grad_accum: 1` and any precision but fp16."""
 
-    def step(images: Tensor, labels: Tensor, lam: Tensor, decay: Tensor) -> None:
-        add_gradients(state, images, labels, lam, 1.0)
+    def step(images: Tensor, labels: Tensor, draw: Tensor, decay: Tensor) -> None:
+        add_gradients(state, images, labels, draw, 1.0)
         update(state, decay)
 
     return CudaGraphSteps(step, state.optimizer, state.device, CudaGraphRecorder())

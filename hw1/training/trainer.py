@@ -9,7 +9,7 @@ from typing import Any
 from hw1.config.recipe import Recipe
 from hw1.errors import Interrupted, RunError
 from hw1.evaluation.evaluate import evaluate
-from hw1.evaluation.metrics import summarize
+from hw1.evaluation.metrics import class_averages, summarize
 from hw1.evaluation.predictions import Predictions
 from hw1.models.freeze import set_train_mode
 from hw1.runs.epoch_metrics import EpochMetrics
@@ -27,6 +27,8 @@ from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.signals import StopRequest
 from hw1.utils.text import some_of
 
+CLASS_AVERAGES = ("macro_f1", "balanced_accuracy")
+"""Values of `train.best_by` that need scikit-learn, and are measured only where they are named."""
 NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
@@ -99,7 +101,9 @@ class Trainer:
         state, progress, loader = self.state, self.state.progress, self.train_loader
         if progress.step == loader.num_batches:  # was interrupted while validating
             return
-        set_train_mode(state.model, self.recipe.freeze)
+        if state.unfreeze() and dist.is_main():
+            say(f"{self.run.path}: epoch {progress.epoch + 1} on: {', '.join(self.recipe.freeze.stages)} trained too")
+        set_train_mode(state.model, state.freeze)
         started = time.perf_counter() - progress.epoch_seconds
         with self._saving_after_errors(), self._progress_bar() as bar:
             for batch in self.data_timer.over(loader.epoch(progress.epoch, progress.step)):
@@ -139,16 +143,22 @@ class Trainer:
             self.run.write_metrics(self.metrics)
             predictions.save(self.run.val_predictions, files=self.data.val.files, class_names=state.classes.names)
         state.schedule.after_epoch(row["val_loss"])
-        improved = (row["val_top1"], -row["val_loss"]) > (progress.best_top1, -progress.best_loss)
-        progress.stale_epochs = 0 if row["val_top1"] > progress.best_top1 else progress.stale_epochs + 1
+        score = self._score(row)
+        improved = (score, -row["val_loss"]) > (progress.best_score, -progress.best_loss)
+        progress.stale_epochs = 0 if score > progress.best_score else progress.stale_epochs + 1
         if improved:
-            progress.best_top1, progress.best_loss = row["val_top1"], row["val_loss"]
+            progress.best_score, progress.best_top1, progress.best_loss = score, row["val_top1"], row["val_loss"]
         progress.seconds += row["seconds"]
         state.start_epoch(improved=improved)
         if improved or row["seconds"] >= self.recipe.checkpoint.every_minutes * 60 / 5:
             self.save()
         if dist.is_main():
             self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device))
+
+    def _score(self, row: EpochMetrics) -> float:
+        """Return what `train.best_by` compares; higher is better."""
+        best_by = self.recipe.train.best_by
+        return -row["val_loss"] if best_by == "loss" else float(row[f"val_{best_by}"])  # type: ignore[literal-required]
 
     def _epoch_metrics(self, predictions: Predictions, val_seconds: float) -> EpochMetrics:
         """Measure the epoch under way; the same numbers in all processes."""
@@ -158,8 +168,10 @@ class Trainer:
         seconds = max(progress.epoch_seconds, 1e-9)
 
         def measure() -> EpochMetrics:
-            val = summarize(predictions.logits, predictions.labels)
-            return {
+            val: dict[str, Any] = summarize(predictions.logits, predictions.labels)
+            if self.recipe.train.best_by in CLASS_AVERAGES:
+                val |= class_averages(predictions.logits, predictions.labels)
+            row: EpochMetrics = {
                 "epoch": progress.epoch + 1,
                 "train_loss": train_loss,
                 "train_acc": train_acc,
@@ -171,6 +183,9 @@ class Trainer:
                 "data_wait": min(progress.wait_seconds / seconds, 1.0),
                 "seconds": progress.epoch_seconds + val_seconds,
             }
+            if (best_by := self.recipe.train.best_by) in CLASS_AVERAGES:
+                row |= {f"val_{best_by}": val[best_by]}  # type: ignore[misc]
+            return row
 
         return dist.run_on_rank0(measure)
 
@@ -218,9 +233,11 @@ class Trainer:
             "epochs": progress.epoch,
             "stopped_early": self.stops_early,
             "stale_epochs": progress.stale_epochs,
+            "best_by": self.recipe.train.best_by,
             "best_epoch": progress.best_epoch,
             "best_top1": progress.best_top1,
             "best_loss": progress.best_loss,
+            **({f"best_{best_by}": progress.best_score} if (best_by := self.recipe.train.best_by) in CLASS_AVERAGES else {}),
             "last_top1": last["val_top1"],
             "last_loss": last["val_loss"],
             "seconds": progress.seconds,

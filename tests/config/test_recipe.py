@@ -118,10 +118,46 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["data.dataset=wds/x", "data.download=true"], ["data.download"]),
         (["data.sampling=balanced", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
+        (["sched.name=multistep"], ["sched.milestones"]),
+        (["sched.name=multistep", "sched.milestones=[3, 2]"], ["sched.milestones"]),
+        (["sched.milestones=[3, 5]"], ["sched.milestones"]),
+        (["loss.name=asl"], ["loss.name"]),
+        (["loss.name=asl", "mixup.alpha=0", "mixup.cutmix_alpha=1"], ["loss.name"]),
+        (["loss.name=bce", "loss.class_weights=balanced"], ["loss.class_weights"]),
+        (["freeze.stages=[]", "freeze.until_epoch=1"], ["freeze.until_epoch"]),
+        (["optim.name=adamx"], ["optim.name"]),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(folder, overrides, keys):
     assert [problem.split(": ")[1] for problem in problems("{}", *overrides)] == keys
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["loss.name=asl", "mixup.prob=0"],
+        ["loss.name=asl", "mixup.alpha=0"],
+        ["sched.name=multistep", "sched.milestones=[0.5, 3]", "optim.lr=1e-7"],
+    ],
+)
+def test_settings_that_go_together_are_taken(folder, overrides):
+    load("{}", *overrides)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("adamx", "no such optimizer: 'adamx'; nearest: adamax"),
+        ("AdamW", "no such optimizer: 'AdamW'; nearest: adamw"),
+        ("fusedlamb", "fusedlamb needs the package apex"),
+        ("bnbadam8bit", "bnbadam8bit needs the package bitsandbytes"),
+        ("adahessian", "adahessian needs second derivatives"),
+        ("kronw", "kronw draws random numbers that are in no checkpoint"),
+    ],
+)
+def test_an_optimizer_that_there_is_not_names_the_nearest_or_the_reason(folder, name, message):
+    [problem] = problems("{}", f"optim.name={name}")
+    assert problem.startswith(f"command line: optim.name: {message}")
 
 
 @pytest.mark.parametrize(
@@ -159,7 +195,17 @@ def test_a_recipe_is_frozen(folder):
     with pytest.raises(ValidationError):
         recipe.optim = recipe.optim  # type: ignore[misc]
     assert isinstance(recipe.model.cbam_stages, tuple)
-    hash(recipe)
+
+
+def test_arguments_of_the_optimizer_are_one_value_or_set_one_by_one(folder):
+    text = "optim: {name: lamb, kwargs: {eps: 1e-6, trust_clip: true}}"
+    assert load(text).optim.kwargs == {"eps": 1e-6, "trust_clip": True}
+    assert load(text, "optim.kwargs={eps: 1e-3}").optim.kwargs == {"eps": 1e-3}
+    assert load(text, "optim.kwargs.eps=1e-3", "optim.kwargs.bias_correction=false").optim.kwargs == {
+        "eps": 1e-3, "trust_clip": True, "bias_correction": False,
+    }  # fmt: skip
+    assert load(text, "optim.kwargs={}").optim.kwargs == {}
+    assert load("{}", "optim.kwargs.eps=1e-3").optim.kwargs == {"eps": 1e-3}
 
 
 # ------------------------------------------------------------------------------------------------------------ overrides

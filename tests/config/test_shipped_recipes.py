@@ -144,7 +144,7 @@ def test_the_schema_accepts_the_recipes(file):
         {"seed": -1},
         {"seed": True},
         {"optim": {"lr": 0}},
-        {"optim": {"name": "adam"}},
+        {"optim": {"name": "adamx"}},
         {"aug": {"scale": [0.8]}},
         {"model": {"cbam_stages": [5]}},
         {"mixup": 3},

@@ -13,9 +13,10 @@ from hw1.data.image_folder import ClassMap
 from hw1.data.loader.base import Batch
 from hw1.runs.folder import RunFolder
 from hw1.training.checkpointer import Checkpointer
+from hw1.training.cuda_graphs import CudaGraphSteps
 from hw1.training.setup import Parts
 from hw1.training.train_state import TrainState, build_train_state
-from hw1.training.train_step import train_step
+from hw1.training.train_step import add_gradients, train_step, update
 from hw1.training.trainer import Trainer
 from hw1.utils.signals import StopRequest
 
@@ -55,6 +56,21 @@ def loader_of(*sizes: int) -> SimpleNamespace:
 
 def steps(training: TrainState, *sizes: int) -> list[bool]:
     return [train_step(training, batch, loader_of(*sizes)) for batch in make_batches(*sizes)]
+
+
+def recorded(training: TrainState, made: list[int]) -> TrainState:
+    """With recordings that do what they were given again: nothing while they are made, as with a real graph."""
+
+    def record(function: Callable[[], None]) -> Callable[[], None]:
+        made.append(1)
+        return function
+
+    def step(images, labels, draw, decay):
+        add_gradients(training, images, labels, draw, 1.0)
+        update(training, decay)
+
+    training.use_cuda_graphs, training.cuda_graphs = True, CudaGraphSteps(step, training.optimizer, training.device, record)
+    return training
 
 
 class StubLoader:

@@ -249,6 +249,12 @@ def test_recording_that_cannot_be_done_is_the_users_mistake(device, dtype, setti
         use_cuda_graphs(TrainConfig(cuda_graph=True, **settings), device, dtype, 1)
 
 
+def test_only_torchs_fused_optimizers_are_recorded():
+    assert use_cuda_graphs(TrainConfig(), CUDA, torch.bfloat16, 50_000, is_fused=False) is False
+    with pytest.raises(UserError, match=r"^train\.cuda_graph: of the optimizers only adamw"):
+        use_cuda_graphs(TrainConfig(cuda_graph=True), CUDA, torch.bfloat16, 1, is_fused=False)
+
+
 def test_freed_memory_is_kept_and_taken_again():
     """Page faults of a process that frees and requests 8 times 64 MiB: all of it comes anew each time, or none of it.
 

@@ -15,7 +15,7 @@ from helpers.train_commands import newest_state, rows_without_times, run, write_
 from PIL import Image
 
 from hw1.data.synthetic import draw_shapes
-from hw1.runs.checkpoint import load_state, save_state
+from hw1.runs.checkpoint import load_state, load_weights, save_state
 from hw1.runs.folder import RunFolder
 from hw1.training import trainer
 
@@ -158,6 +158,52 @@ def test_early_stop_counts_epochs_without_better_accuracy(recipe: Path, tmp_path
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "tiny/seed5/summary.json").read_text())
     assert (summary["epochs"], summary["stopped_early"], summary["best_epoch"]) == (3, True, 3)
+
+
+SCORES = {
+    "top1": ([0.2, 0.4, 0.3, 0.4], "val_top1", 2),
+    "loss": ([3.0, 2.5, 2.0, 2.0, 2.2], "val_loss", 3),
+    "macro_f1": ([0.1, 0.3, 0.2, 0.25], "val_macro_f1", 2),
+    "balanced_accuracy": ([0.3, 0.2, 0.1], "val_balanced_accuracy", 1),
+}
+
+
+@pytest.mark.parametrize("best_by", SCORES)
+def test_the_best_epoch_and_early_stop_go_by_the_same_score(
+    recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best_by: str
+) -> None:
+    """All others rise, or fall, in every epoch; killed before the last epoch it ends alike."""
+    values, column, best_epoch = SCORES[best_by]
+    numbers: dict[str, float] = {}
+
+    def measure(epoch: int) -> None:
+        numbers.update(loss=3.0 - epoch / 10 if best_by != "top1" else 3.0, top1=epoch / 10, top5=0.5)
+        numbers.update(macro_f1=epoch / 10, balanced_accuracy=epoch / 10)
+        numbers[best_by] = values[epoch]
+
+    epochs = iter(range(9))
+    monkeypatch.setattr(trainer, "summarize", lambda *_: (measure(next(epochs)), numbers)[1])
+    monkeypatch.setattr(trainer, "class_averages", lambda *_: {key: numbers[key] for key in ("macro_f1", "balanced_accuracy")})
+    arguments = (recipe, f"run.dir={tmp_path}", f"train.best_by={best_by}", "train.early_stop=2")
+    folder = tmp_path / "tiny/seed5"
+    for upto in (2, 9):
+        result = run("train.py", *arguments, f"train.epochs={upto}")
+        assert result.returncode == 0, result.stderr
+        (folder / "summary.json").rename(tmp_path / "summary.json")
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert (summary["best_by"], summary["best_epoch"], summary["stopped_early"]) == (best_by, best_epoch, True)
+    assert summary["epochs"] == len(values) == best_epoch + 2
+    assert summary[f"best_{best_by}"] == values[best_epoch - 1]
+    assert [row[column] for row in rows_without_times(folder)] == values
+    assert load_weights(folder / "checkpoints/best.safetensors")[1]["epoch"] == best_epoch
+    assert f"best val {best_by.replace('top1', 'top-1')} {values[best_epoch - 1]:.4f} in epoch {best_epoch}" in result.stdout
+
+
+def test_a_run_from_before_best_by_is_continued(recipe: Path, folder: Path, finished: Path) -> None:
+    change_state(folder, lambda state: state["progress"].pop("best_score"))
+    assert resume(recipe, folder).returncode == 0
+    summary, whole = (json.loads((path / "summary.json").read_text()) for path in (folder, finished / "tiny/seed5"))
+    assert {**summary, "seconds": 0, "saving_seconds": 0} == {**whole, "seconds": 0, "saving_seconds": 0}
 
 
 def test_fewer_epochs_than_have_begun_are_refused(recipe: Path, folder: Path) -> None:

@@ -1,16 +1,14 @@
 """Recorded steps: with a recorder that only does again what it was given, they train as plain steps do; on CUDA by real graphs."""
 
 import copy
-from collections.abc import Callable
 
 import pytest
 import torch
-from helpers.tiny_training import loader_of, make, make_batches
+from helpers.tiny_training import loader_of, make, make_batches, recorded
 
 from hw1.training import train_step as step_module
-from hw1.training.cuda_graphs import EAGER_STEPS, CudaGraphSteps
-from hw1.training.train_state import TrainState
-from hw1.training.train_step import add_gradients, train_step, update
+from hw1.training.cuda_graphs import EAGER_STEPS
+from hw1.training.train_step import train_step
 
 SIZES = (8, 8, 8, 8, 5) * 2
 SECTIONS = {
@@ -20,21 +18,6 @@ SECTIONS = {
     "optim": {"lr": 1e-2, "weight_decay": 0.1},
     "freeze": {"stages": ("stem", "layer1"), "bn": "eval"},
 }
-
-
-def recorded(training: TrainState, made: list[int]) -> TrainState:
-    """With recordings that do what they were given again: nothing while they are made, as with a real graph."""
-
-    def record(function: Callable[[], None]) -> Callable[[], None]:
-        made.append(1)
-        return function
-
-    def step(images, labels, lam, decay):
-        add_gradients(training, images, labels, lam, 1.0)
-        update(training, decay)
-
-    training.use_cuda_graphs, training.cuda_graphs = True, CudaGraphSteps(step, training.optimizer, training.device, record)
-    return training
 
 
 @pytest.mark.parametrize("name", ["adamw", "sgd"])

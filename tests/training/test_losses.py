@@ -163,7 +163,7 @@ def test_never_mixing_needs_no_mixup():
 
 
 def test_class_prob_zero_leaves_every_batch():
-    mixup = SeededMixup(0.2, 0.0, label_smoothing=0.0, num_classes=3, seed=1)
+    mixup = SeededMixup(MixupConfig(alpha=0.2, prob=0.0), label_smoothing=0.0, num_classes=3, seed=1)
     assert {mixup.draw(0, step) for step in range(200)} == {1.0}
 
 
@@ -178,6 +178,33 @@ def test_losses_are_their_formulas(smoothing):
     soft = np.random.default_rng(0).dirichlet(np.ones(CLASSES), 21).astype(np.float32)
     got = build_train_loss(True, config)(logits, torch.from_numpy(soft))
     assert float(got) == pytest.approx(-(soft * log_p).sum(1).mean(), rel=1e-6), "soft targets are smoothed by Mixup, not once more"
+
+
+@pytest.mark.parametrize("name", ["bce", "poly", "asl"])
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+@pytest.mark.parametrize("mixup_on", [True, False])
+def test_timms_losses_are_their_formulas(name, smoothing, mixup_on):
+    if name == "asl" and mixup_on:
+        pytest.skip("a contradiction of the recipe")
+    logits, labels = torch.randn(21, CLASSES) * 3, batch(21)[1]
+    hot = np.eye(CLASSES)[labels.numpy()]
+    smooth = hot * (1 - smoothing) + smoothing / CLASSES
+    if mixup_on:
+        smooth = np.random.default_rng(0).dirichlet(np.ones(CLASSES), 21)
+    log_p = np_log_softmax(logits)
+    p, z = np.exp(log_p), logits.double().numpy()
+    if name == "bce":
+        expected = -(smooth * -np.log1p(np.exp(-z)) + (1 - smooth) * -np.log1p(np.exp(z))).mean()
+    elif name == "poly":
+        expected = (-(smooth * log_p).sum(1) + 2 * (1 - (smooth * p).sum(1))).mean()
+    else:
+        weight = np.where(hot == 1, 1 - p, p**4)
+        expected = -(smooth * weight * log_p).sum(1).mean()
+    target = torch.from_numpy(smooth.astype(np.float32)) if mixup_on else labels
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = build_train_loss(mixup_on, LossConfig(name=name, label_smoothing=smoothing))(logits, target)
+    assert loss.dtype == torch.float32
+    assert float(loss) == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize(("mixup_on", "smoothing"), [(True, 0.0), (False, 0.0), (False, 0.1)])

@@ -7,13 +7,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from timm.optim import get_optimizer_info, list_optimizers
 from torch import nn
-from torch.optim.lr_scheduler import CosineAnnealingLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, PolynomialLR, ReduceLROnPlateau, StepLR
 
-from hw1.config.recipe import OptimConfig, SchedConfig
+from hw1.config.contradictions import REFUSED_OPTIMIZERS
+from hw1.config.recipe import OPTIMIZERS, OptimConfig, SchedConfig
 from hw1.errors import UserError
+from hw1.training.check_state import check_optimizer as check_optimizer_state
 from hw1.training.lr_schedule import Schedule, build_schedule
-from hw1.training.optim import build_optimizer
+from hw1.training.optim import build_optimizer, check_optimizer
 
 
 class Net(nn.Module):
@@ -126,7 +129,126 @@ def test_sgd_without_momentum():
     assert (group["momentum"], group["nesterov"]) == (0.0, False)
 
 
-@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_the_default_is_torchs_fused_adamw_bit_for_bit():
+    ends = []
+    for build in (
+        lambda model: build_optimizer(model, OptimConfig()),
+        lambda model: torch.optim.AdamW(model.parameters(), lr=1e-4, betas=(0.9, 0.96), weight_decay=0.045, fused=True),
+    ):
+        torch.manual_seed(0)
+        model = Net().to(memory_format=torch.channels_last)
+        optimizer = build(model)
+        train(model, optimizer, 5)
+        ends.append((list(model.state_dict().values()), optimizer.state_dict()["state"][0]["exp_avg_sq"]))
+        assert optimizer.defaults["fused"]
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(ends[0][0], ends[1][0], strict=True))
+    assert torch.equal(ends[0][1], ends[1][1])
+
+
+def test_every_optimizer_of_timm_is_taken_or_refused():
+    refused = {name for name in list_optimizers() if name not in OPTIMIZERS}
+    assert set(OPTIMIZERS) <= set(list_optimizers())
+    assert all(name.startswith(tuple(REFUSED_OPTIMIZERS)) for name in refused)
+    assert [name for name in OPTIMIZERS if check_optimizer(OptimConfig(name=name))] == []
+    assert not any(get_optimizer_info(name).second_order for name in OPTIMIZERS)
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "betas", "expected"),
+    [
+        ("lion", {}, (0.8, 0.7), {"betas": (0.8, 0.7), "lr": 1e-4}),
+        ("lamb", {"eps": 1e-3, "max_grad_norm": None}, (0.9, 0.96), {"eps": 1e-3, "max_grad_norm": None}),
+        ("adan", {"betas": [0.9, 0.8, 0.7]}, (0.5, 0.5), {"betas": [0.9, 0.8, 0.7]}),
+        ("rmsproptf", {}, (0.7, 0.5), {"momentum": 0.7, "alpha": 0.9}),
+        ("momentum", {"dampening": 0.5}, (0.7, 0.5), {"momentum": 0.7, "nesterov": False, "dampening": 0.5}),
+        ("nesterovw", {}, (0.0, 0.5), {"momentum": 0.0, "nesterov": False}),
+        ("adamw", {"amsgrad": True}, (0.9, 0.96), {"amsgrad": True, "fused": True}),
+        ("adamw", {"foreach": True}, (0.9, 0.96), {"foreach": True, "fused": None}),
+    ],
+)
+def test_arguments_reach_the_optimizer(name, kwargs, betas, expected):
+    config = OptimConfig(name=name, kwargs=kwargs, betas=betas)
+    assert check_optimizer(config) == []
+    group = build_optimizer(Net(), config).param_groups[0]
+    assert {key: group[key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "kwargs", "message"),
+    [
+        ("adamw", {"epz": 1e-6}, "optim.kwargs: adamw has no 'epz'; nearest: eps"),
+        ("sgd", {"eps": 1e-6}, "optim.kwargs: sgd has no 'eps'; nearest: "),
+        ("adamw", {"eps": "high"}, "optim.kwargs: adamw: TypeError: "),
+        ("adamw", {"eps": -1.0}, "optim.kwargs: adamw: ValueError: "),
+        ("lamb", {"lr": 1.0}, "optim.kwargs: lr has a key of its own, optim.lr"),
+        ("lion", {"betas": [0.9, 0.9]}, "optim.kwargs: betas has a key of its own, optim.betas"),
+        ("sgd", {"momentum": 0.9}, "optim.kwargs: momentum has a key of its own, optim.betas"),
+        ("sgd", {"dampening": 0.5}, "optim.kwargs: sgd: ValueError: Nesterov momentum requires"),
+        ("rmsproptf", {"alpha": [1]}, "optim.kwargs: rmsproptf: "),
+    ],
+)
+def test_wrong_arguments_are_one_line(name, kwargs, message):
+    (line,) = check_optimizer(OptimConfig(name=name, kwargs=kwargs))
+    assert line.startswith(message)
+    assert "\n" not in line
+
+
+class Deep(nn.Sequential):
+    """A network in timm's manner: three layers and a classifier."""
+
+    def __init__(self) -> None:
+        super().__init__(*(nn.Linear(4, 4) for _ in range(3)), nn.Linear(4, 2))
+        self.pretrained_cfg = {"classifier": "3"}
+
+    def group_matcher(self, coarse: bool = False) -> dict[str, str]:
+        return {"stem": r"^0", "blocks": r"^([12])"}
+
+
+@pytest.mark.parametrize("decay_norm_bias", [True, False])
+def test_rates_fall_from_layer_to_layer(decay_norm_bias):
+    model, keys = Deep(), {"layer_decay": 0.5, "head_lr_scale": 10.0, "decay_norm_bias": decay_norm_bias, "lr": 0.1}
+    optimizer = build_optimizer(model, OptimConfig(**keys))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    found = {names[id(p)]: (group["lr"], group["weight_decay"]) for group in optimizer.param_groups for p in group["params"]}
+    for layer, rate in enumerate((0.0125, 0.025, 0.05, 1.0)):
+        assert found[f"{layer}.weight"] == (pytest.approx(rate), 0.045)
+        assert found[f"{layer}.bias"] == (pytest.approx(rate), 0.045 * decay_norm_bias)
+    schedule = build_schedule(optimizer, SchedConfig(name="cosine", min_lr=0.0), epochs=2, steps_per_epoch=3)
+    schedule.before_step(2)
+    assert schedule.lr == pytest.approx(0.1 * (1 + math.cos(math.pi * 2 / 5)) / 2)
+    assert [group["lr"] / group["lr_scale"] for group in optimizer.param_groups] == pytest.approx(
+        [schedule.lr] * len(optimizer.param_groups)
+    )
+
+
+def test_the_classifiers_rate_alone():
+    model = Deep()
+    body, head = build_optimizer(model, OptimConfig(head_lr_scale=5.0)).param_groups
+    assert [len(group["params"]) for group in (body, head)] == [6, 2]
+    assert (body["lr"], head["lr"]) == (1e-4, pytest.approx(5e-4))
+    assert {id(parameter) for parameter in head["params"]} == {id(parameter) for parameter in model[3].parameters()}
+    model.pretrained_cfg = {"classifier": None}
+    with pytest.raises(UserError, match=r"^optim\.head_lr_scale: timm names no classifier"):
+        build_optimizer(model, OptimConfig(head_lr_scale=5.0))
+
+
+def test_plateau_reduces_every_groups_rate_by_its_factor_and_resumes():
+    def fresh() -> tuple[torch.optim.Optimizer, Schedule]:
+        optimizer = build_optimizer(Deep(), OptimConfig(layer_decay=0.5, lr=0.08))
+        return optimizer, build_schedule(optimizer, SchedConfig(patience=0, min_lr=1e-3), epochs=9, steps_per_epoch=3)
+
+    optimizer, schedule = fresh()
+    scales = [group["lr_scale"] for group in optimizer.param_groups]
+    for number, rate in enumerate((0.08, 0.008, 0.001, 0.001)):
+        schedule.after_epoch(1.0 + number)
+        assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([rate * scale for scale in scales])
+        assert schedule.lr == pytest.approx(rate)
+        again, resumed = fresh()
+        resumed.load_state_dict(schedule.state_dict())
+        assert [group["lr"] for group in again.param_groups] == [group["lr"] for group in optimizer.param_groups]
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
 def test_optimizer_state_survives_a_save_bit_for_bit(name):
     def fresh() -> tuple[nn.Module, torch.optim.Optimizer]:
         torch.manual_seed(0)
@@ -141,6 +263,7 @@ def test_optimizer_state_survives_a_save_bit_for_bit(name):
     buffer.seek(0)
     saved = torch.load(buffer, weights_only=True)
     again, optimizer_again = fresh()
+    check_optimizer_state(saved["optimizer"], optimizer_again)
     again.load_state_dict(saved["model"])
     optimizer_again.load_state_dict(saved["optimizer"])
     train(again, optimizer_again, 3)
@@ -202,9 +325,38 @@ def test_constant_with_warmup():
     assert set(rates(plain, range(20))) == {0.1}
 
 
-@pytest.mark.parametrize("name", ["cosine", "constant"])
+@pytest.mark.parametrize(
+    ("keys", "theirs"),
+    [
+        ({"name": "step", "decay_epochs": 2.0, "factor": 0.5}, lambda o: StepLR(o, 10, 0.5)),
+        ({"name": "step", "decay_epochs": 0.6}, lambda o: StepLR(o, 3, 0.1)),
+        ({"name": "multistep", "milestones": (1.0, 2.4, 3.0), "factor": 0.3}, lambda o: MultiStepLR(o, [5, 12, 15], 0.3)),
+        ({"name": "poly", "power": 2.0, "min_lr": 0.0}, lambda o: PolynomialLR(o, 19, 2.0)),
+        ({"name": "poly", "min_lr": 0.0}, lambda o: PolynomialLR(o, 19, 1.0)),
+    ],
+)
+def test_step_multistep_and_poly_are_torchs(keys, theirs):
+    optimizer = optimizer_of(0.1)
+    scheduler, expected = theirs(optimizer), []
+    for _ in range(20):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    ours = build_schedule(optimizer_of(0.1), SchedConfig(**keys), epochs=4, steps_per_epoch=5)
+    np.testing.assert_allclose(rates(ours, range(20)), expected, rtol=1e-9)
+
+
+def test_poly_ends_at_its_lowest_rate_and_stays_there():
+    config = SchedConfig(name="poly", power=0.9, min_lr=1e-3, warmup_epochs=1.0)
+    found = rates(build_schedule(optimizer_of(0.1), config, epochs=3, steps_per_epoch=4), range(16))
+    np.testing.assert_allclose(found[:5], [0.025, 0.05, 0.075, 0.1, 0.1])
+    np.testing.assert_allclose(found[5:12], 1e-3 + (0.1 - 1e-3) * (1 - np.arange(1, 8) / 7) ** 0.9)
+    assert found[11:] == [pytest.approx(1e-3)] * 5
+
+
+@pytest.mark.parametrize("name", ["cosine", "constant", "poly", "step", "multistep"])
 def test_step_schedules_need_no_history(name):
-    config = SchedConfig(name=name, warmup_epochs=1.0)
+    config = SchedConfig(name=name, warmup_epochs=1.0, milestones=(2.0,), decay_epochs=1.5)
     whole = rates(build_schedule(optimizer_of(), config, epochs=4, steps_per_epoch=6), range(24))
     optimizer = optimizer_of()
     optimizer.load_state_dict(
