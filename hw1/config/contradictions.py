@@ -2,8 +2,16 @@
 
 from difflib import get_close_matches
 
-from hw1.config.recipe import TORCH_SETS, DataConfig, Recipe, base_lr
+from hw1.config.recipe import AUTO, TORCH_SETS, DataConfig, Recipe, base_lr
 
+RECIPE_KEYS = {
+    "num_classes": "model.num_classes", "in_chans": "model.in_chans", "drop_rate": "model.drop_rate", "drop_path_rate": "model.drop_path",
+    "img_size": "aug.size", "pretrained": "model.pretrained", "checkpoint_path": "model.weights", "cbam_stages": "model.cbam_stages",
+    "cbam_reduction": "model.cbam_reduction", "cbam_kernel": "model.cbam_kernel", "cbam_init": "model.cbam_init",
+    "drop_layer3": "model.drop_layer3",
+    **dict.fromkeys(("features_only", "pretrained_cfg", "pretrained_cfg_overlay", "scriptable", "cache_dir"), "of no use here"),
+}  # fmt: skip
+"""Arguments of `timm.create_model` that have keys of their own, or that no training can use."""
 Contradiction = tuple[str, str]
 """Dotted key, what is wrong."""
 
@@ -17,8 +25,13 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     if recipe.model.cbam_kernel % 2 == 0:
         problems.append(("model.cbam_kernel", f"must be odd, got {recipe.model.cbam_kernel}"))
     for key, items in (("model.cbam_stages", recipe.model.cbam_stages), ("freeze.stages", recipe.freeze.stages)):
-        if len(set(items)) < len(items):
+        if isinstance(items, tuple) and len(set(items)) < len(items):
             problems.append((key, f"names a stage twice: {list(items)}"))
+    for key, values in (("aug.mean", recipe.aug.mean), ("aug.std", recipe.aug.std)):
+        if recipe.model.in_chans == 1 and len(set(values)) > 1 and values != AUTO:
+            problems.append((key, f"model.in_chans=1 has one channel: give one value three times, or auto; got {list(values)}"))
+    if taken := [f"{name} is {RECIPE_KEYS[name]}" for name in recipe.model.kwargs if name in RECIPE_KEYS]:
+        problems.append(("model.kwargs", f"not for what has a key of its own or no place in training: {', '.join(taken)}"))
     if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
         problems.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use cosine or constant, or 0"))
     if recipe.sched.name != "constant" and recipe.sched.min_lr > (lr := base_lr(recipe)):

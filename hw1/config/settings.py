@@ -45,7 +45,7 @@ def _string_keys() -> dict[str, bool]:
     for section, field in Recipe.model_fields.items():
         fields = getattr(field.annotation, "model_fields", {})
         for name, item in fields.items():
-            if get_origin(item.annotation) is tuple:
+            if get_origin(item.annotation) in (tuple, dict):
                 continue
             kinds = get_args(item.annotation) or (item.annotation,)
             if any(kind is str or get_args(kind)[:1] == (str,) for kind in kinds):
@@ -53,7 +53,16 @@ def _string_keys() -> dict[str, bool]:
     return keys
 
 
+def _mapping_keys() -> frozenset[str]:
+    """Return the keys whose value is a mapping of any names, which are no keys of the recipe."""
+    sections = {section: getattr(field.annotation, "model_fields", {}) for section, field in Recipe.model_fields.items()}
+    return frozenset(
+        f"{section}.{name}" for section, fields in sections.items() for name, item in fields.items() if get_origin(item.annotation) is dict
+    )
+
+
 STRING_KEYS = _string_keys()
+MAPPING_KEYS = _mapping_keys()
 NULLS = ("null", "~")
 
 
@@ -79,9 +88,12 @@ def without_dashes(argv: Sequence[str]) -> list[str]:
 
 
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}."""
+    """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}.
+
+    The mapping of a key such as `model.kwargs` is its value.
+    """
     for name, value in content.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, Mapping) and f"{prefix}{name}" not in MAPPING_KEYS:
             yield f"{prefix}{name}", {}  # so that an unknown but empty section is reported
             yield from flatten(value, f"{prefix}{name}.")
         else:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import hw1.models  # noqa: F401 - registers the models that an exported folder may name
 from hw1.config.recipe import TrainConfig
+from hw1.data.augment.eval_resize import CROP_MODES, EvalRule
 from hw1.errors import UserError
 from hw1.evaluation.predictor import Checkpoint, Predictor, load_predictor, load_temperature
 from hw1.models.fuse_batchnorm import fuse_batchnorm
@@ -24,6 +25,7 @@ from hw1.runtime.device import Autocast, amp_dtype, autocast_of, pick_device
 from hw1.utils.text import one_line
 
 ONNX_MISSING = "is not installed; pip install -r requirements-onnx.txt"
+FITS = {mode: fit for fit, mode in CROP_MODES.items()}
 BATCH_SIZE = 64  # of a model that comes without a recipe
 
 LogitsFunction = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
@@ -37,15 +39,15 @@ class Classifier:
     Attributes:
         class_names: Name of each class folder, never empty.
         descriptions: What people call the classes, by their names; classes without a description are absent.
-        size: Height and width of the input images, pixels.
-        logits: Computes logits of images of this size.
+        rule: How an image becomes a square of the model's size.
+        logits: Computes logits of such images.
         temperature: The temperature fitted on the validation split, which the logits are to be divided by; None if none was fitted.
         batch_size: Images at a time.
     """
 
     class_names: tuple[str, ...]
     descriptions: dict[str, str]
-    size: int
+    rule: EvalRule
     logits: LogitsFunction
     temperature: float | None
     batch_size: int = BATCH_SIZE
@@ -104,12 +106,12 @@ def logits_function(model: nn.Module, device: torch.device, autocast: Autocast =
 def _open_run(run: RunFolder, checkpoint: Checkpoint, train: TrainConfig) -> Classifier:
     predictor = load_predictor(run, run.read_recipe([f"train.device={train.device}"]), checkpoint)
     recipe, device = predictor.recipe, predictor.device
-    model = WithPreprocess(predictor.model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last)
+    model = predictor.with_preprocess()
     names = class_names(predictor)
     return Classifier(
         names,
         read_class_descriptions(recipe.data.root, names),
-        recipe.aug.size,
+        EvalRule.of(recipe.aug),
         logits_function(model, device, autocast_of(device, amp_dtype(recipe.train, device))),
         load_temperature(run, predictor.facts),
         recipe.data.eval_batch_size,
@@ -131,7 +133,8 @@ def _open_export(folder: Path, train: TrainConfig) -> Classifier:
     data = timm.data.config.resolve_model_data_config(model)  # type: ignore[no-untyped-call]
     with_preprocess = WithPreprocess(model.to(memory_format=torch.channels_last), data["mean"], data["std"])
     logits = logits_function(with_preprocess, device, autocast_of(device, amp_dtype(train, device)))
-    return Classifier(names, descriptions, data["input_size"][1], logits, temperature)
+    rule = EvalRule(data["input_size"][1], FITS[data["crop_mode"]], data["crop_pct"], data["interpolation"]).filled_with(data["mean"])
+    return Classifier(names, descriptions, rule, logits, temperature)
 
 
 def _open_onnx(path: Path, train: TrainConfig) -> Classifier:
@@ -151,7 +154,9 @@ def _open_onnx(path: Path, train: TrainConfig) -> Classifier:
         meta = session.get_modelmeta().custom_metadata_map
         names, descriptions = tuple(json.loads(meta["class_names"])), json.loads(meta["class_descriptions"])
         temperature = float(meta["temperature"]) if "temperature" in meta else None
+        [image] = session.get_inputs()
+        rule = EvalRule(**json.loads(meta["resize"])) if "resize" in meta else EvalRule(image.shape[1])  # files of before are squashed
+        rule = rule._replace(fill=tuple(rule.fill))
     except Exception as error:  # onnxruntime's errors have no common base
         raise UserError(f"{path}: not written by hw1.export, or damaged ({one_line(error)})") from None
-    [image] = session.get_inputs()
-    return Classifier(names, descriptions, image.shape[1], lambda images: session.run(["logits"], {image.name: images})[0], temperature)
+    return Classifier(names, descriptions, rule, lambda images: session.run(["logits"], {image.name: images})[0], temperature)

@@ -57,7 +57,7 @@ def classify(
     Yields:
         The predictions, in the order of `paths`.
     """
-    for batch in read_images(paths, classifier.size, classifier.batch_size, on_bad):
+    for batch in read_images(paths, classifier.rule, classifier.batch_size, on_bad):
         logits = classifier.logits(batch.pixels)
         likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :num_classes]
         probabilities = np.exp(log_softmax(logits / np.float64(temperature)))

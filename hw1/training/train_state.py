@@ -114,7 +114,7 @@ class TrainState:
         self._ddp.broadcast_buffers = False  # `NonFiniteGuard.sync_buffers` averages over all shares; rank 0's come from its own alone
         self.model.eval()  # no dropout is drawn, no statistics are kept
         size = self.recipe.aug.size
-        self._ddp(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()
+        self._ddp(torch.zeros(1, self.recipe.model.in_chans, size, size, device=self.device)).sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
         self.forward.module = self._ddp
 
