@@ -27,7 +27,7 @@ def test_images_are_what_the_weights_expect(name, weights):
     aug = recipe.aug
     assert (aug.size, aug.mean, aug.std) == (theirs["input_size"][1], theirs["mean"], theirs["std"])
     assert (aug.crop_pct, aug.interpolation) == (theirs["crop_pct"], theirs["interpolation"])
-    assert lines[0].startswith(f"images: {aug.size} pixels, crop, crop_pct {aug.crop_pct}, {aug.interpolation}, mean ")
+    assert lines[0].startswith(f"images: {aug.size} pixels, crop, ")
     assert not any(line.startswith("aug.") for line in lines)
 
 
