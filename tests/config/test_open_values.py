@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from helpers.paths import ROOT
-from helpers.run_folders import changed, started
+from helpers.run_folders import BASE, started
 
 from hw1.config.load import differences, dump_recipe, load_recipe
 from hw1.config.open_values import close_like
@@ -15,6 +15,10 @@ from hw1.runs.identity import identify
 from hw1.runs.status import run_status
 
 FINETUNE = ROOT / "recipes/finetune.yaml"
+
+
+def changed(*overrides: str) -> Recipe:
+    return load_recipe(BASE, ["run.name=a", "train.epochs=3", *overrides])
 
 
 def told(path: Path | str, *overrides: str) -> tuple[Recipe, list[str]]:
