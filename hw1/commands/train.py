@@ -76,13 +76,12 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
 def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> None:
     """Train, and say where the results are."""
     dist.all_or_raise(lambda: check_files(recipe, status))
-    if status == "new":
-        recipe = dist.all_or_raise(lambda recipe=recipe: close(recipe, tell=say if dist.is_main() else None))
-    dist.all_or_raise(lambda: check_augmentation(recipe))
+    closed = dist.all_or_raise(lambda: close(recipe, say if dist.is_main() else None)) if status == "new" else recipe
+    dist.all_or_raise(lambda: check_augmentation(closed))
 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
-    summary = fit(recipe, run, status, version, overwrite=overwrite)
+    summary = fit(closed, run, status, version, overwrite=overwrite)
     best = f"best val top-1 {summary['best_top1']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
     show(f"next: python -m hw1 validate {run.path}")

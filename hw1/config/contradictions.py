@@ -44,6 +44,8 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
         problems.append(("data.val_fraction", "generated data has its own val/; leave it null"))
     if recipe.data.sampling == "balanced" and recipe.loss.class_weights == "balanced":
         problems.append(("loss.class_weights", "data.sampling=balanced does the same already; use one of them"))
+    if recipe.train.cuda_graph is True and recipe.model.grad_checkpointing:
+        problems.append(("train.cuda_graph", "model.grad_checkpointing cannot be recorded; use one of them"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         problems.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return problems

@@ -58,8 +58,11 @@ def load_recipe(
     problems += _pop_unknown(settings)
     if of_run:
         settings = {key: setting for key, setting in settings.items() if not is_open(key, setting.value)}
-    elif (lines := leave_open(settings)) and tell:
-        list(map(tell, lines))
+    else:
+        lines = leave_open(settings)
+        if tell is not None:
+            for line in lines:
+                tell(line)
     is_named_by_file = "run.name" not in settings or settings["run.name"].value is None
     if is_named_by_file:
         settings["run.name"] = Setting(path.stem, str(path))

@@ -35,9 +35,10 @@ def leave_open(settings: Settings) -> list[str]:
     """
     for key in AUTO_KEYS:
         settings.setdefault(f"aug.{key}", Setting(AUTO, ""))
-    name, source = settings.get("model.name", Setting(None, ""))
-    if not isinstance(name, str):
+    setting = settings.get("model.name")
+    if setting is None or not isinstance(setting.value, str):
         return []
+    name, source = setting.value, setting.source
 
     def is_of_another_model(key: str) -> bool:
         return key in settings and settings[key].source not in (source, COMMAND_LINE)

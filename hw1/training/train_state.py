@@ -252,7 +252,8 @@ def build_train_state(
         ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
         steps_per_epoch=steps_per_epoch,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
-        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, num_updates),
+        # checkpointing looks at the random state, which no capture allows
+        use_cuda_graphs=not recipe.model.grad_checkpointing and use_cuda_graphs(recipe.train, device, dtype, num_updates),
     )
 
 

@@ -128,6 +128,7 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["data.sampling=balanced", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
         (["model.kwargs={num_classes: 3, features_only: true}"], ["model.kwargs"]),
+        (["model.grad_checkpointing=true", "train.cuda_graph=true"], ["train.cuda_graph"]),
         (["model.in_chans=1", "aug.mean=[0.4, 0.5, 0.6]", "aug.std=[0.2, 0.2, 0.2]"], ["aug.mean"]),
     ],
 )
