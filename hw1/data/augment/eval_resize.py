@@ -64,7 +64,7 @@ class EvalRule(NamedTuple):
             target = (self.resized, self.resized)
         elif self.fit == "crop":
             shorter = min(height, width)
-            target = tuple(self.resized if side == shorter else int(self.resized * side / shorter) for side in (height, width))
+            target = (self.resized * height // shorter, self.resized * width // shorter)
         else:
             ratio = max(height / self.resized, width / self.resized)
             target = (max(round(height / ratio), 1), max(round(width / ratio), 1))
