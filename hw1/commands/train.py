@@ -92,8 +92,9 @@ def close(recipe: Recipe, tell: Callable[[str], None] | None = None) -> Recipe:
     from hw1.models.resolve import resolve  # timm takes seconds to import
 
     closed, notes = resolve(recipe)
-    for note in notes if tell else ():
-        tell(note)
+    if tell is not None:
+        for note in notes:
+            tell(note)
     return closed
 
 
