@@ -16,6 +16,7 @@ from hw1.data.image_set import ClassMap
 from hw1.data.loader.base import Batch
 from hw1.errors import UserError
 from hw1.models.factory import build_model, check_model
+from hw1.models.resolve import resolve
 
 BASE = Path(__file__).parents[2] / "recipes" / "base.yaml"
 SETTLING_IMAGES = 8
@@ -54,7 +55,7 @@ def parse_case(text: str) -> Case:
     if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts[1:]):
         raise UserError(f"--case: reads MODEL:SIZE:BATCH, as resnet18_cbam:96:32; got {text}")
     case = Case(parts[0], int(parts[1]), int(parts[2]))
-    recipe = load_recipe(BASE, case.overrides())
+    recipe, _ = resolve(load_recipe(BASE, case.overrides()))
     if problems := check_model(recipe.model, recipe.freeze, image_size=case.size):
         raise UserError(*(f"--case {text}: {problem}" for problem in problems))
     return case
@@ -67,7 +68,7 @@ def with_weights(case: Case) -> Iterator[Case]:
     A new ResNet's residual branches end in BatchNorms of weight 0: nothing in them would have a gradient, and products with zeros draw less
     power. Here BatchNorm's weights lie in 0.5 to 1.5 and its statistics are those of noise, the rest is as the model draws it.
     """
-    recipe = load_recipe(BASE, case.overrides())
+    recipe, _ = resolve(load_recipe(BASE, case.overrides()))
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, case.num_classes, load_weights=False, image_size=case.size).train()
     norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]

@@ -19,6 +19,7 @@ from hw1.data.loader.base import Batch
 from hw1.data.loader.loader import build_train_loader
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
+from hw1.models.resolve import resolve
 
 SUFFIXES = (".jpg", ".jpeg")
 DRAWN_PER_CLASS = 4
@@ -53,7 +54,7 @@ def make_class_folders(photos: Path | None, num: int, side: int, target: Path) -
 
 def open_folders(case: Case, root: Path, overrides: Sequence[str] = ()) -> tuple[Recipe, TrainingData]:
     """The recipe of `case` for the data in `root`, and these data."""
-    recipe = load_recipe(BASE, [*case.overrides(), f"data.root={root}", *overrides])
+    recipe, _ = resolve(load_recipe(BASE, [*case.overrides(), f"data.root={root}", *overrides]))
     return recipe, open_training_data(recipe.data, recipe.seed, None)
 
 

@@ -15,6 +15,7 @@ from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
 from hw1.data.loader.base import Batch
 from hw1.models.freeze import set_train_mode
+from hw1.models.resolve import resolve
 from hw1.runs.folder import RunFolder
 from hw1.runtime.device import keep_freed_memory, set_determinism
 from hw1.training.checkpointer import Checkpointer
@@ -59,7 +60,7 @@ def recipe_of(case: Case, key: str, overrides: Sequence[str] = ()) -> Recipe:
     way = WAYS[name]
     switches = {"channels_last": way.channels_last, "compile": way.compile, "cuda_graph": way.cuda_graph}
     settings = [f"train.{switch}={str(value).lower()}" for switch, value in switches.items()]
-    return load_recipe(FREEZING[freezing], [*case.overrides(), *settings, *overrides])
+    return resolve(load_recipe(FREEZING[freezing], [*case.overrides(), *settings, *overrides]))[0]
 
 
 class OurLoop:

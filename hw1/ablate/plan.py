@@ -181,6 +181,7 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
     """
     from hw1.data.augment.transforms import check_transforms
     from hw1.data.image_folder import open_training_data
+    from hw1.models.resolve import resolve
 
     problems: list[str] = []
     checked: list[Any] = []
@@ -188,7 +189,7 @@ def check_data(runs: Sequence[PlannedRun]) -> None:
         if run.status != "finished" and run.recipe.aug not in checked:
             checked.append(run.recipe.aug)
             try:
-                check_transforms(run.recipe.aug)
+                check_transforms(resolve(run.recipe)[0].aug)
             except UserError as error:
                 problems += with_sources(error.problems, run.path, run.overrides)
         data = (run.recipe.data, run.recipe.model.num_classes)

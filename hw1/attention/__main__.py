@@ -64,13 +64,14 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.attention") -> None:
         paths = paths[:MAX_ROWS]
 
     from hw1.attention.figure_rows import attention_rows  # torch takes seconds to import: only once the arguments are right
+    from hw1.data.augment.eval_resize import EvalRule
     from hw1.evaluation.predictor import load_predictor
     from hw1.plots import plot_attention, save_figure
     from hw1.predict.image_batches import read_images
 
     predictor = load_predictor(run, recipe, args.checkpoint)
     label = None if args.label is None else find_class(predictor, args.label)
-    [batch] = read_images(paths, recipe.aug.size, len(paths), raise_bad_image)
+    [batch] = read_images(paths, EvalRule.of(recipe.aug), len(paths), raise_bad_image)
     classes: NDArray[np.int64] | None = None if label is None else np.full(len(paths), label)
     temperature = choose_temperature(args.temperature, load_temperature(run, predictor.facts))
     save_figure(plot_attention(attention_rows(predictor, batch.pixels, classes, temperature)), args.out)

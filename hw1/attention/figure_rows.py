@@ -8,11 +8,11 @@ import torch
 from numpy.typing import NDArray
 
 from hw1.attention.gradcam import cbam_gates, grad_cam, last_stage
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.data.decode import BadImage
 from hw1.data.image_set import ImageSet
 from hw1.errors import RunError, UserError
 from hw1.evaluation.predictor import Predictor
-from hw1.models.preprocess import WithPreprocess
 from hw1.plots import AttentionRow, Figure, plot_attention
 from hw1.predict.classifier import class_names, read_class_descriptions
 from hw1.predict.image_batches import read_images
@@ -37,7 +37,7 @@ def attention_rows(
     """
     recipe, model = predictor.recipe, predictor.model.eval()
     last_stage(model)
-    preprocess = WithPreprocess(model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last).to(predictor.device)
+    preprocess = predictor.with_preprocess().to(predictor.device)
     images = preprocess.normalise(torch.from_numpy(pixels).to(predictor.device))
     with torch.inference_mode():
         probabilities = (model(images) / temperature).softmax(1).cpu()
@@ -70,7 +70,7 @@ def plot_attention_examples(predictor: Predictor, images: ImageSet, indices: Seq
     Raises:
         RunError: An image cannot be read.
     """
-    [batch] = read_images([images.image_file(i) for i in indices], predictor.recipe.aug.size, len(indices), _raise)
+    [batch] = read_images([images.image_file(i) for i in indices], EvalRule.of(predictor.recipe.aug), len(indices), _raise)
     try:
         return plot_attention(attention_rows(predictor, batch.pixels, temperature=temperature))
     except UserError:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.commands.train import check_augmentation
+from hw1.commands.train import check_augmentation, close
 from hw1.config.load import load_recipe, with_sources
 from hw1.config.recipe import Recipe
 from hw1.config.settings import without_dashes
@@ -34,7 +34,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     args = parse(argv, prog)
     if not 1 <= args.num <= 32:
         raise UserError(f"--num: from 1 to 32, got {args.num}")
-    recipe = load_recipe(args.recipe, args.overrides)
+    recipe = close(load_recipe(args.recipe, args.overrides))
     try:
         check_augmentation(recipe)
         draw(recipe, [Path(name) for name in args.image] if args.image else training_images(recipe, args.num), args.out)

@@ -6,9 +6,10 @@ On several GPUs: torchrun --nproc-per-node N train.py RECIPE [section.key=value 
 import argparse
 import os
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from hw1.config.load import dump_recipe, load_recipe, with_sources
+from hw1.config.open_values import close_like
 from hw1.config.recipe import AugConfig, Recipe
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE, shipped_recipes
@@ -46,6 +47,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
             return
         try:
             if args.print_config:
+                recipe = close(recipe)
                 check_augmentation(recipe)
                 print(dump_recipe(recipe), end="")
             else:
@@ -56,7 +58,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
 
 def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
     """Return the recipe, its run folder, what that holds, and the folder's version then. Reads only."""
-    recipe = load_recipe(args.recipe, args.overrides)
+    recipe = load_recipe(args.recipe, args.overrides, tell=say)
     typed = {override.partition("=")[0].strip() for override in args.overrides}
     log, variables = with_environment(recipe.log, typed, os.environ)
     recipe = recipe.model_copy(update={"log": log})
@@ -67,21 +69,34 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
         return recipe, run, "new", []
     run.require_unlocked()
     version = run.version()
-    return recipe, run, run_status(run, recipe, overwrite=args.overwrite and not dist.is_restart()), version
+    status = run_status(run, recipe, overwrite=args.overwrite and not dist.is_restart())
+    return recipe if status == "new" else close_like(recipe, run.read_recipe()), run, status, version
 
 
 def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> None:
     """Train, and say where the results are."""
     dist.all_or_raise(lambda: check_files(recipe, status))
-    dist.all_or_raise(lambda: check_augmentation(recipe))
+    closed = dist.all_or_raise(lambda: close(recipe, say if dist.is_main() else None)) if status == "new" else recipe
+    dist.all_or_raise(lambda: check_augmentation(closed))
 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
-    summary = fit(recipe, run, status, version, overwrite=overwrite)
+    summary = fit(closed, run, status, version, overwrite=overwrite)
     best_by = summary["best_by"]
     best = f"best val {best_by.replace('top1', 'top-1')} {summary[f'best_{best_by}']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
     show(f"next: python -m hw1 validate {run.path}")
+
+
+def close(recipe: Recipe, tell: Callable[[str], None] | None = None) -> Recipe:
+    """Return the recipe with nothing left open (`hw1.models.resolve`); `tell` is given what the user should know, line by line."""
+    from hw1.models.resolve import resolve  # timm takes seconds to import
+
+    closed, notes = resolve(recipe)
+    if tell is not None:
+        for note in notes:
+            tell(note)
+    return closed
 
 
 def check_augmentation(recipe: Recipe) -> None:

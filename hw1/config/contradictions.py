@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from hw1.config.recipe import OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
+from hw1.config.recipe import AUTO, OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
 
 REFUSED_OPTIMIZERS = {
     "fused": "needs the package apex; torch's fused kernels are used by themselves, with adamw, adam and sgd",
@@ -11,6 +11,19 @@ REFUSED_OPTIMIZERS = {
     "kron": "draws random numbers that are in no checkpoint, so that no run could be continued exactly",
 }
 """What timm has besides, by how the names begin."""
+RECIPE_KEYS = {
+    "num_classes": "model.num_classes", "in_chans": "model.in_chans", "drop_rate": "model.drop_rate", "drop_path_rate": "model.drop_path",
+    "img_size": "aug.size", "pretrained": "model.pretrained", "checkpoint_path": "model.weights", "cbam_stages": "model.cbam_stages",
+    "cbam_reduction": "model.cbam_reduction", "cbam_kernel": "model.cbam_kernel", "cbam_init": "model.cbam_init",
+    "drop_layer3": "model.drop_layer3",
+    **dict.fromkeys(
+        ("features_only", "out_indices", "pretrained_cfg", "pretrained_cfg_overlay", "pretrained_strict", "pretrained_filter_fn",
+         "pretrained_model_args", "kwargs_filter", "model_cls", "model_cfg", "feature_cfg", "variant", "model_name", "cache_dir",
+         "scriptable", "exportable", "no_jit"),
+        "of no use here",
+    ),
+}  # fmt: skip
+"""Arguments of `timm.create_model` that have keys of their own, or that no training can use."""
 Contradiction = tuple[str, str]
 """Dotted key, what is wrong."""
 
@@ -24,10 +37,15 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     if recipe.model.cbam_kernel % 2 == 0:
         problems.append(("model.cbam_kernel", f"must be odd, got {recipe.model.cbam_kernel}"))
     for key, items in (("model.cbam_stages", recipe.model.cbam_stages), ("freeze.stages", recipe.freeze.stages)):
-        if len(set(items)) < len(items):
+        if isinstance(items, tuple) and len(set(items)) < len(items):
             problems.append((key, f"names a stage twice: {list(items)}"))
     if recipe.optim.name not in OPTIMIZERS:
         problems.append(("optim.name", _why_no_optimizer(recipe.optim.name)))
+    for key, values in (("aug.mean", recipe.aug.mean), ("aug.std", recipe.aug.std)):
+        if recipe.model.in_chans == 1 and len(set(values)) > 1 and values != AUTO:
+            problems.append((key, f"model.in_chans=1 has one channel: give one value three times, or auto; got {list(values)}"))
+    if taken := [f"{name} is {RECIPE_KEYS[name]}" for name in recipe.model.kwargs if name in RECIPE_KEYS]:
+        problems.append(("model.kwargs", f"not for what has a key of its own or no place in training: {', '.join(taken)}"))
     if recipe.sched.name == "plateau" and recipe.sched.warmup_epochs:
         problems.append(("sched.warmup_epochs", "sched.name=plateau has no warm-up; use another schedule, or 0"))
     if recipe.sched.name in ("plateau", "cosine", "poly") and recipe.sched.min_lr > (lr := base_lr(recipe)):
@@ -44,6 +62,8 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     problems += _dataset_contradictions(recipe.data)
     if recipe.data.generate and recipe.data.val_fraction is not None:
         problems.append(("data.val_fraction", "generated data has its own val/; leave it null"))
+    if recipe.train.cuda_graph is True and recipe.model.grad_checkpointing:
+        problems.append(("train.cuda_graph", "model.grad_checkpointing cannot be recorded; use one of them"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":
         problems.append(("train.amp", "fp16 needs a GPU; the CPU computes in bf16 or FP32 (auto, bf16, off)"))
     return problems

@@ -8,13 +8,14 @@ import difflib
 import fnmatch
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
 from hw1.config.contradictions import contradictions
+from hw1.config.open_values import is_open, leave_open
 from hw1.config.recipe import MAY_CHANGE, Recipe
 from hw1.config.settings import Problem, Setting, Settings, flatten, read_settings, shorten
 from hw1.config.shipped import find_recipe
@@ -38,12 +39,16 @@ PYDANTIC_MESSAGES = {
 }
 
 
-def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | Path, overrides: Sequence[str] = (), *, of_run: bool = False, tell: Callable[[str], None] | None = None
+) -> Recipe:
     """Load a recipe with its `base:` chain, then apply overrides.
 
     Args:
         path: YAML file, or the name of a recipe that comes with hw1 (`find_recipe`). Without `run.name` the run is named after it.
         overrides: `section.key=value`, where values are YAML.
+        of_run: Whether it is a run's config.yaml, which leaves nothing open (`hw1.config.open_values`).
+        tell: Is given a line about keys that have no effect, as they were written for another model.
 
     Raises:
         UserError: With every problem, one line each.
@@ -51,6 +56,13 @@ def load_recipe(path: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     path = find_recipe(path)
     settings, problems = read_settings(path, overrides)
     problems += _pop_unknown(settings)
+    if of_run:
+        settings = {key: setting for key, setting in settings.items() if not is_open(key, setting.value)}
+    else:
+        lines = leave_open(settings)
+        if tell is not None:
+            for line in lines:
+                tell(line)
     is_named_by_file = "run.name" not in settings or settings["run.name"].value is None
     if is_named_by_file:
         settings["run.name"] = Setting(path.stem, str(path))
@@ -82,13 +94,14 @@ def differences(old: Recipe, new: Recipe) -> tuple[list[str], list[str]]:
     """Compare two recipes.
 
     Returns:
-        Lines `key: old -> new`: those that a run may not change when it is continued, and those that it may.
+        Lines `key: old -> new`: those that a run may not change when it is continued, and those that it may. What the new one leaves open
+        is no difference.
     """
     before, after = (dict(flatten(recipe.model_dump())) for recipe in (old, new))
     refused: list[str] = []
     allowed: list[str] = []
     for key, value in after.items():
-        if before[key] != value:
+        if before[key] != value and not is_open(key, value):
             may_change = any(fnmatch.fnmatchcase(key, pattern) for pattern in MAY_CHANGE)
             values = (json.dumps(item, ensure_ascii=False) for item in (before[key], value))
             (allowed if may_change else refused).append(f"{key}: {' -> '.join(values)}")

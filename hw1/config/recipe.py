@@ -7,8 +7,8 @@ import math
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
+from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Factor = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -32,6 +32,24 @@ OPTIMIZERS = (
 )  # fmt: skip
 """timm's optimizers that need no further package, no second derivatives and no random numbers of their own."""
 FROM_LIST = Field(strict=False)  # YAML has no tuples: accept a list, but keep its items strict
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+AUTO: Any = "auto"
+
+
+class OrAuto:
+    """Marks a key that a recipe may leave to the weights: `auto`.
+
+    The type leaves it out, because `hw1.models.resolve` puts the value in its place before anything computes with it.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Accept the word beside the type's own values."""
+        return core_schema.union_schema([handler(source), core_schema.literal_schema([AUTO])])
+
+
+AUTO_KEYS = ("size", "crop_pct", "interpolation", "mean", "std")
+"""Keys of `aug` whose default in a recipe is `auto`."""
+AUTO_BY_DEFAULT = Field(json_schema_extra={"default": AUTO})
 
 
 def _refuse_device_cache(value: object) -> object:
@@ -114,10 +132,21 @@ class DataConfig(Section):
 
 
 class AugConfig(Section):
-    """Size, augmentation and normalisation of images."""
+    """Size, augmentation and normalisation of images.
 
-    size: Annotated[int, Field(ge=16, le=1024)] = 224
-    """Height and width of the model's input in pixels: of the training crop and the validation resize."""
+    What a recipe leaves to the weights (`Recipe.aug`) has here the value that it had before it could be `auto`: that of the runs of then.
+    """
+
+    size: Annotated[int, Field(ge=16, le=1024), OrAuto(), AUTO_BY_DEFAULT] = 224
+    """Height and width of the model's input in pixels: of the training crop and the validation resize; `auto` = the weights'."""
+    fit: Literal["squash", "crop", "pad"] = "squash"
+    """How an image of validation and prediction becomes a square: `squash` = each side resized by its own factor (the report); `crop` =
+    the shorter side resized, the longer one cut; `pad` = the longer side resized, the shorter one filled up with the mean colour."""
+    crop_pct: Annotated[float, Field(gt=0.0, le=1.0), OrAuto(), AUTO_BY_DEFAULT] = 1.0
+    """Validation and prediction: the image is resized for `size` divided by this, and the central square is taken; `auto` = 1, and the
+    weights' with `fit: crop`."""
+    interpolation: Annotated[Literal["bilinear", "bicubic", "nearest", "lanczos"], OrAuto(), AUTO_BY_DEFAULT] = "bilinear"
+    """Validation and prediction: Pillow's filter of the resize, antialiased; `auto` = the weights'. The training crop is bilinear."""
     scale: Annotated[tuple[Annotated[float, Field(gt=0.0, le=1.0)], Annotated[float, Field(gt=0.0, le=1.0)]], FROM_LIST] = (0.8, 1.0)
     """RandomResizedCrop: smallest and largest fraction of the image's area."""
     ratio: Annotated[tuple[Positive, Positive], FROM_LIST] = (3 / 4, 4 / 3)
@@ -141,10 +170,10 @@ class AugConfig(Section):
     impl: Annotated[Literal["fused", "albumentations"], BeforeValidator(_refuse_steps)] = "fused"
     """How `policy` is carried out: `fused` = one resampling and one loop over the pixels, fast; `albumentations` = that library's
     RandomResizedCrop, HorizontalFlip, Rotate and ColorJitter, one after the other."""
-    mean: Annotated[tuple[Channel, Channel, Channel], FROM_LIST] = (0.485, 0.456, 0.406)
-    """Mean of each channel (RGB, values 0-1), subtracted in normalisation."""
-    std: Annotated[tuple[Positive, Positive, Positive], FROM_LIST] = (0.229, 0.224, 0.225)
-    """Standard deviation of each channel (RGB, values 0-1), the divisor in normalisation."""
+    mean: Annotated[tuple[Channel, Channel, Channel], FROM_LIST, OrAuto(), AUTO_BY_DEFAULT] = IMAGENET_MEAN
+    """Mean of each channel (RGB, values 0-1), subtracted in normalisation; `auto` = the weights', ImageNet's where there are none."""
+    std: Annotated[tuple[Positive, Positive, Positive], FROM_LIST, OrAuto(), AUTO_BY_DEFAULT] = IMAGENET_STD
+    """Standard deviation of each channel (RGB, values 0-1), the divisor in normalisation; `auto` as with `mean`."""
 
 
 class MixupConfig(Section):
@@ -200,13 +229,25 @@ class ModelConfig(Section):
     """Probability of the element-wise dropout after layer3."""
     drop_rate: Factor = 0.5
     """Probability of the dropout before the classifier."""
+    drop_path: Factor = 0.0
+    """Stochastic depth: probability that an image skips the last block; it rises to this from the first block on."""
+    grad_checkpointing: bool = False
+    """Compute features again in the backward pass instead of keeping them: less memory, a slower step."""
+    in_chans: Literal[1, 3] = 3
+    """Channels of the model's input: 3 = RGB; 1 = grey, computed from any image (ITU-R 601), the weights' first layer summed over RGB."""
+    kwargs: dict[str, Any] = {}
+    """Further arguments of the model's constructor in timm: `{global_pool: max}`, `{patch_size: 8}`, ..."""
 
 
 class FreezeConfig(Section):
     """Stages that are not trained."""
 
-    stages: Annotated[tuple[str, ...], FROM_LIST] = ("layer1", "layer2")
-    """Stages whose parameters are not trained: any of stem, layer1, ..., layer4, or names of modules of another timm model."""
+    stages: Annotated[tuple[str, ...], FROM_LIST] | Annotated[int, Field(ge=0, le=10_000)] | Annotated[float, Field(ge=0.0, lt=1.0)] = (
+        "layer1",
+        "layer2",
+    )
+    """What is not trained: a list of any of stem, layer1, ..., layer4, or names of modules of another timm model; or how many of timm's
+    groups of layers, from the input on (`group_matcher`: the stem, then block by block), or which share of them (0.5)."""
     until_epoch: Annotated[int, Field(ge=1, le=100_000)] | None = None
     """Epochs after which the stages are trained too; null = they never are."""
     bn: Literal["train", "eval"] = "train"
@@ -327,7 +368,7 @@ class Recipe(Section):
     """Seed of all random numbers: weights, order, augmentation, Mixup, dropout."""
     run: RunConfig = RunConfig()
     data: DataConfig = DataConfig()
-    aug: AugConfig = AugConfig()
+    aug: AugConfig = AugConfig.model_validate(dict.fromkeys(AUTO_KEYS, AUTO))
     mixup: MixupConfig = MixupConfig()
     loss: LossConfig = LossConfig()
     model: ModelConfig = ModelConfig()

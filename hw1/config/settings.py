@@ -53,14 +53,16 @@ def _string_keys() -> dict[str, bool]:
     return keys
 
 
+def _mapping_keys() -> frozenset[str]:
+    """Return the keys whose value is a mapping of any names, which are no keys of the recipe."""
+    sections = {section: getattr(field.annotation, "model_fields", {}) for section, field in Recipe.model_fields.items()}
+    return frozenset(
+        f"{section}.{name}" for section, fields in sections.items() for name, item in fields.items() if get_origin(item.annotation) is dict
+    )
+
+
 STRING_KEYS = _string_keys()
-OPEN_KEYS = {
-    f"{section}.{name}"
-    for section, field in Recipe.model_fields.items()
-    for name, item in getattr(field.annotation, "model_fields", {}).items()
-    if get_origin(item.annotation) is dict
-}
-"""Keys whose value is a mapping of any names, and not a section."""
+MAPPING_KEYS = _mapping_keys()
 NULLS = ("null", "~")
 
 
@@ -84,7 +86,7 @@ def _within_open_key(settings: Settings, items: Iterable[tuple[str, Any]]) -> It
     """Yield the items; one of a mapping (`optim.kwargs.eps`) as the whole mapping with it."""
     for key, value in items:
         outer, _, name = key.rpartition(".")
-        if outer in OPEN_KEYS:
+        if outer in MAPPING_KEYS:
             former = settings[outer].value if outer in settings else {}
             yield outer, {**(former if isinstance(former, Mapping) else {}), name: value}
         else:
@@ -99,10 +101,10 @@ def without_dashes(argv: Sequence[str]) -> list[str]:
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}.
 
-    The mapping of one of the `OPEN_KEYS` is a value.
+    The mapping of a key such as `model.kwargs` is its value.
     """
     for name, value in content.items():
-        if isinstance(value, Mapping) and f"{prefix}{name}" not in OPEN_KEYS:
+        if isinstance(value, Mapping) and f"{prefix}{name}" not in MAPPING_KEYS:
             yield f"{prefix}{name}", {}  # so that an unknown but empty section is reported
             yield from flatten(value, f"{prefix}{name}.")
         else:

@@ -18,6 +18,7 @@ from hw1.evaluation.ensemble import TestTimeAugmentation, Tta
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.predictions import Predictions
 from hw1.models.factory import build_model
+from hw1.models.preprocess import WithPreprocess
 from hw1.runs.checkpoint import load_newest, load_weights
 from hw1.runs.folder import RunFolder
 from hw1.runs.identity import require_identity
@@ -48,6 +49,12 @@ class Predictor:
     device: torch.device
     facts: dict[str, Any]
     stated: Mapping[str, float] = field(default_factory=dict)
+
+    def with_preprocess(self) -> WithPreprocess:
+        """Return the model of images as they are resized (`EvalRule`), which it normalises as in training."""
+        aug, channels = self.recipe.aug, self.recipe.model.in_chans
+        channels_last = self.recipe.train.channels_last
+        return WithPreprocess(self.model, aug.mean[:channels], aug.std[:channels], channels_last=channels_last)
 
     def predict(self, images: ImageSet, desc: str | None = None, *, tta: Tta | None = None) -> Predictions:
         """Compute the logits of every image, with the same arithmetic as validation during training.

@@ -116,17 +116,17 @@ def export_onnx(
     """
     import torch
 
+    from hw1.data.augment.eval_resize import EvalRule
     from hw1.export import onnx_check as check
     from hw1.export import onnx_graph as graph
-    from hw1.models.preprocess import WithPreprocess
     from hw1.predict.classifier import class_names, logits_function
 
     aug = predictor.recipe.aug
-    model = WithPreprocess(predictor.model, aug.mean, aug.std)
+    model = predictor.with_preprocess()
     if not has_data:
         say(f"data.root {predictor.recipe.data.root}: no such folder; ONNX is checked on generated images (data.root=FOLDER)")
     images = check.load_split(predictor, "val", check.MAX_IMAGES) if has_data else check.generate_images(aug.size)
-    meta = graph.metadata(class_names(predictor), descriptions, aug.size, temperature)
+    meta = graph.metadata(class_names(predictor), descriptions, EvalRule.of(aug), temperature)
     engines = {"torch, FP32": logits_function(model, torch.device("cpu"))}
     paths = {"fp32": folder / "model.onnx", "fp16": folder / "model_fp16.onnx", "int8": folder / "model_int8.onnx"}
     for name in formats:

@@ -7,6 +7,7 @@ from typing import Any
 
 from hw1.config.load import dump_recipe
 from hw1.config.recipe import Recipe
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.errors import UserError
 from hw1.evaluation.predictor import Predictor
 from hw1.html.table import escape_markdown
@@ -28,22 +29,22 @@ from PIL import Image
 
 model = timm.create_model("local-dir:{folder}", pretrained=True).eval()
 transform = timm.data.create_transform(**timm.data.resolve_model_data_config(model))
-image = transform(Image.open("image.jpg").convert("RGB"))[None]  # resized to {size} x {size}, normalised
+image = transform(Image.open("image.jpg").convert("{mode}"))[None]  # {how}, normalised
 probabilities = torch.softmax(model(image), dim=1)[0]
 print(model.pretrained_cfg["label_names"][probabilities.argmax()])
 ```
 
 Or without writing any code: `hw1 predict {folder} image.jpg`.
 """
-ONNX_USAGE = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB, resized without keeping
-the aspect; normalisation is inside. Outputs: `logits` and `probabilities`. The metadata hold the class names.
+ONNX_USAGE = """The ONNX files need neither torch nor timm. Input `image`: uint8 `[batch, {size}, {size}, 3]`, RGB,
+{how}; normalisation is inside. Outputs: `logits` and `probabilities`. The metadata hold the class names.
 
 ```python
 import json, numpy, onnxruntime
 from PIL import Image
 
 session = onnxruntime.InferenceSession("model.onnx")
-image = numpy.array(Image.open("image.jpg").convert("RGB").resize(({size}, {size}), Image.Resampling.BILINEAR))
+image = numpy.array({image})
 [probabilities] = session.run(["probabilities"], {{"image": image[None]}})
 print(json.loads(session.get_modelmeta().custom_metadata_map["class_names"])[probabilities[0].argmax()])
 ```
@@ -72,7 +73,8 @@ def model_card(run: RunFolder, predictor: Predictor, descriptions: dict[str, str
     recipe, env = run.read_recipe(), _read_json(run.env)
     names = [escape_markdown(descriptions.get(name, name)) for name in predictor.classes.names if name]
     shown = ", ".join(names[:10]) + f", ... ({len(names)} in all; `label_names` in config.json)" * (len(names) > 10)
-    facts = predictor.facts
+    facts, rule = predictor.facts, EvalRule.of(recipe.aug)
+    mode = "L" if recipe.model.in_chans == 1 else "RGB"
     parts = [
         HEAD,
         f"# {escape_markdown(str(recipe.run.name))}\n",
@@ -80,14 +82,22 @@ def model_card(run: RunFolder, predictor: Predictor, descriptions: dict[str, str
         f" the {facts['checkpoint']} weights of seed {recipe.seed}, after epoch {facts['epoch']} of {recipe.train.epochs}.\n",
         f"Classes: {shown}.\n",
         _metrics_table(run, facts),
-        USAGE.format(folder=".", size=recipe.aug.size),
+        USAGE.format(folder=".", mode=mode, how=rule.describe()),
     ]
     if onnx:
-        parts += [ONNX_USAGE.format(size=recipe.aug.size), "\n".join(onnx) + "\n"]
+        parts += [ONNX_USAGE.format(size=rule.size, how=rule.describe(), image=_resize_in_pillow(rule)), "\n".join(onnx) + "\n"]
     if temperature is not None:
         parts.append(CONFIDENCE.format(temperature))
     parts += [_made_from(recipe, env), _recipe(recipe), _licence(recipe)]
     return "\n".join(parts)
+
+
+def _resize_in_pillow(rule: EvalRule) -> str:
+    """Return the Python that makes the square of an image with Pillow alone."""
+    opened, pillow = 'Image.open("image.jpg").convert("RGB")', f"Image.Resampling.{rule.interpolation.upper()}"
+    if rule == EvalRule(rule.size, interpolation=rule.interpolation):
+        return f"{opened}.resize(({rule.size}, {rule.size}), {pillow})"
+    return f"make_square({opened})  # which is yours to write: {rule.describe()}"
 
 
 def _metrics_table(run: RunFolder, facts: dict[str, Any]) -> str:

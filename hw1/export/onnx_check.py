@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.data.decode import BadImage
 from hw1.data.image_folder import find_split
 from hw1.data.image_set import ImageSet
@@ -58,14 +59,14 @@ def load_split(predictor: Predictor, split: str, max_images: int) -> CheckImages
     images, _ = find_split(split, recipe.data, predictor.classes, recipe.seed)
     chosen = images.subset(np.unique(np.linspace(0, len(images) - 1, min(max_images, len(images))).round().astype(int)))
     assert chosen.labels is not None
-    positions, pixels = _read_pixels(chosen, recipe.aug.size)
+    positions, pixels = _read_pixels(chosen, EvalRule.of(recipe.aug))
     count = f"{len(positions)} of {len(images)}" if len(positions) < len(images) else f"{len(positions)}"
     return CheckImages(f"{count} images of the {'validation' if split == 'val' else 'training'} split", pixels, chosen.labels[positions])
 
 
-def _read_pixels(images: ImageSet, size: int) -> tuple[list[int], NDArray[np.uint8]]:
+def _read_pixels(images: ImageSet, rule: EvalRule) -> tuple[list[int], NDArray[np.uint8]]:
     bad: list[BadImage] = []
-    batches = list(read_images([images.image_file(i) for i in range(len(images))], size, BATCH_SIZE, bad.append))
+    batches = list(read_images([images.image_file(i) for i in range(len(images))], rule, BATCH_SIZE, bad.append))
     if not batches:
         raise RunError(f"no image can be read, the first: {bad[0]}")
     return [position for batch in batches for position in batch.positions], np.concatenate([batch.pixels for batch in batches])

@@ -15,15 +15,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.errors import RunError, UserError
 from hw1.models.preprocess import WithPreprocess
 from hw1.predict.classifier import ONNX_MISSING
 from hw1.utils.text import one_line
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-INPUT_DESCRIPTION = (
-    "RGB images, uint8 [batch, {size}, {size}, 3], resized to {size} x {size} (bilinear, antialiased); normalisation is inside"
-)
+INPUT_DESCRIPTION = "RGB images, uint8 [batch, {size}, {size}, 3], {how}; normalisation is inside"
 CALIBRATION_BATCH = 16
 
 
@@ -117,19 +116,20 @@ def quantize(path: Path, target: Path, images: NDArray[np.uint8]) -> None:
         )
 
 
-def metadata(names: Sequence[str], descriptions: dict[str, str], size: int, temperature: float | None) -> dict[str, str]:
+def metadata(names: Sequence[str], descriptions: dict[str, str], rule: EvalRule, temperature: float | None) -> dict[str, str]:
     """Return the metadata of an ONNX file, which `hw1.predict` reads back.
 
     Args:
         names: Name of each class.
         descriptions: What people call the classes, by their names.
-        size: Height and width of the images, pixels.
+        rule: How an image becomes a square of the model's size.
         temperature: The fitted temperature, which nothing in the file applies; None if there is none to offer.
     """
     meta = {
         "class_names": json.dumps(list(names)),
         "class_descriptions": json.dumps(descriptions),
-        "image": INPUT_DESCRIPTION.format(size=size),
+        "image": INPUT_DESCRIPTION.format(size=rule.size, how=rule.describe()),
+        "resize": json.dumps(rule._asdict()),
     }
     return meta if temperature is None else {**meta, "temperature": str(temperature)}
 

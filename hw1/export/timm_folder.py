@@ -7,6 +7,7 @@ import torch
 from timm.models import save_for_hf
 
 from hw1 import __version__
+from hw1.data.augment.eval_resize import CROP_MODES
 from hw1.evaluation.predictor import Predictor
 from hw1.predict.classifier import class_names
 
@@ -38,13 +39,14 @@ def save_timm_folder(predictor: Predictor, descriptions: dict[str, str], tempera
         "pretrained_cfg": dict.fromkeys(ORIGIN_KEYS),
         "hw1": {"version": __version__, **predictor.facts, "temperature": temperature, "amp": amp},
     }
+    channels = predictor.recipe.model.in_chans
     data = {
-        "input_size": (3, aug.size, aug.size),
-        "interpolation": "bilinear",
-        "crop_mode": "squash",  # height and width are resized each by its own factor: nothing is cut off
-        "crop_pct": 1.0,
-        "mean": aug.mean,
-        "std": aug.std,
+        "input_size": (channels, aug.size, aug.size),
+        "interpolation": aug.interpolation,
+        "crop_mode": CROP_MODES[aug.fit],
+        "crop_pct": aug.crop_pct,
+        "mean": aug.mean[:channels],
+        "std": aug.std[:channels],
     }
     save_for_hf(predictor.model, str(folder), model_config=config, safe_serialization=True, data_config=data)
     (folder / "model.safetensors").chmod((folder / "config.json").stat().st_mode)  # safetensors makes files that only their owner can read

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
@@ -26,8 +27,16 @@ MIN_BATCH = 2  # images: the loader fills up a batch of one, which BatchNorm beh
 CBAM_ONLY = ("cbam_reduction", "cbam_kernel", "cbam_init")  # keys without effect where there is no CBAM
 
 
+OF_ARGUMENT = {"drop_rate": ("drop_rate", "dropout"), "drop_path_rate": ("drop_path", "stochastic depth")}
+"""Keys of `model`, and what they are, by the argument of a constructor that they become and that not every model has."""
+
+
 class NoClassifierError(Exception):
     """A model of timm's gives features only."""
+
+
+class NoCheckpointingError(Exception):
+    """A model of timm's cannot compute its features again."""
 
 
 def build_model(
@@ -63,7 +72,7 @@ def build_model(
         model = _load_published(config.name, kwargs)
     else:
         model = timm.create_model(config.name, num_classes=num_classes, **kwargs)
-    _set_classes(model, num_classes)
+    _finish(model, config, num_classes)
     return model
 
 
@@ -83,16 +92,16 @@ def check_model(
     if unknown := _unknown_name(config.name):
         return [unknown, *problems]
     problems += _unusable_options(config)
-    if load_weights and config.weights is None and config.pretrained and not _pretrained_cfg(config.name).has_weights:
+    if load_weights and config.weights is None and config.pretrained and not pretrained_cfg(config.name).has_weights:
         problems.append(f"model.pretrained: timm has no weights of {config.name}; set it to false, or set model.weights")
     try:
-        model = _on_meta_device(config, image_size)
+        model = build_on_meta(config, image_size)
     except Exception as error:  # each of timm's models refuses its arguments in its own way
         return problems + _why_unusable(error, config, image_size)
     return problems + (check_freeze(model, freeze) if freeze else [])
 
 
-def _on_meta_device(config: ModelConfig, image_size: int | None) -> nn.Module:
+def build_on_meta(config: ModelConfig, image_size: int | None = None) -> nn.Module:
     """Build the model without memory, in train mode, and try a batch.
 
     Raises:
@@ -101,29 +110,50 @@ def _on_meta_device(config: ModelConfig, image_size: int | None) -> nn.Module:
     """
     with torch.device("meta"), torch.no_grad():
         model = timm.create_model(config.name, num_classes=NUM_TRIED, **_model_kwargs(config, image_size))
-        _set_classes(model, NUM_TRIED)
+        _finish(model, config, NUM_TRIED)
         if image_size is not None:
-            logits = model(torch.empty(MIN_BATCH, 3, image_size, image_size))
+            logits = model(torch.empty(MIN_BATCH, config.in_chans, image_size, image_size))
             if not isinstance(logits, torch.Tensor) or logits.shape != (MIN_BATCH, NUM_TRIED):
                 raise NoClassifierError
     return model
 
 
 def _why_unusable(error: Exception, config: ModelConfig, image_size: int | None) -> list[str]:
-    """Return what is wrong with a model that `_on_meta_device` cannot build or try, a line each."""
+    """Return what is wrong with a model that `build_on_meta` cannot build or try, a line each."""
     if isinstance(error, NoClassifierError):
         return [f"model.name: {config.name} is no classifier: it gives features, not a score for each class"]
-    if "unexpected keyword argument 'drop_rate'" in str(error):
-        problems = [f"model.drop_rate: {config.name} has no dropout; set it to 0"]
-        config = config.model_copy(update={"drop_rate": 0.0})
+    if isinstance(error, NoCheckpointingError):
+        return [f"model.grad_checkpointing: {config.name} has none; set it to false"]
+    refused = re.search(r"unexpected keyword argument '(\w+)'", str(error))
+    if refused and (refused[1] in OF_ARGUMENT or refused[1] in config.kwargs):
+        problems, config = _without(refused[1], config)
         try:
-            _on_meta_device(config, image_size)
+            build_on_meta(config, image_size)
         except Exception as other:
             problems += _why_unusable(other, config, image_size)
         return problems
-    own = _pretrained_cfg(config.name).input_size[1:]
+    own = pretrained_cfg(config.name).input_size[1:]
     size = f"images of {image_size} x {image_size} pixels (aug.size; timm's are {own[0]} x {own[1]}) and " if image_size else ""
     return [f"model.name: {config.name} fails with {size}drop_rate={config.drop_rate}: {one_line(error)}"]
+
+
+def _without(argument: str, config: ModelConfig) -> tuple[list[str], ModelConfig]:
+    """Return what is wrong with an argument that the model's constructor does not take, and the section without it."""
+    if argument in config.kwargs:
+        kwargs = {name: value for name, value in config.kwargs.items() if name != argument}
+        return [f"model.kwargs: {config.name} has no {argument!r}"], config.model_copy(update={"kwargs": kwargs})
+    option, what = OF_ARGUMENT[argument]
+    return [f"model.{option}: {config.name} has no {what}; set it to 0"], config.model_copy(update={option: 0.0})
+
+
+def _finish(model: nn.Module, config: ModelConfig, num_classes: int) -> None:
+    """Set what is no argument of the constructor: the classes, and gradient checkpointing."""
+    _set_classes(model, num_classes)
+    if config.grad_checkpointing:
+        try:
+            model.set_grad_checkpointing(True)  # type: ignore[operator]
+        except (AttributeError, AssertionError):  # timm's way to refuse it
+            raise NoCheckpointingError from None
 
 
 def _set_classes(model: nn.Module, num_classes: int) -> None:
@@ -167,9 +197,13 @@ def _unusable_options(config: ModelConfig) -> list[str]:
     return [f"model.{key}: {reason}; set it to {json.dumps(value)}" for key, value in neutral.items() if getattr(config, key) != value]
 
 
-def _pretrained_cfg(name: str) -> PretrainedCfg:
+def pretrained_cfg(name: str) -> PretrainedCfg:
     """Return timm's configuration of the model's tag, or of its default tag; an empty one for a model registered without any."""
-    return get_pretrained_cfg(name) or PretrainedCfg()
+    try:
+        cfg = get_pretrained_cfg(name)
+    except RuntimeError:  # an unknown tag, of which `check_model` tells
+        cfg = get_pretrained_cfg(split_model_name_tag(name)[0])
+    return cfg or PretrainedCfg()
 
 
 def _is_resnet_cbam(name: str) -> bool:
@@ -179,12 +213,20 @@ def _is_resnet_cbam(name: str) -> bool:
 def _model_kwargs(config: ModelConfig, image_size: int | None) -> dict[str, Any]:
     """Return the arguments of the model's constructor, without the number of classes."""
     kwargs: dict[str, Any] = {"drop_rate": config.drop_rate} if config.drop_rate else {}
+    kwargs |= {"drop_path_rate": config.drop_path} if config.drop_path else {}
+    kwargs |= {"in_chans": config.in_chans} if config.in_chans != 3 else {}
+    kwargs |= {name: _as_tuple(value) for name, value in config.kwargs.items()}
     if _is_resnet_cbam(config.name):
         names = ("cbam_stages", *CBAM_ONLY, "drop_layer3")
         kwargs |= {name: getattr(config, name) for name in names}
-    if image_size is not None and _pretrained_cfg(config.name).fixed_input_size:
+    if image_size is not None and pretrained_cfg(config.name).fixed_input_size:
         kwargs["img_size"] = image_size
     return kwargs
+
+
+def _as_tuple(value: Any) -> Any:
+    """Return lists, which is what YAML has, as timm's own arguments are."""
+    return tuple(map(_as_tuple, value)) if isinstance(value, list) else value
 
 
 def _load_file(name: str, path: str, num_classes: int, kwargs: dict[str, Any], tell: Callable[[str], None]) -> nn.Module:
@@ -196,13 +238,13 @@ def _load_file(name: str, path: str, num_classes: int, kwargs: dict[str, Any], t
     with torch.device("meta"):
         empty = timm.create_model(name, **kwargs)
     renamed = fit_names(weights.state_dict, empty.state_dict())
-    state_dict, head = _split_off_head(renamed.state_dict, _pretrained_cfg(name))
-    num_rows = _num_classes_in(state_dict, _pretrained_cfg(name))
+    state_dict, head = _split_off_head(renamed.state_dict, pretrained_cfg(name))
+    num_rows = _num_classes_in(state_dict, pretrained_cfg(name))
     overlay = {"state_dict": state_dict, "num_classes": num_rows, "label_offset": None}
     try:
         model = timm.create_model(name, pretrained=True, num_classes=num_rows, pretrained_cfg_overlay=overlay, **kwargs)
     except Exception as error:  # a model's reader of other formats may fail in any way on a file of another model
-        problem = str(error) if isinstance(error, WeightsError) else why_unfit(state_dict, empty, _head_names(_pretrained_cfg(name)))
+        problem = str(error) if isinstance(error, WeightsError) else why_unfit(state_dict, empty, _head_names(pretrained_cfg(name)))
         raise UserError(f"model.weights: {path}: {problem or f'do not fit {name} ({one_line(error)})'}; {weights.describe()}") from error
     cast("dict[str, Any]", model.pretrained_cfg).pop("state_dict")  # else they would stay in memory
     tell(f"model.weights: {path}: {'; '.join(_changes(weights, renamed, head, num_rows, num_classes, model))}")
@@ -233,7 +275,7 @@ def _split_off_head(state_dict: dict[str, torch.Tensor], cfg: PretrainedCfg) -> 
 
 def _load_published(name: str, kwargs: dict[str, Any]) -> nn.Module:
     """Return the model with timm's weights and their number of classes, so that timm loads all of them strictly."""
-    cfg = _pretrained_cfg(name)
+    cfg = pretrained_cfg(name)
     cached = cached_file(cfg)
     if cached is None and (reason := why_unreachable(cfg)):
         raise UserError(f"model.pretrained: no weights of {name}: {reason}; {how_to_download(cfg)}")

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.evaluation.predictor import Predictor
 from hw1.evaluation.temperature import FittedTemperature
 from hw1.models.fuse_batchnorm import fuse_batchnorm
@@ -31,15 +32,15 @@ class Classifier:
     Attributes:
         class_names: Name of each class folder, never empty.
         descriptions: What people call the classes, by their names; classes without a description are absent.
-        size: Height and width of the input images, pixels.
-        logits: Computes logits of images of this size.
+        rule: How an image becomes a square of the model's size.
+        logits: Computes logits of such images.
         fitted: The temperature fitted on the validation split; None if none was fitted.
         batch_size: Images at a time.
     """
 
     class_names: tuple[str, ...]
     descriptions: dict[str, str]
-    size: int
+    rule: EvalRule
     logits: LogitsFunction
     fitted: FittedTemperature | None
     batch_size: int = BATCH_SIZE

@@ -3,21 +3,26 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from pydantic import ValidationError
 from safetensors import safe_open
 from torch import Tensor, nn
 
+from hw1.config.contradictions import RECIPE_KEYS
 from hw1.config.recipe import AugConfig, ModelConfig, TrainConfig
+from hw1.data.augment.eval_resize import CROP_MODES, EvalRule
 from hw1.errors import UserError
 from hw1.evaluation.temperature import FittedTemperature, check_temperature
 from hw1.models.factory import CBAM_ONLY, build_model
 from hw1.utils.text import on_one_line, one_line
 
-MODEL_ARGS = {"num_classes", "in_chans", "global_pool", "img_size", "cbam_stages", *CBAM_ONLY, "drop_layer3"}
-"""What `hw1.export` writes as `model_args`; anything else, such as `layers`, could ask for a model of any size."""
+OWN_ARGS = ("num_classes", "in_chans", "img_size", "cbam_stages", *CBAM_ONLY, "drop_layer3")
+"""What `hw1.export` writes as `model_args` beside `model.kwargs`."""
+FITS = {mode: fit for fit, mode in CROP_MODES.items()}
+LARGEST = 4096
+"""Of the numbers in other arguments, such as `layers`, and of their lengths: they could ask for a model of any size."""
 FOREIGN = "not written by hw1 export, or changed since"
 
 
@@ -27,7 +32,7 @@ class ExportConfig:
 
     Attributes:
         model: The network.
-        aug: Size and normalisation of the images.
+        aug: How an image becomes a square, and its normalisation.
         names: Name of each class.
         descriptions: What people call the classes, by their names.
         fitted: The fitted temperature; None if there is none.
@@ -61,25 +66,53 @@ def read_export_config(path: Path) -> ExportConfig:
 
 def _parse(config: dict[str, Any]) -> ExportConfig:
     names, args, data = check_names(config["label_names"]), config["model_args"], config["pretrained_cfg"]
-    if unknown := sorted(args.keys() - MODEL_ARGS):
-        raise ValueError(f"model_args: {', '.join(unknown)}")
+    kwargs = {name: value for name, value in args.items() if name not in OWN_ARGS}
+    if refused := [name for name, value in kwargs.items() if name in RECIPE_KEYS or not _is_small(value)]:
+        raise ValueError(f"model_args: {', '.join(refused)}")
     for section, values in (("", config), ("model_args.", args), ("pretrained_cfg.", data)):
         if values["num_classes"] != len(names):
             raise ValueError(f"{section}num_classes is {values['num_classes']}, but there are {len(names)} label_names")
     channels, height, width = data["input_size"]
-    if channels != 3 or args.get("in_chans", 3) != 3 or height != width:
+    if args.get("in_chans", 3) != channels or height != width:
         raise ValueError(f"input_size {data['input_size']}")
     cbam: dict[str, Any] = {"cbam_stages": (), "drop_layer3": 0.0}
     cbam |= {key: args[key] for key in ("cbam_stages", *CBAM_ONLY, "drop_layer3") if key in args}
     temperature = config["hw1"]["temperature"]
     return ExportConfig(
-        model=ModelConfig(name=config["architecture"], pretrained=False, drop_rate=0.0, **cbam),
-        aug=AugConfig(size=height, mean=data["mean"], std=data["std"]),
+        model=ModelConfig(name=config["architecture"], pretrained=False, drop_rate=0.0, in_chans=channels, kwargs=kwargs, **cbam),
+        aug=AugConfig(
+            size=height,
+            fit=FITS[data["crop_mode"]],
+            crop_pct=data["crop_pct"],
+            interpolation=data["interpolation"],
+            mean=tuple(data["mean"]) * (3 // channels),
+            std=tuple(data["std"]) * (3 // channels),
+        ),
         names=names,
         descriptions=check_descriptions(config.get("label_descriptions", {})),
         fitted=None if temperature is None else FittedTemperature(check_temperature(temperature)),
         amp=TrainConfig(amp=config["hw1"]["amp"]).amp,
     )
+
+
+def _is_small(value: object) -> bool:
+    if isinstance(value, list):
+        return len(value) <= LARGEST and all(map(_is_small, value))
+    return value is None or isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= LARGEST)
+
+
+def parse_rule(content: dict[str, Any]) -> EvalRule:
+    """Return the rule by which an image becomes a square, as read from a file.
+
+    Raises:
+        ValueError: It is none that `hw1 export` writes.
+        TypeError: Likewise.
+    """
+    rule = EvalRule(**content)
+    AugConfig(size=rule.size, fit=rule.fit, crop_pct=rule.crop_pct, interpolation=cast("Any", rule.interpolation))
+    if len(rule.fill) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in rule.fill):
+        raise ValueError(f"fill {rule.fill}")
+    return rule._replace(fill=tuple(rule.fill))
 
 
 def check_names(names: object) -> tuple[str, ...]:

@@ -1,6 +1,5 @@
 """Read files as batches of images of the model's size, by threads ahead of the model. No torch."""
 
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.config.recipe import AugConfig
-from hw1.data.augment.transforms import build_eval_transform
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.data.decode import BadImage, read_image
 from hw1.data.image_set import ImageFile
 from hw1.runtime.cpu import usable_cores
@@ -30,22 +28,19 @@ class ImageBatch(NamedTuple):
     pixels: NDArray[np.uint8]
 
 
-def read_images(paths: Sequence[ImageFile], size: int, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[ImageBatch]:
+def read_images(paths: Sequence[ImageFile], rule: EvalRule, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[ImageBatch]:
     """Read every image once, in order.
 
     Args:
         paths: The images.
-        size: Height and width to resize to, pixels.
+        rule: How an image becomes a square.
         batch_size: Images of a batch; the last one may be smaller.
         on_bad: Called with the error of an image that cannot be read, which is in no batch; it may raise.
     """
-    thread_local = threading.local()  # a transform serves one call at a time
 
     def read(path: ImageFile) -> NDArray[np.uint8] | BadImage:
-        if not hasattr(thread_local, "transform"):
-            thread_local.transform = build_eval_transform(AugConfig(size=size))
         try:
-            return np.asarray(thread_local.transform(read_image(path), (0, 0, 0)))
+            return rule(read_image(path))
         except BadImage as error:
             return error
 

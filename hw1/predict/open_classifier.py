@@ -6,13 +6,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from hw1.config.recipe import AugConfig, TrainConfig
+from hw1.config.recipe import TrainConfig
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.errors import UserError
 from hw1.evaluation.predictor import Checkpoint, load_predictor
 from hw1.evaluation.temperature import FittedTemperature, check_temperature, load_temperature
 from hw1.models.preprocess import WithPreprocess
 from hw1.predict.classifier import ONNX_MISSING, Classifier, class_names, logits_function, read_class_descriptions
-from hw1.predict.exported import FOREIGN, check_descriptions, check_names, load_export, read_export_config
+from hw1.predict.exported import FOREIGN, check_descriptions, check_names, load_export, parse_rule, read_export_config
 from hw1.runs.folder import RunFolder
 from hw1.runtime.device import amp_dtype, autocast_of, pick_device
 from hw1.utils.text import one_line
@@ -41,12 +42,12 @@ def open_classifier(path: Path, checkpoint: Checkpoint | None, train: TrainConfi
 def _open_run(run: RunFolder, checkpoint: Checkpoint, train: TrainConfig) -> Classifier:
     predictor = load_predictor(run, run.read_recipe([f"train.device={train.device}"]), checkpoint)
     recipe, device = predictor.recipe, predictor.device
-    model = WithPreprocess(predictor.model, recipe.aug.mean, recipe.aug.std, channels_last=recipe.train.channels_last)
+    model = predictor.with_preprocess()
     names = class_names(predictor)
     return Classifier(
         names,
         read_class_descriptions(recipe.data.root, names),
-        recipe.aug.size,
+        EvalRule.of(recipe.aug),
         logits_function(model, device, autocast_of(device, amp_dtype(recipe.train, device))),
         load_temperature(run, predictor.facts),
         recipe.data.eval_batch_size,
@@ -58,9 +59,10 @@ def _open_export(folder: Path, train: TrainConfig) -> Classifier:
     model = load_export(folder, config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's types lack it
     train = TrainConfig(device=train.device, amp=config.amp)
     device = pick_device(train)
-    with_preprocess = WithPreprocess(model, config.aug.mean, config.aug.std)
+    channels = config.model.in_chans
+    with_preprocess = WithPreprocess(model, config.aug.mean[:channels], config.aug.std[:channels])
     logits = logits_function(with_preprocess, device, autocast_of(device, amp_dtype(train, device)))
-    return Classifier(config.names, config.descriptions, config.aug.size, logits, config.fitted)
+    return Classifier(config.names, config.descriptions, EvalRule.of(config.aug), logits, config.fitted)
 
 
 def _open_onnx(path: Path, train: TrainConfig) -> Classifier:
@@ -81,16 +83,19 @@ def _open_onnx(path: Path, train: TrainConfig) -> Classifier:
         names, descriptions = check_names(json.loads(meta["class_names"])), check_descriptions(json.loads(meta["class_descriptions"]))
         fitted = FittedTemperature(check_temperature(float(meta["temperature"]))) if "temperature" in meta else None
         [image] = session.get_inputs()
-        size = AugConfig(size=image.shape[1]).size
+        rule = parse_rule(json.loads(meta["resize"]) if "resize" in meta else {"size": image.shape[1]})  # files of before are squashed
+        if rule.size != image.shape[1]:
+            raise ValueError(f"resize to {rule.size}, but images of {image.shape[1]}")
     except Exception as error:  # onnxruntime's errors have no common base
         raise UserError(f"{path}: {FOREIGN} ({one_line(error)})") from None
-    return Classifier(names, descriptions, size, lambda images: session.run(["logits"], {image.name: images})[0], fitted)
+    return Classifier(names, descriptions, rule, lambda images: session.run(["logits"], {image.name: images})[0], fitted)
 
 
 def _try(path: Path, classifier: Classifier) -> None:
     """Raise `UserError` unless the model of a file of unknown origin answers for an image with a finite number for each class."""
     try:
-        logits = classifier.logits(np.zeros((1, classifier.size, classifier.size, 3), np.uint8))
+        size = classifier.rule.size
+        logits = classifier.logits(np.zeros((1, size, size, 3), np.uint8))
     except Exception as error:  # onnxruntime's errors have no common base
         raise UserError(f"{path}: its model fails ({one_line(error)})") from None
     if logits.shape != (1, len(classifier.class_names)):

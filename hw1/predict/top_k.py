@@ -62,7 +62,7 @@ def classify(
     Raises:
         RunError: The model answers with NaN or infinity.
     """
-    for batch in read_images(paths, classifier.size, classifier.batch_size, on_bad):
+    for batch in read_images(paths, classifier.rule, classifier.batch_size, on_bad):
         logits = classifier.logits(batch.pixels)
         if not (finite := np.isfinite(logits).all(axis=1)).all():
             raise RunError(f"{printable(paths[batch.positions[finite.argmin()]])}: the model's answer is not a finite number")

@@ -163,8 +163,8 @@ class RunFolder:
         Raises:
             UserError: The recipe is damaged, or an override changes another key.
         """
-        recipe = load_recipe(self.config, overrides)
-        refused, _ = differences(load_recipe(self.config), recipe) if overrides else ([], [])
+        recipe = load_recipe(self.config, overrides, of_run=True)
+        refused, _ = differences(load_recipe(self.config, of_run=True), recipe) if overrides else ([], [])
         if refused:
             raise UserError(*(f"command line: {line}: cannot change after training" for line in refused))
         return recipe

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from fnmatch import fnmatchcase
 
-from hw1.config.recipe import MAY_CHANGE, Recipe
+from hw1.config.recipe import MAY_CHANGE, AugConfig, Recipe
 from hw1.config.settings import flatten
 from hw1.errors import UserError
 
@@ -21,7 +21,7 @@ def identify(recipe: Recipe, fingerprint: str) -> dict[str, str]:
     Returns:
         `recipe` and `data`, a digest each.
     """
-    defaults = dict(flatten(Recipe().model_dump(mode="json")))
+    defaults = dict(flatten(Recipe(aug=AugConfig()).model_dump(mode="json")))
     fixed = {
         key: value
         for key, value in flatten(recipe.model_dump(mode="json"))

@@ -109,7 +109,8 @@ def frozen_children(model: nn.Module, freeze: FreezeConfig) -> list[str]:
         modules = [model.get_submodule(name) for name in children]
         is_trained = any(parameter.requires_grad for module in modules for parameter in module.parameters())
         is_random = any(isinstance(part, RANDOM_MODULES) for module in modules for part in module.modules())
-        if stage not in freeze.stages or is_trained or is_random:
+        is_named = not isinstance(freeze.stages, tuple) or stage in freeze.stages
+        if not is_named or is_trained or is_random:
             break
         names += children
     return names

@@ -140,7 +140,7 @@ class TrainState:
         self._ddp.broadcast_buffers = False  # `NonFiniteGuard.sync_buffers` averages over all shares; rank 0's come from its own alone
         self.model.eval()  # no dropout is drawn, no statistics are kept
         size = self.recipe.aug.size
-        self._ddp(torch.zeros(1, 3, size, size, device=self.device)).sum().mul(0.0).backward()
+        self._ddp(torch.zeros(1, self.recipe.model.in_chans, size, size, device=self.device)).sum().mul(0.0).backward()
         self.optimizer.zero_grad(set_to_none=True)
         self.forward.module = self._ddp
 
@@ -279,7 +279,9 @@ def build_train_state(
         steps_per_epoch=steps_per_epoch,
         frozen=frozen,
         sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
-        use_cuda_graphs=use_cuda_graphs(recipe.train, device, dtype, updates, is_fused=bool(optimizer.defaults.get("fused"))),
+        # checkpointing looks at the random state, which no capture allows
+        use_cuda_graphs=not recipe.model.grad_checkpointing
+        and use_cuda_graphs(recipe.train, device, dtype, updates, is_fused=bool(optimizer.defaults.get("fused"))),
     )
 
 

@@ -102,7 +102,9 @@ class Trainer:
         if progress.step == loader.num_batches:  # was interrupted while validating
             return
         if state.unfreeze() and dist.is_main():
-            say(f"{self.run.path}: epoch {progress.epoch + 1} on: {', '.join(self.recipe.freeze.stages)} trained too")
+            stages = self.recipe.freeze.stages
+            shown = ", ".join(stages) if isinstance(stages, tuple) else stages
+            say(f"{self.run.path}: epoch {progress.epoch + 1} on: freeze.stages ({shown}) trained too")
         set_train_mode(state.model, state.freeze)
         started = time.perf_counter() - progress.epoch_seconds
         with self._saving_after_errors(), self._progress_bar() as bar:

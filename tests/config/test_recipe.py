@@ -41,6 +41,11 @@ from hw1.config.load import differences
         ("aug.scale", "[0.5, 1]", (0.5, 1.0)),
         ("model.pretrained", "false", False),
         ("model.pretrained", "True", True),
+        ("model.kwargs", "{global_pool: max, layers: [1, 2]}", {"global_pool": "max", "layers": [1, 2]}),
+        ("freeze.stages", "3", 3),
+        ("freeze.stages", "0.5", 0.5),
+        ("aug.size", "auto", "auto"),
+        ("aug.mean", "[0.5, 0.5, 0]", (0.5, 0.5, 0.0)),
     ],
 )
 def test_a_value_means_the_same_in_a_file_and_on_the_command_line(folder, key, text, expected):
@@ -62,6 +67,10 @@ WRONG_TYPES = {
     "aug.scale": ["0.8", "[0.8]", "[0.8, 0.9, 1.0]", "['0.8', '1']", "[true, true]"],
     "log.tags": ["a", "[1]", "[[a]]"],
     "log.wandb": ["true", "On", "OFF", "null"],
+    "model.kwargs": ["3", "[a]", "null", "max"],
+    "freeze.stages": ["layer1", "null", "true", "[1]", "1.0", "-1", "{a: 1}"],
+    "aug.mean": ["[0.5]", "0.5", "'0.5'", "Auto"],
+    "aug.size": ["auto1", "null"],
     "mixup": ["3", "null", "[]", "on", "''"],
 }
 
@@ -126,6 +135,9 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["loss.name=bce", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["freeze.stages=[]", "freeze.until_epoch=1"], ["freeze.until_epoch"]),
         (["optim.name=adamx"], ["optim.name"]),
+        (["model.kwargs={num_classes: 3, features_only: true}"], ["model.kwargs"]),
+        (["model.grad_checkpointing=true", "train.cuda_graph=true"], ["train.cuda_graph"]),
+        (["model.in_chans=1", "aug.mean=[0.4, 0.5, 0.6]", "aug.std=[0.2, 0.2, 0.2]"], ["aug.mean"]),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(folder, overrides, keys):

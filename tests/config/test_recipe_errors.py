@@ -11,6 +11,8 @@ from helpers.paths import ROOT
 from helpers.recipe_texts import load, problems
 
 from hw1.config.load import all_keys, load_recipe, with_sources
+from hw1.config.open_values import close_like
+from hw1.config.recipe import IMAGENET_MEAN
 
 # -------------------------------------------------------------------------------------------- all problems, and sources
 
@@ -23,7 +25,7 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
         "sched.warmup_epochs=2",
         "data.root",
         "data.val_fraction=[",
-        "model.depth.width=3",
+        "model.ensemble.width=3",
         "seed=-1",
     )
     assert sorted(found) == sorted(
@@ -34,7 +36,7 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
             "base.yaml: optim.wieght_decay: unknown key; nearest: optim.weight_decay",
             "mid.yaml: mixop: unknown key; nearest: mixup",
             "x.yaml: train.epoch: unknown key; nearest: train.epochs",
-            "command line: model.depth.width: unknown key, and nothing like it is supported; recipes/base.yaml lists all keys",
+            "command line: model.ensemble.width: unknown key, and nothing like it is supported; recipes/base.yaml lists all keys",
             "base.yaml: aug.size: must be greater than or equal to 16, got 0",
             "mid.yaml: optim.lr: must be a valid number, got 'fast'",
             "x.yaml: train.compile: must be a valid boolean, got 1",
@@ -72,7 +74,7 @@ def test_an_unknown_key_names_the_nearest_at_every_depth(folder, key, nearest):
     assert problems("{}", f"{key}=1") == [f"command line: {key}: unknown key; nearest: {nearest}"]
 
 
-@pytest.mark.parametrize("key", ["aug.auto_augment", "model.depth", "teacher"])
+@pytest.mark.parametrize("key", ["aug.auto_augment", "model.ensemble", "teacher"])
 def test_what_is_not_supported_is_said_to_be_so(folder, key):
     """A far key would be taken for the same thing under another name."""
     (found,) = problems("{}", f"{key}=1")
@@ -143,7 +145,9 @@ def test_the_printed_config_loads_to_the_same_recipe(folder):
     code, text, messages, _ = train(str(ROOT / "recipes/resnet50.yaml"), *overrides, "--print-config")
     assert (code, messages) == (0, [])
     Path("x.yaml").write_text(text)
-    assert load_recipe("x.yaml") == load_recipe(ROOT / "recipes/resnet50.yaml", overrides)
+    printed = load_recipe("x.yaml")
+    assert printed == close_like(load_recipe(ROOT / "recipes/resnet50.yaml", overrides), printed)
+    assert (printed.aug.size, printed.aug.mean, printed.aug.interpolation) == (224, IMAGENET_MEAN, "bilinear")
     assert load_recipe("x.yaml").run.name == "resnet50"
     assert os.listdir() == ["x.yaml"]
 

@@ -14,6 +14,7 @@ from helpers.paths import ROOT
 from hw1.config.load import all_keys, load_recipe
 from hw1.config.recipe import Recipe
 from hw1.config.strict_yaml import parse_yaml
+from hw1.models.resolve import resolve
 
 FILES = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "recipes").rglob("*.y*ml"))
 SCHEMA = json.loads((ROOT / "recipes/schema.json").read_text())
@@ -95,10 +96,12 @@ def test_base_is_the_reports_best_setting():
     assert (recipe.optim.name, recipe.optim.lr, recipe.optim.betas, recipe.optim.weight_decay) == ("adamw", 1e-4, (0.9, 0.96), 0.045)
     assert recipe.optim.decay_norm_bias
     assert (recipe.sched.name, recipe.sched.factor, recipe.sched.patience, recipe.sched.min_lr) == ("plateau", 0.1, 3, 1e-6)
-    assert (recipe.aug.size, recipe.aug.scale, recipe.aug.hflip, recipe.aug.rotation) == (224, (0.8, 1.0), 0.5, 15.0)
+    assert (recipe.aug.fit, recipe.aug.scale, recipe.aug.hflip, recipe.aug.rotation) == ("squash", (0.8, 1.0), 0.5, 15.0)
     assert recipe.aug.ratio == pytest.approx((3 / 4, 4 / 3), abs=0)
     assert (recipe.aug.brightness, recipe.aug.contrast, recipe.aug.saturation, recipe.aug.hue) == (0.2, 0.2, 0.2, 0.2)
-    assert (recipe.aug.mean, recipe.aug.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    aug = resolve(recipe)[0].aug
+    assert (aug.size, aug.crop_pct, aug.interpolation) == (224, 1.0, "bilinear")
+    assert (aug.mean, aug.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
 # --------------------------------------------------------------------------------------------------------------- schema

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from faults import (
+    anymodel,
     arithmetic,
     changes,
     checkpoints,
@@ -96,6 +97,7 @@ FAULTS = [
     Fault("clock", "the clock jumps by a year", places.jumping_clock, 0, 3),
     Fault("places", "odd names and folders", places.odd_places, 0, len(places.ODD_NAMES)),
     Fault("inside", "what only a look inside shows", inside.looked_into, 0, len(inside.MODULES)),
+    Fault("any-model", "any model of timm with any recipe", anymodel.any_model, 0, 12),
     Fault("fuzz-recipe", "any text as a recipe", fuzz.recipes, 50, 3000),
     Fault("fuzz-picture", "any bytes as an image", fuzz.images, 100, 3000),
     Fault("fuzz-checkpoint", "any change to a checkpoint", fuzz.checkpoints, 100, 3000),

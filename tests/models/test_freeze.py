@@ -148,3 +148,43 @@ def test_freezing_everything_is_refused():
     everything = ("stem", "layer1", "layer2", "layer3", "layer4", "layer4.cbam", "fc")
     assert check_freeze(small(), FreezeConfig(stages=everything)) == ["freeze.stages: leaves nothing to train"]
     assert check_freeze(small(), FreezeConfig(stages=everything[:-1])) == []
+
+
+# --------------------------------------------------------------------------------------- timm's groups, from the input on
+
+
+@pytest.mark.parametrize("stages", [3, 0.5])
+def test_a_depth_and_a_share_count_timms_groups_of_layers(stages):
+    model = timm.create_model("test_vit", num_classes=5)
+    groups = timm.models.group_parameters(model, model.group_matcher())
+    depth = stages if isinstance(stages, int) else len(groups) // 2
+    expected = {name for number in range(depth) for name in groups[number]}
+    freeze_stages(model, FreezeConfig(stages=stages))
+    assert frozen_names(model) == expected
+    assert {"cls_token", "pos_embed"} <= expected
+    assert "head.weight" not in expected
+
+
+def test_batchnorm_of_frozen_groups_obeys_and_a_cbam_trains_on():
+    model, config = small(cbam_stages=(1, 4)), FreezeConfig(stages=2, bn="eval")  # the stem and the only block of layer1
+    freeze_stages(model, config)
+    expected = [name for name, _ in model.named_parameters() if name.startswith(("conv1.", "bn1.", "layer1.")) and ".cbam." not in name]
+    assert frozen_names(model) == set(expected)
+    set_train_mode(model, config)
+    still = {name for name, module in model.named_modules() if isinstance(module, nn.BatchNorm2d) and not module.training}
+    assert still == {name.removesuffix(".weight") for name in expected if "bn" in name and name.endswith(".weight")}
+
+
+def test_depths_that_cannot_be_are_named():
+    model = small()
+    num = len(timm.models.group_parameters(model, model.group_matcher()))
+    assert check_freeze(model, FreezeConfig(stages=num + 1)) == [f"freeze.stages: this model has {num} groups of layers, got {num + 1}"]
+    assert check_freeze(model, FreezeConfig(stages=0)) == []
+    plain = timm.create_model("test_vit", num_classes=5)
+    assert check_freeze(plain, FreezeConfig(stages=len(timm.models.group_parameters(plain, plain.group_matcher())))) == [
+        "freeze.stages: leaves nothing to train"
+    ]
+    nameless = nn.Sequential(nn.Linear(2, 2))
+    nameless.pretrained_cfg = {}
+    [line] = check_freeze(nameless, FreezeConfig(stages=1))
+    assert line == "freeze.stages: this model has no groups to count 1 of; name its stages: 0"

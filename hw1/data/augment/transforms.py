@@ -11,9 +11,9 @@ import albumentations as A
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from hw1.config.recipe import AugConfig
+from hw1.data.augment.eval_resize import EvalResize, EvalRule
 from hw1.data.augment.fused import augment_fused
 from hw1.data.augment.named_transforms import POLICY, Step, build_named, try_step
 from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
@@ -43,18 +43,6 @@ class Transform(Protocol):
             uint8 [S, S, 3], RGB.
         """
         ...
-
-
-class PillowResize(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
-    """Resize to [size, size] without keeping the aspect: Pillow's bilinear filter, antialiased when it shrinks, to the bit."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(p=1.0)
-        self.size = size
-
-    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
-        """Resize uint8 [H, W, 3] to [size, size, 3]."""
-        return np.array(Image.fromarray(img).resize((self.size, self.size), Image.Resampling.BILINEAR))
 
 
 class FusedPolicy(A.ImageOnlyTransform):  # type: ignore[misc]
@@ -208,7 +196,7 @@ def _named_steps(aug: AugConfig) -> list[tuple[str, Step]]:
 
 def _policy(aug: AugConfig) -> list[A.BasicTransform]:
     if _draws_nothing(aug):
-        return [PillowResize(aug.size)]
+        return [EvalResize(EvalRule.of(aug))]
     return [FusedPolicy(aug)] if aug.impl == "fused" else albumentations_policy(aug)
 
 
@@ -237,8 +225,8 @@ def augment_step_by_step(aug: AugConfig, image: NDArray[np.uint8], seed_words: S
 
 
 def build_eval_transform(aug: AugConfig) -> Transform:
-    """Build the resize for validation and prediction: to [size, size] without keeping the aspect; the seed words change nothing."""
-    return SeededPipeline([PillowResize(aug.size)], aug.size)
+    """Build the resize for validation and prediction (`EvalRule`); the seed words change nothing."""
+    return SeededPipeline([EvalResize(EvalRule.of(aug))], aug.size)
 
 
 def _draws_nothing(aug: AugConfig) -> bool:

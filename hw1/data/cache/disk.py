@@ -1,7 +1,7 @@
 """Build and open the disk cache (`data.cache: disk`): a set's images, decoded and shrunk once, in one file (`hw1.data.cache.image_file`).
 
 For training each image is stored just large enough for every crop; the augmentation then draws its crop in the stored image's pixels. For
-evaluation the result of the validation resize is stored, which does not change when it is resized again: the same bits as from the files.
+evaluation the result of the validation resize is stored, which is taken as it is: the same bits as from the files.
 """
 
 import contextlib
@@ -22,7 +22,8 @@ import PIL
 from numpy.typing import NDArray
 
 from hw1.config.recipe import AugConfig, DataConfig
-from hw1.data.augment.transforms import PillowResize, Transform
+from hw1.data.augment.eval_resize import EvalRule
+from hw1.data.augment.transforms import Transform
 from hw1.data.cache.image_file import CacheFile, CacheFileWriter, DamagedFile, stored_size
 from hw1.data.cache.shrink import shrink, shrunk_size
 from hw1.data.decode import BadImage, read_size
@@ -43,24 +44,28 @@ MADE_BY = f"2 OpenCV {cv2.__version__} Pillow {PIL.__version__}"  # raise the nu
 class CachedSize:
     """The size at which images are stored."""
 
-    training: bool
-    """Keep the aspect, as training needs it; else store [side, side, 3]."""
     side: int | None
-    """Shorter side in pixels; None (for training only) stores images as large as they are."""
+    """For training: shorter side in pixels; None stores images as large as they are."""
+    rule: EvalRule | None = None
+    """For evaluation: how they become squares."""
+
+    @property
+    def training(self) -> bool:
+        """Whether images keep their aspect, as training needs it."""
+        return self.rule is None
+
+    @property
+    def key(self) -> Any:
+        """What tells it from others; the side alone where that says all, as in caches of before there were rules."""
+        return self.side if self.rule is None or self.rule == EvalRule(self.rule.size) else self.rule
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """Return the (height, width) at which an image of this size is stored."""
-        if self.training:
-            return shrunk_size(height, width, self.side)
-        assert self.side is not None
-        return self.side, self.side
+        return (self.rule.size, self.rule.size) if self.rule else shrunk_size(height, width, self.side)
 
     def resize(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """Resize uint8 [H, W, 3] to `size`."""
-        if self.training:
-            return shrink(image, self.side)
-        assert self.side is not None
-        return PillowResize(self.side).apply(image)
+        return self.rule(image) if self.rule else shrink(image, self.side)
 
 
 def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transform: Transform, *, training: bool) -> CacheFile:
@@ -80,7 +85,7 @@ def open_disk_source(images: ImageSet, data: DataConfig, aug: AugConfig, transfo
         UserError: The folder cannot be written to or lacks room.
         RunError: An image can no longer be decoded, or writing fails; nothing half-written stays.
     """
-    cached_size = CachedSize(training, transform.smallest_side if training else aug.size)
+    cached_size = CachedSize(transform.smallest_side) if training else CachedSize(aug.size, EvalRule.of(aug))
     folder = make_cache_folder(data.cache_dir)
     content = _describe_content(images, cached_size)
     path = folder / f"{_name_prefix(content)}{_hash(content)}{SUFFIX}"
@@ -99,7 +104,7 @@ def _describe_content(images: ImageSet, cached_size: CachedSize) -> dict[str, An
     """Return everything that decides on the content of the cache; it becomes the file's description."""
     files = {file: images.stamp(file) for file in images.files}
     root = os.path.abspath(images.root)
-    return {"made_by": MADE_BY, "root": root, "training": cached_size.training, "side": cached_size.side, "files": files}
+    return {"made_by": MADE_BY, "root": root, "training": cached_size.training, "side": cached_size.key, "files": files}
 
 
 def _name_prefix(content: dict[str, Any]) -> str:

@@ -23,6 +23,7 @@ from hw1.data.loader.shared_buffer import FilledSlot, SharedBuffer, SlotDataset,
 from hw1.data.loader.watchdog import Watchdog
 from hw1.data.loader.worker import describe_exit, hold_signals, require_semaphores, start_worker
 from hw1.errors import RunError
+from hw1.models.preprocess import to_grey
 from hw1.runtime import distributed as dist
 from hw1.runtime.cpu import default_num_workers
 
@@ -50,6 +51,7 @@ class Loader:
         balanced: Draw each class equally often (`EpochBatches`).
         rank: Number of this process among those that train together.
         world_size: Number of processes that train together. Each gets a part of every batch, which may be empty.
+        in_chans: 3 for RGB, 1 for grey.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Loader:
         balanced: bool = False,
         rank: int = 0,
         world_size: int = 1,
+        in_chans: int = 3,
     ) -> None:
         self.stop: Callable[[], int | None] = lambda: None
         """Returns a signal number once the run was asked to stop: from then on no batch is waited for long."""
@@ -76,8 +79,8 @@ class Loader:
         self._batches = EpochBatches(len(images), batch_size, seed, shuffle, labels, rank=rank, world_size=world_size)
         self._num_workers = num_workers
         self._device = device
-        self._mean = torch.tensor(aug.mean, device=device).view(1, 3, 1, 1)
-        self._std = torch.tensor(aug.std, device=device).view(1, 3, 1, 1)
+        self._mean = torch.tensor(aug.mean[:in_chans], device=device).view(1, -1, 1, 1)
+        self._std = torch.tensor(aug.std[:in_chans], device=device).view(1, -1, 1, 1)
         self._size = aug.size
         self._channels_last = channels_last
         self._num_begun = 0  # epochs: one that is not the latest is over
@@ -237,7 +240,10 @@ class Loader:
         image = image.permute(0, 3, 1, 2)  # [B, S, S, 3] becomes [B, 3, S, S] in channels_last order; all that follows keeps the order
         if not self._channels_last:
             image = image.contiguous()
-        image = image.div(255.0).sub_(self._mean).div_(self._std)
+        image = image.div(255.0)
+        if self._mean.shape[1] == 1:
+            image = to_grey(image)
+        image = image.sub_(self._mean).div_(self._std)
         return Batch(image, label, buffer.index[slot, :count].clone())
 
     def _prefetch(self, buffer: SharedBuffer, slots: Iterator[FilledSlot]) -> Iterator[Batch]:
@@ -271,7 +277,9 @@ def build_train_loader(images: ImageSet, recipe: Recipe, device: torch.device) -
 def build_eval_loader(images: ImageSet, recipe: Recipe, device: torch.device) -> Loader:
     """Build the loader of resized batches of `data.eval_batch_size` for each process, in the set's order, the same in every epoch."""
     batch_size = recipe.data.eval_batch_size * dist.world_size()
-    return _build_loader(images, build_eval_transform(recipe.aug), batch_size, False, recipe, device)
+    is_stored = recipe.data.cache == "disk"  # then the squares are, and nothing more is cut off them
+    aug = recipe.aug.model_copy(update={"fit": "squash", "crop_pct": 1.0}) if is_stored else recipe.aug
+    return _build_loader(images, build_eval_transform(aug), batch_size, False, recipe, device)
 
 
 def _build_loader(images: ImageSet, transform: Transform, batch_size: int, training: bool, recipe: Recipe, device: torch.device) -> Loader:
@@ -291,4 +299,5 @@ def _build_loader(images: ImageSet, transform: Transform, batch_size: int, train
         balanced=training and recipe.data.sampling == "balanced",
         rank=dist.rank(),
         world_size=dist.world_size(),
+        in_chans=recipe.model.in_chans,
     )

@@ -281,3 +281,19 @@ def test_debug_recipe_trains_continues_and_validates_with_it(tmp_path):
     assert validated.returncode == 0, validated.stderr
     assert json.loads((run_folder / "eval" / "val" / "metrics.json").read_text())["loss"] == last["val_loss"]
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("fit", ["crop", "pad"])
+def test_squares_of_validation_are_stored_and_nothing_more_is_cut_off_them(fit, tmp_path, folder):
+    images = write_images(tmp_path / "data", 4)
+    aug = {"size": 24, "fit": fit, "crop_pct": 0.8, "interpolation": "bicubic", "mean": (0.2, 0.5, 0.9)}
+    batches = []
+    for cache in ("none", "disk"):
+        recipe = Recipe.model_validate({"aug": aug, "data": {"cache": cache, "cache_dir": str(folder), "num_workers": 0}})
+        loader = build_eval_loader(images, recipe, CPU)
+        [batch] = loader.epoch(0)
+        batches.append(batch.image)
+    np.testing.assert_array_equal(*batches)
+    assert len(names(folder)) == 1
+    open_cache(images, folder, AugConfig(size=24), training=False)
+    assert len(names(folder)) == 2, "another rule has a cache of its own"

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.loader_images import AUG, CPU, SIZE, assert_same, processes
+from PIL import Image
+from torch import nn
 
 from hw1.config.recipe import DataConfig, Recipe, TrainConfig
 from hw1.data.augment.transforms import build_eval_transform, build_train_transform
@@ -16,6 +18,7 @@ from hw1.data.image_folder import ImageSet, open_training_data
 from hw1.data.loader.dataset import ImageDataset
 from hw1.data.loader.loader import Batch, build_eval_loader, build_train_loader
 from hw1.data.loader.sampler import EpochBatches
+from hw1.models.preprocess import WithPreprocess
 
 pytestmark = pytest.mark.filterwarnings("ignore:This DataLoader will create")  # more processes than this machine has cores
 
@@ -165,3 +168,16 @@ def test_cuda_gives_the_cpus_batches_and_keeps_them_intact(make, num_workers):
             torch.testing.assert_close(ours.image.cpu(), theirs.image, rtol=1e-6, atol=1e-6)
             assert torch.equal(ours.label.cpu(), theirs.label)
             assert torch.equal(ours.index, theirs.index)
+
+
+def test_a_model_of_one_channel_gets_grey_images_as_pillow_makes_them(images):
+    recipe = Recipe.model_validate({"aug": {"size": 24}, "model": {"in_chans": 1}, "data": {"num_workers": 0, "eval_batch_size": SIZE}})
+    recipe = recipe.model_copy(update={"aug": recipe.aug.model_copy(update={"mean": (0.4,) * 3, "std": (0.2,) * 3})})
+    [batch] = build_eval_loader(images, recipe, CPU).epoch(0)
+    assert batch.image.shape == (SIZE, 1, 24, 24)
+    transform = build_eval_transform(recipe.aug)
+    squares = [transform(read_image(images.path(index)), (0,)) for index in range(SIZE)]
+    grey = np.stack([np.asarray(Image.fromarray(square).convert("L"), np.float32) for square in squares])
+    np.testing.assert_allclose(batch.image[:, 0], (grey / 255 - 0.4) / 0.2, atol=0.6 / 255 / 0.2)  # Pillow rounds
+    model = WithPreprocess(nn.Identity(), (0.4,), (0.2,))
+    assert torch.equal(model(torch.from_numpy(np.stack(squares))), batch.image), "predict normalises as the loader does"
