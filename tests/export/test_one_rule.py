@@ -19,10 +19,10 @@ CHANGES = ("data.num_workers=0", "aug.crop_pct=0.8", "aug.interpolation=bicubic"
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    for name in NAMES:
-        (root / "val" / name).mkdir(parents=True)
+    for folder in [root / split / name for split in ("train", "val") for name in NAMES]:
+        folder.mkdir(parents=True)
         for number in range(3):
-            cv2.imwrite(str(root / "val" / name / f"{number}.png"), draw_image(20 + number, 96, rng)[: 40 + 50 * number])
+            cv2.imwrite(str(folder / f"{number}.png"), draw_image(20 + number, 96, rng)[: 40 + 50 * number])
     return root
 
 
