@@ -10,7 +10,8 @@ from hw1.config.recipe import AUTO, AUTO_KEYS, ModelConfig, Recipe
 from hw1.config.settings import COMMAND_LINE, Setting, Settings
 
 IF_THERE = "?"
-"""Ends the name of a frozen stage that was written for another model: frozen only where the model has all of these."""
+"""Ends the name of a frozen stage that was written for another model: frozen only where the model has all of these. A number of groups, or
+their share, stands as the one such name: frozen only where timm groups the model's layers."""
 CBAM_STAGES = ("stem", "layer1", "layer2", "layer3", "layer4")
 WITHOUT_CBAM: dict[str, Any] = {
     "cbam_stages": (), "drop_layer3": 0.0,
@@ -50,11 +51,10 @@ def leave_open(settings: Settings) -> list[str]:
             value = settings[key].value
             settings[key] = settings[key]._replace(value=list(nothing) if isinstance(nothing, tuple) else nothing)
             left_out += [key] * (value != settings[key].value)
-    stages = settings.get("freeze.stages", Setting(None, "")).value
-    is_shared = has_cbam(name) and isinstance(stages, list) and all(stage in CBAM_STAGES for stage in stages)
-    if isinstance(stages, list) and is_of_another_model("freeze.stages") and not is_shared:
-        marked = [f"{stage}{IF_THERE}" if isinstance(stage, str) else stage for stage in stages]
-        settings["freeze.stages"] = settings["freeze.stages"]._replace(value=marked)
+    if is_of_another_model("freeze.stages"):
+        stages = settings["freeze.stages"].value
+        is_shared = has_cbam(name) and isinstance(stages, list) and all(stage in CBAM_STAGES for stage in stages)
+        settings["freeze.stages"] = settings["freeze.stages"]._replace(value=stages if is_shared else _marked(stages))
     return [f"{', '.join(left_out)}: only the *_cbam models have them, and {name} goes without"] if left_out else []
 
 
@@ -76,6 +76,13 @@ def close_like(recipe: Recipe, run: Recipe) -> Recipe:
     if freeze and not run.freeze.stages:
         freeze["until_epoch"] = None
     return recipe.model_copy(update={"aug": recipe.aug.model_copy(update=aug), "freeze": recipe.freeze.model_copy(update=freeze)})
+
+
+def _marked(stages: Any) -> Any:
+    """Return `freeze.stages` with a mark at each name, or number; what is no such value stays, for the message about it."""
+    if isinstance(stages, list):
+        return [f"{stage}{IF_THERE}" if isinstance(stage, str) else stage for stage in stages]
+    return [f"{stages}{IF_THERE}"] if isinstance(stages, int | float) and not isinstance(stages, bool) and stages >= 0 else stages
 
 
 def _is_marked(stages: str | float | Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
 """Close what a recipe leaves open (`hw1.config.open_values`): by the weights that training starts from, and by the model's stages."""
 
+import re
 from typing import Any
 
 from hw1.config.open_values import IF_THERE
@@ -81,13 +82,19 @@ def _resolve_stages(recipe: Recipe) -> tuple[Any, list[str]]:
     if not isinstance(stages, tuple):
         return stages, []
     marked = [stage.removesuffix(IF_THERE) for stage in stages if stage.endswith(IF_THERE)]
-    plain = tuple(stage.removesuffix(IF_THERE) for stage in stages)
+    plain: Any = tuple(stage.removesuffix(IF_THERE) for stage in stages)
     if not marked:
         return plain, []
+    if len(marked) == 1 and (number := re.fullmatch(r"(\d+)|[\d.e-]+", marked[0])):
+        plain = int(marked[0]) if number[1] else float(marked[0])
     try:
         model = build_on_meta(recipe.model)
     except Exception:  # whatever a model refuses its arguments with: `check_model` says it
         return plain, []
+    if not isinstance(plain, tuple):
+        if hasattr(model, "group_matcher"):
+            return plain, []
+        return (), [f"freeze.stages: nothing is frozen, as timm has no groups of layers of {recipe.model.name} to count {plain} of"]
     missing = [stage for stage in marked if not parameter_names(model, stage)]
     if not missing:
         return plain, []

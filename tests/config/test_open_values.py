@@ -15,6 +15,7 @@ from hw1.runs.identity import identify
 from hw1.runs.status import run_status
 
 FINETUNE = ROOT / "recipes/finetune.yaml"
+FAST = ROOT / "recipes/fast.yaml"
 
 
 def changed(*overrides: str) -> Recipe:
@@ -29,7 +30,7 @@ def told(path: Path | str, *overrides: str) -> tuple[Recipe, list[str]]:
 def test_keys_of_cbam_written_for_another_model_ask_for_nothing_in_one_line():
     recipe, lines = told(FINETUNE, "model.name=vit_tiny_patch16_224.augreg_in21k")
     assert (recipe.model.cbam_stages, recipe.model.drop_layer3, recipe.model.cbam_init) == ((), 0.0, "paper")
-    assert recipe.model.drop_rate == 0.5
+    assert recipe.model.drop_rate == 0.2
     [line] = lines
     assert line == (
         "model.cbam_stages, model.drop_layer3, model.cbam_init: only the *_cbam models have them, and "
@@ -48,10 +49,18 @@ def test_keys_written_for_the_model_stay(folder):
 
 
 def test_frozen_stages_of_another_model_are_frozen_if_there():
-    assert load_recipe(FINETUNE).freeze.stages == ("stem", "layer1", "layer2")
-    assert load_recipe(FINETUNE, ["model.name=resnet50_cbam"]).freeze.stages == ("stem", "layer1", "layer2")
-    assert load_recipe(FINETUNE, ["model.name=convnext_tiny"]).freeze.stages == ("stem?", "layer1?", "layer2?")
-    assert load_recipe(FINETUNE, ["model.name=convnext_tiny", "freeze.stages=0.5"]).freeze.stages == 0.5
+    assert load_recipe(FAST).freeze.stages == ("stem", "layer1", "layer2")
+    assert load_recipe(FAST, ["model.name=resnet50_cbam"]).freeze.stages == ("stem", "layer1", "layer2")
+    assert load_recipe(FAST, ["model.name=convnext_tiny"]).freeze.stages == ("stem?", "layer1?", "layer2?")
+    assert load_recipe(FAST, ["model.name=convnext_tiny", "freeze.stages=0.4"]).freeze.stages == 0.4
+
+
+def test_a_share_of_another_model_is_frozen_if_its_layers_are_grouped():
+    assert load_recipe(FINETUNE).freeze.stages == 0.5
+    assert load_recipe(FINETUNE, ["model.name=pit_ti_224"]).freeze.stages == ("0.5?",)
+    assert load_recipe(FINETUNE, ["model.name=pit_ti_224", "freeze.stages=0.4"]).freeze.stages == 0.4
+    with pytest.raises(UserError, match=r"finetune\.yaml|freeze\.stages"):
+        load_recipe(FINETUNE, ["model.name=pit_ti_224", "freeze.stages=1.5"])
 
 
 def test_a_recipe_without_a_base_leaves_the_same_open(folder):

@@ -143,7 +143,7 @@ def test_one_channel_takes_the_weights_of_three_summed(name, tmp_path):
 
 
 ONLY_AT_THEIR_SIZE = {"crossvit_15_240", "deepseek_vit_412m", "efficientformer_l1"}
-"""Of the models of below, those that cannot be had at the 96 pixels that finetune.yaml names."""
+"""Of the models of below, those that cannot be had at the 128 pixels that finetune.yaml names."""
 SMALL = {
     "beit": "beit_base_patch16_224", "byoanet": "eca_botnext26ts_256", "byobnet": "eca_resnext26ts", "cait": "cait_xs24_384", "coat":
     "coat_lite_tiny", "convit": "convit_tiny", "convmixer": "convmixer_768_32", "convnext": "convnext_atto_rms", "cpubone":

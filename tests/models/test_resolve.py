@@ -11,6 +11,7 @@ from hw1.config.recipe import AUTO_KEYS, IMAGENET_MEAN, IMAGENET_STD
 from hw1.models.resolve import resolve
 
 FINETUNE = ROOT / "recipes/finetune.yaml"
+FAST = ROOT / "recipes/fast.yaml"
 AUTO_SIZE = "aug.size=auto"
 MODELS = ("tf_efficientnet_lite0", "vit_tiny_patch16_384", "resnet50.a1_in1k", "mobilenetv3_small_100", "inception_v3", "resnet18_cbam")
 
@@ -41,7 +42,7 @@ def test_without_weights_it_is_imagenet():
     assert (aug.size, aug.mean, aug.std, aug.interpolation, aug.crop_pct) == (384, IMAGENET_MEAN, IMAGENET_STD, "bilinear", 1.0)
     untold = resolved("model.name=nothing_like_it", AUTO_SIZE)[0]  # check_model says that there is no such model
     assert untold.aug.size == 224
-    assert not any(stage.endswith("?") for stage in untold.freeze.stages)
+    assert untold.freeze.stages == 0.5
     assert resolved("model.name=resnet18.nothing", AUTO_SIZE)[0].aug.mean == IMAGENET_MEAN
 
 
@@ -72,9 +73,26 @@ def test_grey_images_have_one_mean():
 
 
 def test_stages_of_another_model_are_frozen_where_this_one_has_all_of_them():
-    assert resolved("model.name=resnet26d")[0].freeze.stages == ("stem", "layer1", "layer2")
-    recipe, lines = resolved("model.name=convnext_atto")
+    stages = resolve(load_recipe(FAST, ["model.name=resnet26d"]))[0].freeze.stages
+    assert stages == ("stem", "layer1", "layer2")
+    recipe, lines = resolve(load_recipe(FAST, ["model.name=convnext_atto", "freeze.until_epoch=2"]))
+    assert recipe.freeze.until_epoch is None, "of nothing"
     assert recipe.freeze.stages == ()
     assert lines[-1] == (
         "freeze.stages: nothing of stem, layer1, layer2 is frozen, as convnext_atto has no layer1, layer2; it has stem, stages"
     )
+
+
+@pytest.mark.parametrize(("name", "stages"), [("convnext_atto", 0.5), ("resnet50_cbam", 0.5), ("pit_ti_224", ())])
+def test_a_share_of_another_model_is_frozen_where_timm_groups_its_layers(name, stages):
+    recipe, lines = resolved(f"model.name={name}", "model.pretrained=false")
+    assert recipe.freeze.stages == stages
+    told = "freeze.stages: nothing is frozen, as timm has no groups of layers of pit_ti_224 to count 0.5 of"
+    assert (lines[-1] == told) == (stages == ())
+
+
+@pytest.mark.parametrize("mark", ["3?", "0.25?"])
+def test_numbers_come_back_as_what_they_were(mark):
+    recipe = load_recipe(FINETUNE, ["model.name=convnext_atto"])
+    marked = recipe.model_copy(update={"freeze": recipe.freeze.model_copy(update={"stages": (mark,)})})
+    assert repr(resolve(marked)[0].freeze.stages) == mark.removesuffix("?")
