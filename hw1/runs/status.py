@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hw1.config.load import differences, dump_recipe
+from hw1.config.open_values import close_like
 from hw1.config.recipe import Recipe
 from hw1.errors import RunError, UserError
 from hw1.runs.epoch_metrics import EpochMetrics
@@ -48,7 +49,8 @@ def run_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> St
 
 
 def _status_of(run: RunFolder, recipe: Recipe) -> Status:
-    refused, _ = differences(run.read_recipe(), recipe)
+    made_with = run.read_recipe()
+    refused, _ = differences(made_with, close_like(recipe, made_with))
     if refused:
         raise UserError(
             *(f"{run.path}: made with another recipe: {line}" for line in refused),
