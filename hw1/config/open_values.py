@@ -1,8 +1,8 @@
 """Values that a recipe leaves open until the model, the data or the device is known.
 
-`auto` of `aug`, and what a recipe says for another model than the one it trains: `hw1.models.resolve` closes them when a run begins.
-`data.val_fraction: null` of a flat folder: `hw1.data.flat_folder`. `data.batch_size: auto`: `hw1.training.batch_size`. The run's config.yaml
-holds none, so that a run that is continued takes its own.
+`auto` of `aug`, and what a recipe says for another model than the one it trains: `hw1.models.resolve` closes them when a run begins. So do
+`hw1.data.flat_folder` with `data.val_fraction: null` of a flat folder and `hw1.training.batch_size` with `data.batch_size: auto`. The run's
+config.yaml holds none, so that a run that is continued takes its own.
 """
 
 from collections.abc import Sequence

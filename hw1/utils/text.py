@@ -66,6 +66,17 @@ def _uncoloured(error: BaseException) -> str:
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
 
 
+def format_seconds(seconds: float) -> str:
+    """Return a time in at most two units: 45 s, 12 min, 3 h 05 min, 2 d 07 h."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 100:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24:02} h"
+
+
 def some_of(names: Iterable[str], num: int = 5) -> str:
     """Return the first `num` names, in printable form, and the number of the others, as in "a, b and 3 more"."""
     names = list(names)
