@@ -16,6 +16,7 @@ from hw1.errors import EXIT_OK, RunError, UserError
 from hw1.runs.folder import RunFolder, Status
 from hw1.runs.status import run_status
 from hw1.utils.own_command import hw1_command
+from hw1.utils.text import format_seconds
 
 TRAIN = [sys.executable, "-m", "hw1", "train"]
 ACTIONS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
@@ -251,11 +252,3 @@ def seconds_left(pending: Sequence[PlannedRun], known: Sequence[PlannedRun]) -> 
             same_recipe = seconds_per_epoch([other for other in known if other.path == run.path])
             total += (overall if same_recipe is None else same_recipe) * max(run.recipe.train.epochs - run.num_epochs, 0)
     return total
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration in the unit that suits: "42 s", "7 min", "2 h 05 min"."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

@@ -51,9 +51,9 @@ class TimeLimit:
         """Return whether the time is over; on rank 0 only."""
         return self._hours is not None and dist.is_main() and self._seconds_left() <= 0
 
-    def first_step_took(self, seconds: float) -> None:
-        """Take note of the first step of this process, which compiles and starts the loading and so says nothing about the others."""
-        self._start_up = seconds * (1 - 1 / self._state.steps_per_epoch)
+    def leave_out(self, seconds: float) -> None:
+        """Leave seconds of the epoch under way, in which the step was compiled, out of what an epoch is expected to take."""
+        self._start_up += seconds
 
     def end_epoch(self, seconds: float) -> None:
         """Decide once how many epochs the time holds; later only whether there is time for the next. Call before the epoch is saved.
@@ -70,9 +70,15 @@ class TimeLimit:
             self._follow(plan)
 
     def _decide(self, seconds: float) -> TimePlan:
-        """Decide how many epochs the hours hold, and write it to the run folder."""
+        """Decide how many epochs the hours hold, and write it to the run folder; a decision that is there stays.
+
+        One may be there although the state is from before it: the process was killed before it saved the epoch.
+        """
         assert self._hours is not None
         done, planned = self._state.progress.epoch + 1, self._state.recipe.train.epochs
+        former = self._run.read_time_plan()
+        if former is not None and (former["hours"], former["after_epoch"]) == (self._hours, done):
+            return former
         usual = max(seconds - self._start_up, 1e-3)
         epochs = min(done + max(int((self._seconds_left() - RESERVE * self._hours * 3600) / usual), 0), planned)
         say(

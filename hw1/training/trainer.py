@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from hw1.config.recipe import Recipe
+from hw1.config.recipe import Recipe, step_images
 from hw1.errors import Interrupted, RunError
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.metrics import class_averages, summarize
@@ -70,7 +70,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, 
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        half = max(1, recipe.data.batch_size // 2)
+        half = max(1, step_images(recipe) // recipe.train.grad_accum // 2)
         less = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} --new"
         raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {less}") from None
 
@@ -122,10 +122,13 @@ class Trainer:
         started = time.perf_counter() - progress.epoch_seconds
         with self._saving_after_errors(), self.lines.begin_epoch() as bar:
             for batch in self.data_timer.over(loader.epoch(progress.epoch, progress.step)):
-                if state.forward.is_about_to_compile:
+                if is_compiling := state.forward.is_about_to_compile:
                     bar.set_postfix_str("compiling the step: once, kept for the next run")
                 is_update = train_step(state, batch, loader)
-                progress.epoch_seconds = time.perf_counter() - started
+                seconds = time.perf_counter() - started
+                if is_compiling:
+                    self.time_limit.leave_out(seconds - progress.epoch_seconds)
+                progress.epoch_seconds = seconds
                 progress.wait_seconds += self.data_timer.take()
                 self.lines.count_step()
                 if progress.step % self.recipe.log.every_steps == 0:

@@ -67,14 +67,11 @@ def _uncoloured(error: BaseException) -> str:
 
 
 def format_seconds(seconds: float) -> str:
-    """Return a time in at most two units: 45 s, 12 min, 3 h 05 min, 2 d 07 h."""
-    if seconds < 99.5:
+    """Format a duration in the unit that suits: "42 s", "7 min", "2 h 05 min"."""
+    if seconds < 59.5:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
-    if minutes < 100:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02} min" if hours < 48 else f"{hours // 24} d {hours % 24:02} h"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def some_of(names: Iterable[str], num: int = 5) -> str:
