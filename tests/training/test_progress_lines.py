@@ -4,6 +4,7 @@ import os
 import pty
 import re
 import subprocess
+import termios
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -144,6 +145,7 @@ def test_a_run_begins_with_what_it_is_and_says_each_epoch_in_a_line(recipe, tmp_
 @pytest.mark.slow
 def test_a_terminal_gets_the_bar_and_no_lines_of_steps(recipe, tmp_path):
     master, slave = pty.openpty()
+    termios.tcsetwinsize(slave, (24, 120))
     process = subprocess.Popen(command("train.py", recipe, f"run.dir={tmp_path}", "train.epochs=1"), stderr=slave, stdout=slave, cwd=ROOT)
     os.close(slave)
     text = b""

@@ -14,7 +14,7 @@ def make_environment(folder: Path) -> Path:
     """An environment whose Python is this one by a link, as in a venv, and what `pip install` puts beside it."""
     (folder / "bin").mkdir(parents=True)
     python = folder / "bin/python"
-    python.write_text(f'#!/bin/sh\nexec -a "$0" {sys.executable} "$@"\n')
+    python.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
     return python
 
