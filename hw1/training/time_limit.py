@@ -44,7 +44,7 @@ class TimeLimit:
     @property
     def ends_here(self) -> bool:
         """Whether there was no time for another epoch."""
-        last = self._plan and self._plan["last_epoch"]
+        last = None if self._plan is None else self._plan["last_epoch"]
         return last is not None and self._state.progress.epoch >= last
 
     def is_over(self) -> bool:
@@ -96,7 +96,7 @@ class TimeLimit:
         if done >= planned or self._seconds_left() - LAST_RESERVE * self._hours * 3600 >= needed:
             return self._plan
         say(f"{self._run.path}: train.hours: no time for another epoch; the run ends after {done} of {planned}")
-        return self._write({**self._plan, "last_epoch": done})
+        return self._write(TimePlan(hours=self._hours, epochs=self._plan["epochs"], after_epoch=self._plan["after_epoch"], last_epoch=done))
 
     def _write(self, plan: TimePlan) -> TimePlan:
         self._run.write_json(self._run.time_plan, dict(plan))
