@@ -1,5 +1,6 @@
 """This project's training step in each way that it can run, driven as `hw1.training.trainer.train_epoch` drives it."""
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -82,7 +83,7 @@ class OurLoop:
         nothing: Any = SimpleNamespace()
         run = RunFolder(Path("benchmark"))
         parts = Parts(True, self.training, nothing, loader, loader, Checkpointer(run), [])
-        self.trainer = Trainer(self.recipe, run, parts, StopRequest())
+        self.trainer = Trainer(run, parts, StopRequest(), time.monotonic())
 
     def begin(self) -> None:
         use_defaults()

@@ -122,6 +122,8 @@ def test_split_of_a_checkpoint(tmp_path: Path) -> None:
         make(tmp_path / "c", "test/1.jpg")
         with pytest.raises(UserError, match=message):
             open_split(tmp_path / "c", split, reversed_map, config(tmp_path / "c"), 0)
+    assert len(open_split(tmp_path / "b", "val", data.classes, config(tmp_path / "b"), 9)) == 6, "of a flat folder, without a fraction"
+    make(tmp_path / "b", "test2/0.jpg")
     with pytest.raises(UserError, match=r"^data\.val_fraction: not set"):
         open_split(tmp_path / "b", "val", data.classes, config(tmp_path / "b"), 9)
 
