@@ -21,6 +21,7 @@ from hw1.runs.wandb_logger import with_environment
 from hw1.runtime import distributed as dist
 from hw1.utils.console import say, show
 from hw1.utils.files import missing_file
+from hw1.utils.signals import StopRequest, ignore_at_exit
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 128 + n stopped by signal n, saved"
 OVERWRITE = "start over a finished run of this name and seed, or one of another recipe or data; an unfinished one is continued"
@@ -39,21 +40,38 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command; torchrun's processes all call it."""
+    args = parse(argv, prog)
+    try:
+        carry_out(args)
+    finally:
+        ignore_at_exit()
+
+
+def carry_out(args: argparse.Namespace, stop: StopRequest | None = None) -> RunFolder:
+    """Do what the parsed command line asks for; torchrun's processes all call it.
+
+    Args:
+        args: Of `parse`.
+        stop: Hears the signals that ask to stop; None takes the command's.
+
+    Returns:
+        The run's folder.
+    """
     with dist.process_group():
-        args = parse(argv, prog)
         recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
         if status == "finished":
             show(f"{run.path}: {why_finished(run, recipe)}, --overwrite starts over, run.name=NAME starts another run")
-            return
+            return run
         try:
             if args.print_config:
                 recipe = close(recipe)
                 check_augmentation(recipe)
                 print(dump_recipe(recipe), end="")
             else:
-                train(recipe, run, status, version, overwrite=args.overwrite)
+                train(recipe, run, status, version, overwrite=args.overwrite, stop=stop)
         except UserError as error:
             raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+        return run
 
 
 def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
@@ -73,7 +91,9 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
     return recipe if status == "new" else close_like(recipe, run.read_recipe()), run, status, version
 
 
-def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> None:
+def train(
+    recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False, stop: StopRequest | None = None
+) -> None:
     """Train, and say where the results are."""
     dist.all_or_raise(lambda: check_files(recipe, status))
     closed = dist.all_or_raise(lambda: close(recipe, say if dist.is_main() else None)) if status == "new" else recipe
@@ -81,7 +101,7 @@ def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *
 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
-    summary = fit(closed, run, status, version, overwrite=overwrite)
+    summary = fit(closed, run, status, version, overwrite=overwrite, stop=stop)
     best_by = summary["best_by"]
     best = f"best val {best_by.replace('top1', 'top-1')} {summary[f'best_{best_by}']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")

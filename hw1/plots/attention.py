@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hw1.plots.style import BLUE, CellLayout, house_style, new_grid
+from hw1.plots.style import BLUE, CellLayout, Figure, house_style, new_grid
 from hw1.utils.text import showable
 
 CELL = CellLayout(1.65, above=0.28, below=0.22, left=0.3, right=0.08)

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.style import BLUE, ORANGE, house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, Figure, house_style, new_figure
 from hw1.utils.text import showable
 
 MAX_CLASSES = 120

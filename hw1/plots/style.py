@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
+from matplotlib import figure as matplotlib_figure
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Figure  # re-exported: other packages do not import matplotlib
 
 from hw1.utils.files import write_atomic
 
@@ -45,6 +45,13 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9.0,
 }
+
+
+class Figure(matplotlib_figure.Figure):
+    """A figure of matplotlib that a notebook shows as a picture, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        return render_figure(self, "png")
 
 
 @contextmanager

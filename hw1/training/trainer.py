@@ -32,7 +32,9 @@ CLASS_AVERAGES = ("macro_f1", "balanced_accuracy")
 NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> dict[str, Any]:
+def fit(
+    recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False, stop: StopRequest | None = None
+) -> dict[str, Any]:
     """Train the recipe in the run folder, from the start or from where it was interrupted.
 
     Several processes (`hw1.runtime.distributed`) call it together; only rank 0 reads and writes the folder.
@@ -43,6 +45,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, 
         status: What the folder held when its version was `version`.
         version: See `RunFolder.version`.
         overwrite: Start over where the run cannot be continued.
+        stop: Hears the signals that ask to stop; None takes one whose second signal ends the process.
 
     Returns:
         The run's summary.
@@ -53,7 +56,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, 
         Interrupted: A signal asked it to stop; the state is saved.
     """
     prepare_process(recipe.train)
-    stop = StopRequest(quiet=not dist.is_main())
+    stop = stop or StopRequest(quiet=not dist.is_main())
     try:
         trainer = Trainer(recipe, run, build_parts(recipe, run, status, overwrite=overwrite), stop)
         with ExitStack() as stack:
@@ -80,7 +83,7 @@ class Trainer:
         self.stop_and_save = StopAndSave(stop, recipe.checkpoint)
         self.data_timer = DataTimer(self.state.device)
         self.metrics: list[EpochMetrics] = []
-        self.reporter = Reporter(run, recipe, self.metrics)
+        self.reporter = Reporter(run, recipe, self.metrics, self.train_loader.num_batches)
         self._failure: str | None = None
 
     # ------------------------------------------------------------------------------------------------- the loop
