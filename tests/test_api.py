@@ -23,6 +23,7 @@ from hw1.api import as_overrides
 from hw1.config.load import load_recipe
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import Interrupted, UserError
+from hw1.utils.signals import STOP_SIGNALS
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +35,28 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(recipe: Path) -> hw1.Run:
-    return hw1.train(recipe, {"run.name": "whole"})
+def settings() -> list[object]:
+    """What training sets for the whole process, before and after `run`."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def run(recipe: Path, settings: list[object]) -> hw1.Run:
+    """A finished run, trained in a process with more threads than cores, which training limits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(100)
+    torch.manual_seed(7)
+    settings.append(process_settings())
+    run = hw1.train(recipe, {"run.name": "whole"})
+    settings.append(process_settings())
+    torch.set_num_threads(threads)
+    return run
+
+
+def process_settings() -> object:
+    handlers = [signal.getsignal(signum) for signum in STOP_SIGNALS]
+    flags = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark, os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    return torch.get_num_threads(), flags, torch.get_rng_state().tolist(), handlers, threading.active_count()
 
 
 def files_of(run: hw1.Run) -> tuple[list[dict[str, float]], bytes]:
@@ -61,22 +82,9 @@ def newest_state(run: hw1.Run) -> Path:
     return max((run.path / "checkpoints").glob("epoch*.pt"))
 
 
-def test_the_settings_of_the_process_are_put_back(recipe: Path) -> None:
-    torch.manual_seed(7)
-    expected = torch.rand(3)
-    torch.manual_seed(7)
-    threads, handlers = torch.get_num_threads(), [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)]
-    torch.set_num_threads(threads + 1)  # more than limit_threads leaves
-    os.environ.pop("CUBLAS_WORKSPACE_CONFIG", None)
-    try:
-        hw1.train(recipe, {"run.name": "settings", "train.epochs": 1})
-        assert torch.get_num_threads() == threads + 1
-    finally:
-        torch.set_num_threads(threads)
-    assert not torch.are_deterministic_algorithms_enabled()
-    assert "CUBLAS_WORKSPACE_CONFIG" not in os.environ
-    assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert torch.equal(torch.rand(3), expected)
+def test_the_settings_of_the_process_are_put_back(run: hw1.Run, settings: list[object]) -> None:
+    before, after = settings
+    assert before == after
 
 
 def test_an_interrupt_saves_and_the_same_call_continues(recipe: Path, run: hw1.Run, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,16 +26,25 @@ class Gates(NamedTuple):
     spatial: NDArray[np.float32]
 
 
-def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.float32]:
+class GradCam(NamedTuple):
+    """Grad-CAM of B images.
+
+    Attributes:
+        maps: float32 [B, S, S] in 0-1, upsampled bilinearly; the largest value of an image is 1, or all are 0 where there is no evidence.
+        size: Height and width of the feature map that they were computed on.
+    """
+
+    maps: NDArray[np.float32]
+    size: tuple[int, int]
+
+
+def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> GradCam:
     """Compute Grad-CAM of the last feature map, CBAM included (Selvaraju et al., ICCV 2017, section 3).
 
     Args:
         model: The model; it is put into eval mode.
         images: Normalised images, float [B, 3, S, S].
         classes: The class of each image whose evidence is located, int64 [B].
-
-    Returns:
-        float32 [B, S, S] in 0-1, upsampled bilinearly; the largest value of an image is 1, or all are 0 where there is no evidence.
 
     Raises:
         UserError: The model's last features are no map, as those of a vision transformer.
@@ -46,8 +55,9 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.fl
     heat = LayerGradCam(model, last_stage(model)).attribute(images, target=classes, relu_attributions=True)
     if not isinstance(heat, Tensor) or heat.ndim != 4:
         raise UserError("model.name: Grad-CAM needs a feature map, which the last stage of this model does not have")
+    size = (heat.shape[2], heat.shape[3])
     heat = cast(Tensor, LayerAttribution.interpolate(heat.detach().float(), images.shape[-2:], "bilinear"))[:, 0].clamp(min=0)
-    return (heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)).cpu().numpy()
+    return GradCam((heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)).cpu().numpy(), size)
 
 
 def last_stage(model: nn.Module) -> nn.Module:

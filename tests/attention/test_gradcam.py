@@ -31,7 +31,7 @@ def images():
 
 def test_grad_cam_is_the_papers_formula(model, images):
     classes = torch.tensor([4, 0, 2])
-    found = grad_cam(model, images, classes)
+    found = grad_cam(model, images, classes).maps
     features = model.eval().forward_features(images).detach().requires_grad_()
     score = model.forward_head(features).gather(1, classes[:, None]).sum()
     weights = torch.autograd.grad(score, features)[0].numpy().mean((2, 3), keepdims=True)
@@ -46,11 +46,11 @@ def test_grad_cam_works_on_frozen_weights_and_leaves_no_gradient(model, images):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     try:
-        frozen = grad_cam(model, images, torch.tensor([4, 0, 2]))
+        frozen = grad_cam(model, images, torch.tensor([4, 0, 2])).maps
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    np.testing.assert_allclose(frozen, grad_cam(model, images, torch.tensor([4, 0, 2])), atol=1e-6)
+    np.testing.assert_allclose(frozen, grad_cam(model, images, torch.tensor([4, 0, 2])).maps, atol=1e-6)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 

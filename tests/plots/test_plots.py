@@ -81,7 +81,7 @@ def test_curves_draw_the_rows(num):
         x, y = lines(figure, panel)[label]
         np.testing.assert_array_equal(x, [row["epoch"] for row in data])
         np.testing.assert_array_equal(y, [row[key] for row in data])
-    assert figure.axes[2].get_yscale() == "log"
+    assert (figure.axes[2].get_yscale(), figure.axes[2].get_ylim()[0]) == ("linear", 0)
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
     assert_no_overlap(figure)
     for axes in figure.axes:
