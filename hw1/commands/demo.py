@@ -61,7 +61,17 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
     temperature = choose_temperature(args.temperature, classifier.fitted)
     page = build_page(gradio, classifier, temperature, args.top, str(args.model))
     try:
-        _, url, _ = page.launch(server_name=args.host, server_port=args.port or None, quiet=True, share=False, prevent_thread_lock=True)
+        _, url, _ = page.launch(
+            server_name=args.host,
+            server_port=args.port or None,
+            theme=gradio.themes.Default(font="sans-serif", font_mono="monospace"),  # its own fonts would come from the internet
+            footer_links=[],
+            share=False,
+            run_history=False,
+            ssr_mode=False,
+            quiet=True,
+            prevent_thread_lock=True,
+        )
     except OSError:
         raise UserError(f"--port: {args.port} is taken; --port 0 takes one that is free") from None
     show(f"{args.model}: open {url}; Ctrl-C ends it")
