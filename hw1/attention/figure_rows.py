@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hw1.attention.gradcam import cbam_gates, grad_cam, last_stage
+from hw1.attention.gradcam import cbam_gates, grad_cam, map_module
 from hw1.data.augment.eval_resize import EvalRule
 from hw1.data.decode import BadImage
 from hw1.data.image_set import ImageSet
@@ -41,7 +41,7 @@ def attention_rows(
         UserError: The model has no feature map.
     """
     recipe, model = predictor.recipe, predictor.model.eval()
-    last_stage(model)
+    map_module(model)
     preprocess = predictor.with_preprocess().to(predictor.device)
     images = preprocess.normalise(torch.from_numpy(pixels).to(predictor.device))
     with torch.inference_mode():

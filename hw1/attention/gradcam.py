@@ -1,5 +1,6 @@
 """Compute Grad-CAM, and the gates of a model's CBAMs."""
 
+import math
 from functools import partial
 from typing import NamedTuple, cast
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from hw1.errors import UserError
 from hw1.models.cbam import Cbam
@@ -41,27 +43,39 @@ class GradCam(NamedTuple):
 def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> GradCam:
     """Compute Grad-CAM of the last feature map, CBAM included (Selvaraju et al., ICCV 2017, section 3).
 
+    Of a transformer it is the map of the tokens that enter its last block, normalised: of those that leave it, only the class token may
+    have any say in the result.
+
     Args:
         model: The model; it is put into eval mode.
         images: Normalised images, float [B, 3, S, S].
         classes: The class of each image whose evidence is located, int64 [B].
 
     Raises:
-        UserError: The model's last features are no map, as those of a vision transformer.
+        UserError: The model's last features are no map.
     """
-    from captum.attr import LayerAttribution, LayerGradCam  # seconds to import
-
     model.eval()
-    heat = LayerGradCam(model, last_stage(model)).attribute(images, target=classes, relu_attributions=True)
-    if not isinstance(heat, Tensor) or heat.ndim != 4:
-        raise UserError("model.name: Grad-CAM needs a feature map, which the last stage of this model does not have")
+    features: list[Tensor] = []
+    hook = map_module(model).register_forward_hook(lambda _, inputs, output: features.append(output))
+    try:
+        with torch.enable_grad():
+            # the images ask for a gradient so that frozen layers are differentiated too
+            logits = model(images.detach().requires_grad_())
+    finally:
+        hook.remove()
+    if not features:
+        raise UserError("model.name: this model does not call the module of its last feature map, so there is nothing to attend to")
+    score = logits.gather(1, classes[:, None]).sum()
+    [gradient] = torch.autograd.grad(score, features[-1])
+    values, slopes = (_as_map(model, tensor.detach().float()) for tensor in (features[-1], gradient))
+    heat = (slopes.mean((2, 3), keepdim=True) * values).sum(1, keepdim=True).clamp(min=0)
     size = (heat.shape[2], heat.shape[3])
-    heat = cast(Tensor, LayerAttribution.interpolate(heat.detach().float(), images.shape[-2:], "bilinear"))[:, 0].clamp(min=0)
+    heat = functional.interpolate(heat, images.shape[-2:], mode="bilinear")[:, 0]
     return GradCam((heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)).cpu().numpy(), size)
 
 
-def last_stage(model: nn.Module) -> nn.Module:
-    """Return the module that outputs the last feature map, by timm's `feature_info`.
+def map_module(model: nn.Module) -> nn.Module:
+    """Return the module whose output is looked at: that of the last feature map, by timm's `feature_info`.
 
     Raises:
         UserError: The model has no `feature_info`.
@@ -69,7 +83,23 @@ def last_stage(model: nn.Module) -> nn.Module:
     info = getattr(model, "feature_info", None)
     if not info:
         raise UserError("model.name: this model does not name its feature maps, so there is nothing to attend to")
-    return model.get_submodule(info[-1]["module"])
+    stage = model.get_submodule(info[-1]["module"])
+    return stage.norm1 if hasattr(stage, "norm1") and hasattr(stage, "attn") else stage
+
+
+def _as_map(model: nn.Module, features: Tensor) -> Tensor:
+    """Return features as [B, C, h, w]: of maps in timm's two orders, or of tokens [B, N, C], the first ones of which are no patches."""
+    if features.ndim == 4:
+        return features.permute(0, 3, 1, 2) if getattr(model, "output_fmt", "NCHW") == "NHWC" else features
+    if features.ndim == 3:
+        tokens = features.shape[1]
+        prefix = int(getattr(model, "num_prefix_tokens", 0))
+        grid = getattr(getattr(model, "patch_embed", None), "grid_size", None)
+        for start in (prefix, 0):
+            height, width = grid or (math.isqrt(tokens - start),) * 2
+            if height * width == tokens - start:
+                return features[:, start:].transpose(1, 2).unflatten(2, (height, width))
+    raise UserError(f"model.name: Grad-CAM needs a map, but the last features of this model are {list(features.shape[1:])}")
 
 
 def cbam_gates(model: nn.Module, images: Tensor) -> list[Gates]:

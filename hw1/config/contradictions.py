@@ -54,8 +54,8 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     if recipe.sched.warmup_epochs > recipe.train.epochs:
         problems.append(("sched.warmup_epochs", f"must not exceed train.epochs ({recipe.train.epochs}), got {recipe.sched.warmup_epochs}"))
     milestones = recipe.sched.milestones
-    if (recipe.sched.name == "multistep") != bool(milestones) or list(milestones) != sorted(set(milestones)):
-        problems.append(("sched.milestones", f"must be rising epochs for sched.name=multistep, [] for others; got {list(milestones)}"))
+    if recipe.sched.name == "multistep" and (not milestones or list(milestones) != sorted(set(milestones))):
+        problems.append(("sched.milestones", f"must be rising epochs for sched.name=multistep, got {list(milestones)}"))
     problems += _loss_contradictions(recipe)
     if recipe.freeze.until_epoch is not None and not recipe.freeze.stages:
         problems.append(("freeze.until_epoch", "means nothing without freeze.stages"))

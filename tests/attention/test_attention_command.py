@@ -50,11 +50,12 @@ def test_rows_show_the_predicted_class_or_the_requested_one(predictor):
         probabilities = predictor.model.eval()(images).softmax(1)
     for requested in (None, np.array([2, 2, 0, 1])):
         classes = probabilities.argmax(1) if requested is None else torch.from_numpy(requested)
-        rows = attention_rows(predictor, pixels, requested)
+        rows = attention_rows(predictor, pixels, list("abcd"), requested)
+        assert [row.file for row in rows] == list("abcd")
         assert [row.title for row in rows] == [
             f"{NAMES[label]} {probability:.0%}" for label, probability in zip(classes, probabilities[range(4), classes], strict=True)
         ]
-        np.testing.assert_allclose([row.cam for row in rows], grad_cam(predictor.model, images, classes), atol=1e-3)
+        np.testing.assert_allclose([row.cam for row in rows], grad_cam(predictor.model, images, classes).maps, atol=1e-3)
         assert all([gate[0] for gate in row.gates] == ["layer4"] for row in rows)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 import hw1.models  # noqa: F401  registers the models
@@ -71,11 +72,46 @@ def test_gates_are_what_the_features_are_multiplied_by(model, images):
     assert not any(module._forward_hooks for module in model.modules())
 
 
+TOKENS = {
+    "vit_tiny_patch16_224": ("blocks.11.norm1", 1),
+    "deit3_small_patch16_224": ("blocks.11.norm1", 1),
+    "vit_small_patch14_reg4_dinov2": ("blocks.11.norm1", 5),
+    "vit_medium_patch16_rope_reg1_gap_256": ("blocks.11.norm1", 1),
+}
+
+
+@pytest.mark.parametrize("name", TOKENS)
+def test_grad_cam_of_a_transformer_is_that_of_its_patches(name, images):
+    torch.manual_seed(0)
+    side = 98 if "14" in name else 96
+    model = timm.create_model(name, img_size=side, num_classes=5).eval()
+    nn.init.normal_(model.head.weight)
+    images = F.interpolate(images, (side, side))
+    classes, seen = torch.tensor([4, 0, 2]), []
+    layer, prefix = TOKENS[name]
+    hook = model.get_submodule(layer).register_forward_hook(lambda _, inputs, output: (output.retain_grad(), seen.append(output))[0])
+    model(images).gather(1, classes[:, None]).sum().backward()
+    hook.remove()
+    tokens, slopes = (tensor.detach().numpy()[:, prefix:] for tensor in (seen[0], seen[0].grad))
+    patches = round(tokens.shape[1] ** 0.5)
+    heat = np.maximum((slopes.mean(1, keepdims=True) * tokens).sum(2), 0).reshape(3, 1, patches, patches)
+    heat = F.interpolate(torch.from_numpy(heat), (side, side), mode="bilinear").numpy()[:, 0]
+    np.testing.assert_allclose(grad_cam(model, images, classes).maps, heat / np.maximum(heat.max((1, 2), keepdims=True), 1e-30), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "convnext_atto", "tf_efficientnet_lite0", "cait_xs24_384", "pvt_v2_b0"])
+def test_grad_cam_of_other_kinds_has_the_size_of_the_image(name, images):
+    torch.manual_seed(0)
+    size = {"img_size": 96} if timm.get_pretrained_cfg(name).fixed_input_size else {}
+    found = grad_cam(timm.create_model(name, num_classes=5, **size), images, torch.tensor([4, 0, 2])).maps
+    assert found.shape == (3, 96, 96)
+    assert np.ptp(found) == 1
+
+
 def test_models_without_cbam_or_without_a_map(images):
     assert cbam_gates(timm.create_model("resnet18_half_cbam", cbam_stages=()), images) == []
-    transformer = timm.create_model("vit_tiny_patch16_224", img_size=96, depth=1, num_classes=5)
-    with pytest.raises(UserError, match="Grad-CAM needs a feature map"):
-        grad_cam(transformer, images, torch.tensor([0, 1, 2]))
+    with pytest.raises(UserError, match="does not call the module"):
+        grad_cam(timm.create_model("coat_lite_tiny", num_classes=5), F.interpolate(images, (224, 224)), torch.tensor([0, 1, 2]))
 
 
 def test_figure_has_a_row_for_each_image(model, images):

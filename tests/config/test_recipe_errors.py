@@ -44,7 +44,7 @@ def test_all_problems_are_reported_at_once_each_with_its_source(folder):
             "x.yaml: mixup.alpha: must be a valid number, got a section",
             "command line: seed: must be greater than or equal to 0, got -1",
             "x.yaml: aug.ratio: the first value must not exceed the second, got [2.0, 1.0]",
-            "command line: sched.warmup_epochs: sched.name=plateau has no warm-up; use cosine or constant, or 0",
+            "command line: sched.warmup_epochs: sched.name=plateau has no warm-up; use another schedule, or 0",
         ]
     )
 

@@ -251,6 +251,8 @@ TEXTS = [*TRICKY, "ä", "torch/food101", "hfds/owner/name"]
 HUB = ("data.dataset=hfds/owner/name",)
 BESIDE = {
     **dict.fromkeys((f"data.{name}" for name in ("download", "train_split", "val_split", "input_key", "target_key")), HUB),
+    "loss.name": ("mixup.prob=0",),
+    "sched.name": ("sched.milestones=[1.0]",),
     "sched.min_lr": ("sched.name=constant",),
     "sched.warmup_epochs": ("sched.name=constant", "train.epochs=100000"),
 }

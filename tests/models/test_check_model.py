@@ -142,7 +142,6 @@ def test_one_channel_takes_the_weights_of_three_summed(name, tmp_path):
     assert check_model(config(name=name, in_chans=1, **plain), image_size=64) == []
 
 
-NO_CLASSIFIER = {"mobilenetv5_300m"}
 ONLY_AT_THEIR_SIZE = {"crossvit_15_240", "deepseek_vit_412m", "efficientformer_l1"}
 """Of the models of below, those that cannot be had at the 96 pixels that finetune.yaml names."""
 SMALL = {
@@ -184,7 +183,7 @@ def test_finetune_trains_a_model_of_every_module_of_timm_by_its_name_alone(modul
     recipe, more = resolve(load_recipe(ROOT / "recipes/finetune.yaml", [f"model.name={name}", "model.pretrained=false"], tell=lines.append))
     assert all("\n" not in line for line in lines + more)
     found = check_model(recipe.model, recipe.freeze, image_size=recipe.aug.size)
-    assert len(found) == (name in ONLY_AT_THEIR_SIZE | NO_CLASSIFIER), found
+    assert len(found) == (name in ONLY_AT_THEIR_SIZE), found
     assert all(line.startswith(f"model.name: {name} ") and "\n" not in line for line in found)
 
 
