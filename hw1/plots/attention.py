@@ -110,8 +110,8 @@ def _show(cell: Any, image: NDArray[np.uint8], title: str, heat: NDArray[Any] | 
 
 
 def _plot_channel_gate(cell: Any, channel: NDArray[Any]) -> None:
-    cell.axhline(1.0, color="#9AA0A6", linewidth=0.8)
     cell.plot(np.sort(channel)[::-1], color=BLUE)
+    cell.axhline(1.0, color="#9AA0A6", linewidth=0.8)
     cell.set_title(
         f"factors of {len(channel)} channels\n{channel.min():.2f} to {channel.max():.2f}",
         fontsize=8.0,

@@ -27,10 +27,10 @@ class Reporter:
         run: The run folder.
         recipe: The recipe.
         rows: Metrics of the epochs so far; the trainer appends to them.
-        num_batches: Of an epoch.
+        num_batches: Of an epoch; None where nobody knows.
     """
 
-    def __init__(self, run: RunFolder, recipe: Recipe, rows: Sequence[EpochMetrics], num_batches: int) -> None:
+    def __init__(self, run: RunFolder, recipe: Recipe, rows: Sequence[EpochMetrics], num_batches: int | None = None) -> None:
         self.run, self.recipe, self.rows, self._num_batches = run, recipe, rows, num_batches
         self._wandb: WandbRun | None = None
         self._curves_drawn_at = 0.0

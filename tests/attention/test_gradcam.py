@@ -118,12 +118,20 @@ def test_figure_has_a_row_for_each_image(model, images):
     image = np.zeros((96, 96, 3), np.uint8)
     gates = cbam_gates(model, images)
     rows = [
-        AttentionRow(image, f"class ${i}", np.zeros((96, 96)), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
+        AttentionRow(
+            image, f"{i}.jpg", f"class ${i}", np.zeros((96, 96)), (3, 3), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates]
+        )
         for i in range(3)
     ]
     figure = plot_attention(rows)
     assert len(figure.axes) == 3 * (2 + 2 * 2)
-    assert [axes.get_title() for axes in figure.axes[:1]] == ["class $0"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["0.jpg\nclass $0", "Grad-CAM, 3 x 3\n0 to 1"]
+    farthest = max(abs(gate.spatial - 1).max() for gate in gates)
+    reach = min(scale for scale in (0.1, 0.25, 0.5, 1.0) if scale >= farthest)
+    maps = [axes for axes in figure.axes if axes.get_title().startswith("CBAM")]
+    assert {axes.images[1].get_clim() for axes in maps} == {(1 - reach, 1 + reach)}  # one scale for all images and stages, about 1
+    low, high = gates[0].spatial[1].min(), gates[0].spatial[1].max()
+    assert maps[2].get_title() == f"CBAM, layer2, 12 x 12\n{low:.2f} to {high:.2f} of {1 - reach:g} to {1 + reach:g}"
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), np.sort(gates[0].channel[0])[::-1])
     with pytest.raises(ValueError, match="one model"):
         plot_attention([rows[0], rows[1]._replace(gates=[])])
