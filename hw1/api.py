@@ -19,6 +19,7 @@ from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError
 from hw1.evaluation.temperature import RequestedTemperature, check_temperature, choose_temperature
 from hw1.runs.folder import RunFolder
+from hw1.runtime import distributed as dist
 from hw1.utils.signals import StopRequest
 
 if TYPE_CHECKING:
@@ -33,12 +34,14 @@ if TYPE_CHECKING:
     Source = str | os.PathLike[str] | NDArray[np.uint8] | Image.Image
     """An image: its file, an array or a Pillow image."""
 
-WORDS = {"command line: ": "overrides: ", "--overwrite": "overwrite=True"}
+WORDS = {"command line: ": "overrides: ", "--overwrite": "overwrite=True", "--new": "new=True"}
 """What the commands' messages name, and its name here."""
 _WORK = threading.Lock()
 
 
-def train(recipe: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None, *, overwrite: bool = False) -> "Run":
+def train(
+    recipe: str | os.PathLike[str], overrides: Mapping[str, Any] | None = None, *, new: bool = False, overwrite: bool = False
+) -> "Run":
     """Train the model that a recipe describes, or continue an interrupted run, as `hw1 train` does.
 
     An interrupt (Ctrl-C, a notebook's stop button) ends it after the step under way, saved; the same call continues it. In a thread that is
@@ -48,19 +51,23 @@ def train(recipe: str | os.PathLike[str], overrides: Mapping[str, Any] | None = 
     Args:
         recipe: YAML file, or the name of a recipe that comes with hw1, such as "finetune".
         overrides: Changes to the recipe by dotted key: `{"data.root": "photos", "optim.lr": 1e-4, "freeze.stages": ["stem"]}`.
+        new: Train another run of this name and seed, in `NAME-2`, `NAME-3`, ...
         overwrite: Start over a finished run of this name and seed, or one of another recipe or data. An unfinished one is continued.
 
     Returns:
         The finished run.
 
     Raises:
-        UserError: A mistake in the recipe or the data; or another training or evaluation is under way in this process.
+        UserError: A mistake in the recipe or the data; both `new` and `overwrite`; or another training or evaluation is under way in this
+            process.
         RunError: Training failed.
         Interrupted: A signal asked it to stop; the state is saved.
     """
+    if new and overwrite:
+        raise UserError("new, overwrite: only one of them")
     args = train_command.parse([os.fspath(recipe)])
-    args.overrides, args.overwrite = as_overrides(overrides), overwrite
-    with _at_work():
+    args.overrides, args.new, args.overwrite = as_overrides(overrides), new, overwrite
+    with _at_work(), dist.process_group():
         return Run(train_command.carry_out(args, StopRequest(exits=False)).path)
 
 

@@ -10,13 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hw1.ablate.child_process import ChildProcess
-from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, format_seconds, make_plan, print_plan, seconds_left, train
+from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, make_plan, print_plan, seconds_left, train
 from hw1.ablate.ray_cluster.connection import LOCAL, check_options
 from hw1.ablate.ray_cluster.scheduler import run_on_ray
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE
 from hw1.errors import Interrupted, run_command
 from hw1.utils.console import say
+from hw1.utils.text import format_seconds
 
 EXIT_CODES = (
     "exit codes: 0 all runs finished, 2 mistake in recipes, data or run folders (nothing was started), 3 some runs failed (the others were "

@@ -15,6 +15,8 @@ from hw1.config.recipe import LogConfig, Recipe, RunConfig
 from hw1.errors import EXIT_OK, RunError, UserError
 from hw1.runs.folder import RunFolder, Status
 from hw1.runs.status import run_status
+from hw1.utils.own_command import hw1_command
+from hw1.utils.text import format_seconds
 
 TRAIN = [sys.executable, "-m", "hw1", "train"]
 ACTIONS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
@@ -93,7 +95,8 @@ def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
     if failed:
         raise RunError("\n".join([f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:", *failed]))
     folders = dict.fromkeys(run.recipe.run.dir for run in runs)
-    print(f"all {len(runs)} runs are finished; next: {' and '.join(f'python -m hw1 report {folder} --out report' for folder in folders)}")
+    commands = [f"{hw1_command()} report {shlex.quote(folder)} --out report" for folder in folders]
+    print(f"all {len(runs)} runs are finished; next: {' and '.join(commands)}")
 
 
 # ------------------------------------------------------------------------------------------------------------ the plan
@@ -130,7 +133,7 @@ def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[st
         except UserError as error:
             folder_problems += error.problems
     if folder_problems:
-        folder_problems.append("run.dir=FOLDER carries out this plan in another folder; --overwrite is an option of train.py")
+        folder_problems.append("run.dir=FOLDER carries out this plan in another folder; --new and --overwrite are options of hw1 train")
     if problems or folder_problems:
         raise UserError(*dict.fromkeys(problems + folder_problems))
     return runs
@@ -249,11 +252,3 @@ def seconds_left(pending: Sequence[PlannedRun], known: Sequence[PlannedRun]) -> 
             same_recipe = seconds_per_epoch([other for other in known if other.path == run.path])
             total += (overall if same_recipe is None else same_recipe) * max(run.recipe.train.epochs - run.num_epochs, 0)
     return total
-
-
-def format_seconds(seconds: float) -> str:
-    """Format a duration in the unit that suits: "42 s", "7 min", "2 h 05 min"."""
-    if seconds < 59.5:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"

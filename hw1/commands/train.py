@@ -5,6 +5,7 @@ On several GPUs: torchrun --nproc-per-node N train.py RECIPE [section.key=value 
 
 import argparse
 import os
+import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 
@@ -13,17 +14,20 @@ from hw1.config.open_values import close_like
 from hw1.config.recipe import AugConfig, Recipe
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE, shipped_recipes
+from hw1.data.flat_folder import describe_flat, with_flat_fraction
 from hw1.data.folders import make_cache_folder, require_root
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder, RunVersion, Status
-from hw1.runs.status import run_status, why_finished
+from hw1.runs.status import numbered, run_status, why_finished
 from hw1.runs.wandb_logger import with_environment
 from hw1.runtime import distributed as dist
 from hw1.utils.console import say, show
 from hw1.utils.files import missing_file
+from hw1.utils.own_command import hw1_command
 from hw1.utils.signals import StopRequest, ignore_at_exit
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 128 + n stopped by signal n, saved"
+NEW = "train another run of this name and seed: in runs/NAME-2, NAME-3, ...; run.name=NAME-2 without this continues it"
 OVERWRITE = "start over a finished run of this name and seed, or one of another recipe or data; an unfinished one is continued"
 
 
@@ -34,21 +38,23 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
     parser.add_argument("recipe", metavar="RECIPE", help=RULE)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe; values are YAML")
     parser.add_argument("--print-config", action="store_true", help="print the whole recipe as it would be used, and stop")
-    parser.add_argument("--overwrite", action="store_true", help=OVERWRITE)
+    beginning = parser.add_mutually_exclusive_group()
+    beginning.add_argument("--new", action="store_true", help=NEW)
+    beginning.add_argument("--overwrite", action="store_true", help=OVERWRITE)
     return parser.parse_intermixed_args(without_dashes(argv))
 
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command; torchrun's processes all call it."""
-    args = parse(argv, prog)
     try:
-        carry_out(args)
+        with dist.process_group():
+            carry_out(parse(argv, prog))
     finally:
         ignore_at_exit()
 
 
 def carry_out(args: argparse.Namespace, stop: StopRequest | None = None) -> RunFolder:
-    """Do what the parsed command line asks for; torchrun's processes all call it.
+    """Do what the parsed command line asks for; call it within `dist.process_group()`.
 
     Args:
         args: Of `parse`.
@@ -57,21 +63,21 @@ def carry_out(args: argparse.Namespace, stop: StopRequest | None = None) -> RunF
     Returns:
         The run's folder.
     """
-    with dist.process_group():
-        recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
-        if status == "finished":
-            show(f"{run.path}: {why_finished(run, recipe)}, --overwrite starts over, run.name=NAME starts another run")
-            return run
-        try:
-            if args.print_config:
-                recipe = close(recipe)
-                check_augmentation(recipe)
-                print(dump_recipe(recipe), end="")
-            else:
-                train(recipe, run, status, version, overwrite=args.overwrite, stop=stop)
-        except UserError as error:
-            raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+    recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
+    if status == "finished":
+        show(f"{run.path}: {why_finished(run, recipe)}, --new starts another run, --overwrite starts this one over")
+        show(f"next: {hw1_command()} validate {shlex.quote(str(run.path))}")
         return run
+    try:
+        if args.print_config:
+            recipe = close(recipe)
+            check_augmentation(recipe)
+            print(dump_recipe(recipe), end="")
+        else:
+            train(recipe, run, status, version, overwrite=args.overwrite, stop=stop)
+    except UserError as error:
+        raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+    return run
 
 
 def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
@@ -82,9 +88,13 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
     recipe = recipe.model_copy(update={"log": log})
     if variables:
         say(f"wandb: from the environment: {', '.join(variables)}")
-    run = RunFolder.of(recipe)
     if args.print_config:
-        return recipe, run, "new", []
+        return recipe, RunFolder.of(recipe), "new", []
+    if args.new:
+        recipe, name = numbered(recipe, again=dist.is_restart()), recipe.run.name
+        if (number := recipe.run.name) != name:
+            say(f"{RunFolder.of(recipe).path}: a new run; the same command with run.name={number} instead of --new continues it")
+    run = RunFolder.of(recipe)
     run.require_unlocked()
     version = run.version()
     status = run_status(run, recipe, overwrite=args.overwrite and not dist.is_restart())
@@ -105,14 +115,23 @@ def train(
     best_by = summary["best_by"]
     best = f"best val {best_by.replace('top1', 'top-1')} {summary[f'best_{best_by}']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")
-    show(f"next: python -m hw1 validate {run.path}")
+    show(f"next: {hw1_command()} validate {shlex.quote(str(run.path))}")
 
 
 def close(recipe: Recipe, tell: Callable[[str], None] | None = None) -> Recipe:
-    """Return the recipe with nothing left open (`hw1.models.resolve`); `tell` is given what the user should know, line by line."""
+    """Return the recipe with nothing left open but what the device decides (`data.batch_size`).
+
+    Args:
+        recipe: The recipe.
+        tell: Is given what the user should know, line by line.
+    """
     from hw1.models.resolve import resolve  # timm takes seconds to import
 
     closed, notes = resolve(recipe)
+    data = with_flat_fraction(closed.data)
+    if data is not closed.data:
+        closed = closed.model_copy(update={"data": data})
+        notes.append(describe_flat(data, recipe.seed))
     if tell is not None:
         for note in notes:
             tell(note)

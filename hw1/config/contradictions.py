@@ -62,6 +62,10 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     problems += _dataset_contradictions(recipe.data)
     if recipe.data.generate and recipe.data.val_fraction is not None:
         problems.append(("data.val_fraction", "generated data has its own val/; leave it null"))
+    if recipe.train.deterministic and recipe.train.hours is not None:
+        problems.append(("train.hours", "goes by the clock, as train.deterministic=true must not; use one of them"))
+    if recipe.train.deterministic and isinstance(recipe.data.batch_size, str):
+        problems.append(("data.batch_size", "auto goes by the memory at hand, as train.deterministic=true must not; use one of them"))
     if recipe.train.cuda_graph is True and recipe.model.grad_checkpointing:
         problems.append(("train.cuda_graph", "model.grad_checkpointing cannot be recorded; use one of them"))
     if recipe.train.amp == "fp16" and recipe.train.device == "cpu":

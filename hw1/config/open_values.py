@@ -1,12 +1,14 @@
-"""Values that a recipe leaves open until the model is known: `auto` of `aug`, and what it says for another model than the one it trains.
+"""Values that a recipe leaves open until the model, the data or the device is known.
 
-`hw1.models.resolve` closes them when a run begins. The run's config.yaml holds none, so that a run that is continued takes its own.
+`auto` of `aug`, and what a recipe says for another model than the one it trains: `hw1.models.resolve` closes them when a run begins. So do
+`hw1.data.flat_folder` with `data.val_fraction: null` of a flat folder and `hw1.training.batch_size` with `data.batch_size: auto`. The run's
+config.yaml holds none, so that a run that is continued takes its own.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from hw1.config.recipe import AUTO, AUTO_KEYS, ModelConfig, Recipe
+from hw1.config.recipe import AUTO, AUTO_KEYS, FLAT_VAL_FRACTION, ModelConfig, Recipe, step_images
 from hw1.config.settings import COMMAND_LINE, Setting, Settings
 
 IF_THERE = "?"
@@ -71,11 +73,18 @@ def is_open(key: str, value: Any) -> bool:
 
 def close_like(recipe: Recipe, run: Recipe) -> Recipe:
     """Return the recipe with the values of the run in the place of open ones."""
+    data: dict[str, Any] = {}
+    train: dict[str, Any] = {}
+    if isinstance(recipe.data.batch_size, str) and step_images(recipe) == step_images(run):
+        data["batch_size"], train["grad_accum"] = run.data.batch_size, run.train.grad_accum
+    if recipe.data.val_fraction is None and recipe.data.dataset is None and run.data.val_fraction == FLAT_VAL_FRACTION:
+        data["val_fraction"] = FLAT_VAL_FRACTION
     aug = {name: getattr(run.aug, name) for name in AUTO_KEYS if getattr(recipe.aug, name) == AUTO}
     freeze: dict[str, Any] = {"stages": run.freeze.stages} if _is_marked(recipe.freeze.stages) else {}
     if freeze and not run.freeze.stages:
         freeze["until_epoch"] = None
-    return recipe.model_copy(update={"aug": recipe.aug.model_copy(update=aug), "freeze": recipe.freeze.model_copy(update=freeze)})
+    changes = {"data": data, "aug": aug, "freeze": freeze, "train": train}
+    return recipe.model_copy(update={name: getattr(recipe, name).model_copy(update=values) for name, values in changes.items()})
 
 
 def _is_marked(stages: str | float | Sequence[str]) -> bool:

@@ -34,6 +34,8 @@ OPTIMIZERS = (
 FROM_LIST = Field(strict=False)  # YAML has no tuples: accept a list, but keep its items strict
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUTO: Any = "auto"
+FLAT_VAL_FRACTION = 0.2
+"""What `data.val_fraction: null` holds out of class folders that lie in `data.root` itself."""
 
 
 class OrAuto:
@@ -45,6 +47,17 @@ class OrAuto:
     def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
         """Accept the word beside the type's own values."""
         return core_schema.union_schema([handler(source), core_schema.literal_schema([AUTO])])
+
+
+class OrAutoBatchSize:
+    """Marks `data.batch_size`, which a recipe may leave to the device: `auto`, or `auto:N`, where N is the number that `auto` stands over.
+
+    The type leaves it out, because `hw1.training.batch_size` puts a number in its place before anything computes with it.
+    """
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        """Accept the words beside the type's own values."""
+        return core_schema.union_schema([handler(source), core_schema.str_schema(pattern=rf"^{AUTO}(:[1-9][0-9]{{0,4}})?$")])
 
 
 AUTO_KEYS = ("size", "crop_pct", "interpolation", "mean", "std")
@@ -94,7 +107,8 @@ class DataConfig(Section):
     """Folder of the images: `train/`, `val/` (and `test/`) with a folder for each class; with `val_fraction` the class folders alone; with
     `dataset` the folder that holds it (null: for `hfds/` the library's default)."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
-    """Fraction of each class of the training split that becomes the validation split; null = the data has a validation split."""
+    """Fraction of each class of the training split that becomes the validation split; null = the data has a validation split, but 0.2 of
+    class folders that lie in `root` itself."""
     dataset: Annotated[str, Field(min_length=1, json_schema_extra={"pattern": DATASET_PATTERN})] | None = None
     """Public data set by timm's name: `torch/flowers102` (torchvision), `hfds/OWNER/NAME` (Hugging Face), `wds/NAME` (WebDataset shards in
     `root`); null = image folders."""
@@ -115,9 +129,11 @@ class DataConfig(Section):
     """Unreadable or truncated images: `stop` lists them all before the first step and ends, `skip` leaves them out and counts them."""
     max_bad: Fraction = 0.05
     """Largest fraction of the images that `bad_images: skip` leaves out; if more are unreadable, the run stops."""
-    batch_size: Annotated[int, Field(ge=1, le=65536)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=65536), OrAutoBatchSize()] = 32
     """Images in one training batch, over all processes; the last batch of an epoch may be smaller. Several processes divide each batch as
-    equally as possible, and each image has the same weight, so that their number changes no batch."""
+    equally as possible, and each image has the same weight, so that their number changes no batch. `auto` = the largest that fits in the
+    GPU's memory and divides the optimizer step of the recipe, which stays as it is: this key's number in the `base:` below (or `auto:N`),
+    times `train.grad_accum`. On the CPU that number itself."""
     sampling: Literal["uniform", "balanced"] = "uniform"
     """Training: `uniform` = every image once an epoch; `balanced` = every class equally often in an epoch of as many images; images of a
     small class come several times, each time augmented anew."""
@@ -309,6 +325,9 @@ class TrainConfig(Section):
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 50
     """Passes over the training data."""
+    hours: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
+    """Hours in which the run ends, in all its parts; null = no limit. After the first epoch, once, it is decided how many of `epochs` they
+    hold, and schedule, `freeze.until_epoch` and `mixup.off_epoch` are shortened in proportion."""
     grad_accum: Annotated[int, Field(ge=1, le=4096)] = 1
     """Batches whose gradients are averaged, sample by sample, into one optimizer step."""
     ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
@@ -384,12 +403,19 @@ class Recipe(Section):
 # `data.root` may differ because the files themselves are compared.
 MAY_CHANGE = (
     "run.dir", "data.root", "data.download", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad",
-    "train.epochs", "train.early_stop", "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
+    "train.epochs", "train.hours", "train.early_stop", "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
 )  # fmt: skip
+
+
+def step_images(recipe: Recipe) -> int:
+    """Return the images in one optimizer step, which `data.batch_size: auto` does not change."""
+    size = recipe.data.batch_size
+    number = int(size.partition(":")[2] or DataConfig().batch_size) if isinstance(size, str) else size
+    return number * recipe.train.grad_accum
 
 
 def base_lr(recipe: Recipe) -> float:
     """Return the learning rate that the schedule starts from: `optim.lr`, rescaled as `optim.lr_scale` says."""
-    ratio = recipe.data.batch_size * recipe.train.grad_accum / recipe.optim.lr_batch
+    ratio = step_images(recipe) / recipe.optim.lr_batch
     factors = {"none": 1.0, "linear": ratio, "sqrt": math.sqrt(ratio)}
     return recipe.optim.lr * factors[recipe.optim.lr_scale]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
-from hw1.config.recipe import Recipe
+from hw1.config.recipe import AUTO, Recipe
 from hw1.config.shipped import shipped_recipes
 from hw1.config.strict_yaml import is_clean, parse_yaml
 
@@ -73,13 +73,26 @@ def read_settings(path: Path, overrides: Sequence[str]) -> tuple[Settings, list[
         The settings of all that could be read, and the problems of the rest.
     """
     chain, problems = _read_chain(path)
-    settings: Settings = {key: Setting(value, source) for source, content in chain for key, value in flatten(content)}
+    settings: Settings = {}
+    for source, content in chain:
+        settings |= {key: Setting(_keep_number(settings, key, value), source) for key, value in flatten(content)}
     for text in overrides:
         key, value, new_problems = _parse_override(text)
         problems += new_problems
         if not new_problems:
-            settings |= {dotted: Setting(item, COMMAND_LINE) for dotted, item in _within_open_key(settings, flatten({key: value}))}
+            items = _within_open_key(settings, flatten({key: value}))
+            settings |= {dotted: Setting(_keep_number(settings, dotted, item), COMMAND_LINE) for dotted, item in items}
     return settings, problems
+
+
+def _keep_number(settings: Settings, key: str, value: Any) -> Any:
+    """Return the value; `data.batch_size: auto` with the number that it replaces, which is the recipe's."""
+    former = settings[key].value if key in settings else None
+    if key != "data.batch_size" or value != AUTO:
+        return value
+    if isinstance(former, str) and former.startswith(AUTO):
+        return former
+    return f"{AUTO}:{former}" if type(former) is int else value
 
 
 def _within_open_key(settings: Settings, items: Iterable[tuple[str, Any]]) -> Iterator[tuple[str, Any]]:

@@ -17,7 +17,7 @@ def require_root(root: str | None) -> Path:
         UserError: It is not set, or not there.
     """
     if root is None:
-        raise UserError("data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders and data.val_fraction)")
+        raise UserError("data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders alone)")
     path = Path(root).expanduser()
     require_folder(path, "data.root: ")
     return path

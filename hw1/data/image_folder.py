@@ -1,7 +1,8 @@
 """Open folders of images as labelled training and validation sets or as unlabelled sets. No torch; no image is decoded here.
 
 Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
-`data.val_fraction` becomes the validation split. `root/test` is never read for training. If `data.dataset` is set,
+`data.val_fraction` becomes the validation split (`hw1.data.flat_folder` where it is null). `root/test` is never read for training. If
+`data.dataset` is set,
 `hw1.data.public_datasets` reads the splits instead.
 """
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from hw1.config.recipe import DataConfig
 from hw1.data.alike_names import hint_alike
+from hw1.data.flat_folder import find_unclear_folder, with_flat_fraction
 from hw1.data.folders import require_root
 from hw1.data.image_set import ClassMap, ImageSet, TrainingData, draw_held_out, number_classes
 from hw1.data.list_files import ClassFolders, list_class_folders, list_flat_images, list_folders, require_folder
@@ -172,11 +174,14 @@ def _list_splits(root: Path, config: DataConfig, seed: int, problems: list[str])
         if config.val_fraction is not None:
             problems.append(f"data.val_fraction: {printable(root)} has its own val/; leave it null, or take val/ away")
         return train, list_class_folders(root, "val")
-    if config.val_fraction is None:
+    fraction = with_flat_fraction(config.model_copy(update={"root": str(root)})).val_fraction
+    if fraction is None:
         hints = [f" (or rename {name}/ to val/)" for name in list_folders(root) if name.lower() in ("valid", "validation")]
+        if not has_train and (unclear := find_unclear_folder(root)):
+            hints.append(f" (it is not set by itself here, as {printable(unclear)} may be no class)")
         problems.append(f"data.val_fraction: not set, but {printable(root)} has no val/; set data.val_fraction=0.1{''.join(hints)}")
         return train, ClassFolders(train.folder, {}, [])
-    return _hold_out(train, config.val_fraction, seed)
+    return _hold_out(train, fraction, seed)
 
 
 def _require_classes_not_splits(root: Path) -> None:

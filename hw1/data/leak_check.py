@@ -1,6 +1,6 @@
 """Check the data at the start of a training: equal files in training and validation, classes without a validation image.
 
-The check costs nothing, as the fingerprint of the data has digests of all files. `python -m hw1.audit` finds near copies too.
+The check costs nothing, as the fingerprint of the data has digests of all files. `hw1 audit` finds near copies too.
 """
 
 import shlex
@@ -9,23 +9,30 @@ import numpy as np
 
 from hw1.data.content_digests import EMPTY
 from hw1.data.image_set import TrainingData
+from hw1.utils.own_command import hw1_command
 from hw1.utils.text import printable
 
 NUM_NAMED = 2
 
 
-def describe_faults(data: TrainingData) -> str:
-    """Describe all problems in one line, with the command that shows more of a folder; return "" if there is none."""
+def describe_faults(data: TrainingData, *, is_held_out: bool = False) -> str:
+    """Describe all problems in one line, with the command that shows more of a folder; return "" if there is none.
+
+    Args:
+        data: The data.
+        is_held_out: Whether validation was held out of training (`data.val_fraction`): it has no image of a class of one.
+    """
     faults = []
     if copies := find_equal_files(data):
         named = "; ".join(f"{printable(data.val.files[b])} is {printable(data.train.files[a])}" for a, b in copies[:NUM_NAMED])
         faults.append(f"{len(copies)} of {len(data.val)} validation images are in training too ({named}{_ellipsis(len(copies))})")
     if missing := find_missing_classes(data):
         named = ", ".join(map(printable, missing[:NUM_NAMED])) + _ellipsis(len(missing))
-        faults.append(f"{len(missing)} classes have no validation image ({named})")
+        what = "one image, which stays in training" if is_held_out else "no validation image"
+        faults.append(f"{len(missing)} {'class has' if len(missing) == 1 else 'classes have'} {what} ({named})")
     if not faults:
         return ""
-    more = f"; python -m hw1.audit {shlex.quote(printable(data.train.root))} shows all" if data.train.dataset is None else ""
+    more = f"; {hw1_command()} audit {shlex.quote(printable(data.train.root))} shows all" if data.train.dataset is None else ""
     return f"warning: {', and '.join(faults)}{more}"
 
 

@@ -3,6 +3,7 @@
 import argparse
 import json
 import math
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -10,6 +11,7 @@ from typing import Any, Literal
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say
+from hw1.utils.own_command import hw1_command
 
 MIN_IMAGES = 500
 """Fewer images do not determine a temperature: in a simulation (10 classes at an accuracy of 0.66, 100 at 0.56, logits 1.1 times too large)
@@ -106,7 +108,7 @@ def load_temperature(run: RunFolder, facts: dict[str, Any]) -> FittedTemperature
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        raise UserError(f"{run.calibration}: damaged; hw1 validate {run.path} writes it anew") from None
+        raise UserError(f"{run.calibration}: damaged; {hw1_command()} validate {shlex.quote(str(run.path))} writes it anew") from None
 
 
 def choose_temperature(requested: RequestedTemperature, fitted: FittedTemperature | None) -> float:
@@ -118,7 +120,9 @@ def choose_temperature(requested: RequestedTemperature, fitted: FittedTemperatur
     if requested != "fitted":
         return requested
     if fitted is None:
-        raise UserError("--temperature fitted: none was fitted for these weights; hw1 validate RUN_DIR does, with --checkpoint as here")
+        raise UserError(
+            f"--temperature fitted: none was fitted for these weights; {hw1_command()} validate RUN_DIR does, with --checkpoint as here"
+        )
     if fitted.doubt:
         say(f"--temperature fitted: {fitted.value:.3f} is doubtful: {fitted.doubt}")
     return fitted.value

@@ -79,7 +79,7 @@ def model_card(run: RunFolder, predictor: Predictor, descriptions: dict[str, str
         HEAD,
         f"# {escape_markdown(str(recipe.run.name))}\n",
         f"An image classifier: {recipe.model.name}, {recipe.aug.size} x {recipe.aug.size} pixels, {len(predictor.classes.names)} classes;"
-        f" the {facts['checkpoint']} weights of seed {recipe.seed}, after epoch {facts['epoch']} of {recipe.train.epochs}.\n",
+        f" the {facts['checkpoint']} weights of seed {recipe.seed}, after epoch {facts['epoch']} of {run.planned_epochs(recipe)}.\n",
         f"Classes: {shown}.\n",
         _metrics_table(run, facts),
         USAGE.format(folder=".", mode=mode, how=rule.describe()),

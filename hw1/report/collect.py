@@ -81,7 +81,7 @@ def _read_run(run: RunFolder, path: str) -> RunRecord:
         raise _Unusable("damaged", f"config.yaml is of run {recipe.run.name}, seed {recipe.seed}: moved or copied here")
     epochs = run.read_metrics()
     _check_epochs(epochs)
-    _check_finished(run, len(epochs), recipe.train.epochs)
+    _check_finished(run, len(epochs), run.planned_epochs(recipe))
     env = _read_json(run.env, "fingerprint")
     predictions, files, class_names = _read_predictions(run.val_predictions, epochs[-1])
     logits, labels = predictions.logits, predictions.labels

@@ -12,8 +12,8 @@ from hw1.config.load import differences
 from hw1.config.recipe import MAY_CHANGE
 from hw1.report.run_record import Collection, RunRecord
 
-# Where a run ran, what it logged, and its seed. Not `train.epochs`: a run may be continued for longer, but not be compared then.
-NOT_PART_OF_VARIANT = ("seed", "run.*", *(key for key in MAY_CHANGE if key != "train.epochs"))
+# Where a run ran, what it logged, and its seed. Not how long it trains: a run may be continued for longer, but not be compared then.
+NOT_PART_OF_VARIANT = ("seed", "run.*", *(key for key in MAY_CHANGE if key not in ("train.epochs", "train.hours")))
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, TypedDict, cast
 
 from hw1.config.load import differences, load_recipe
 from hw1.config.recipe import Recipe
@@ -21,6 +21,21 @@ from hw1.utils.files import write_atomic
 Status = Literal["new", "interrupted", "finished"]
 RunVersion = list[tuple[str, int, int]]
 """See `RunFolder.version`."""
+
+
+class TimePlan(TypedDict):
+    """What `train.hours` has decided."""
+
+    hours: float
+    """What `train.hours` was."""
+    epochs: int
+    """Epochs that schedule and phases are planned for from then on."""
+    after_epoch: int
+    """Epochs that were over."""
+    last_epoch: int | None
+    """Epochs after which the run ended, as there was no time for all that were planned; null = it did not."""
+
+
 STATE_FILE = re.compile(r"epoch(\d+)-step(\d+)\.pt")
 FORMER_STATE_FILES = ("last.pt", "previous.pt")
 """Of version 0.1; the newer one first."""
@@ -96,6 +111,11 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
+    def time_plan(self) -> Path:
+        """How many epochs `train.hours` holds; written once, after the first epoch."""
+        return self.path / "time_plan.json"
+
+    @property
     def curves(self) -> Path:
         """Figure of the metrics over epochs."""
         return self.path / "curves.png"
@@ -168,6 +188,37 @@ class RunFolder:
         if refused:
             raise UserError(*(f"command line: {line}: cannot change after training" for line in refused))
         return recipe
+
+    def read_time_plan(self) -> TimePlan | None:
+        """Read what `train.hours` has decided; None if it has decided nothing.
+
+        Raises:
+            UserError: The file is damaged.
+        """
+        try:
+            plan = json.loads(self.time_plan.read_bytes())
+            last = plan["last_epoch"]
+            return TimePlan(
+                hours=float(plan["hours"]),
+                epochs=int(plan["epochs"]),
+                after_epoch=int(plan["after_epoch"]),
+                last_epoch=None if last is None else int(last),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{self.time_plan}: damaged; restore it, or --overwrite starts over") from None
+
+    def planned_epochs(self, recipe: Recipe) -> int:
+        """Return the epochs after which a run is finished: the recipe's, or those that `train.hours` has decided.
+
+        Raises:
+            UserError: That decision is damaged.
+        """
+        plan = None if recipe.train.hours is None else self.read_time_plan()
+        if plan is None or plan["hours"] != recipe.train.hours:
+            return recipe.train.epochs
+        return min(plan["epochs"] if plan["last_epoch"] is None else plan["last_epoch"], recipe.train.epochs)
 
     def read_metrics(self) -> list[EpochMetrics]:
         """Read the metrics of all finished epochs, in order.

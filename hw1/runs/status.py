@@ -1,12 +1,17 @@
 """What a run folder holds, compared with a recipe, and how a run begins in it."""
 
 import json
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+from pydantic import ValidationError
+
 from hw1.config.load import differences, dump_recipe
-from hw1.config.recipe import Recipe
+from hw1.config.open_values import close_like
+from hw1.config.recipe import Recipe, RunConfig
 from hw1.errors import RunError, UserError
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import STATE_FILE, RunFolder, Status
@@ -47,12 +52,40 @@ def run_status(run: RunFolder, recipe: Recipe, *, overwrite: bool = False) -> St
     return "new" if overwrite and status == "finished" else status
 
 
+def numbered(recipe: Recipe, *, again: bool = False) -> Recipe:
+    """Return the recipe under the first name of NAME, NAME-2, NAME-3, ... that has no run of this seed.
+
+    Args:
+        recipe: The recipe.
+        again: The process is started in place of one that failed: take up the last of these names that is unfinished.
+
+    Raises:
+        UserError: The numbered name is too long.
+    """
+    name, number, last, free = str(recipe.run.name), 1, recipe, recipe
+    while os.path.lexists(RunFolder.of(free).path):
+        number += 1
+        last, free = free, _renamed(recipe, f"{name}-{number}")
+    if again:
+        with suppress(UserError):
+            return free if run_status(RunFolder.of(last), last) == "finished" else last
+    return free
+
+
+def _renamed(recipe: Recipe, name: str) -> Recipe:
+    try:
+        return recipe.model_copy(update={"run": RunConfig.model_validate({**recipe.run.model_dump(), "name": name})})
+    except ValidationError:
+        raise UserError(f"run.name: {name} is too long; run.name=NAME gives the run another name") from None
+
+
 def _status_of(run: RunFolder, recipe: Recipe) -> Status:
-    refused, _ = differences(run.read_recipe(), recipe)
+    made_with = run.read_recipe()
+    refused, _ = differences(made_with, close_like(recipe, made_with))
     if refused:
         raise UserError(
             *(f"{run.path}: made with another recipe: {line}" for line in refused),
-            f"{run.path}: run.name=NAME starts another run, --overwrite starts this one over",
+            f"{run.path}: run.name=NAME, or --new, starts another run, --overwrite starts this one over",
         )
     if run.summary.is_file() and why_finished(run, recipe):
         return "finished"
@@ -75,8 +108,9 @@ def why_finished(run: RunFolder, recipe: Recipe) -> str | None:
         summary = json.loads(run.summary.read_bytes())
         epochs, limit = int(summary["epochs"]), recipe.train.early_stop
         stale = summary.get("stale_epochs", epochs - int(summary.get("best_epoch", 0)))
-        if epochs >= recipe.train.epochs:
-            return f"finished already, {epochs} epochs; train.epochs=N trains longer"
+        if epochs >= run.planned_epochs(recipe):
+            longer = "train.epochs=N trains longer" if recipe.train.hours is None else "train.hours=null train.epochs=N trains longer"
+            return f"finished already, {epochs} epochs; {longer}"
         if summary["stopped_early"] and limit is not None and stale >= limit:
             return f"finished already: stopped early after epoch {epochs}; train.early_stop=N above {stale}, or null, trains on"
         return None

@@ -201,7 +201,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return whether the device, or on the CPU the system, ran out of memory; on the CPU torch and oneDNN raise plain RuntimeErrors."""
     text = str(error)
     is_cpu_error = "DefaultCPUAllocator: " in text or text == "could not create a primitive"
-    return is_cpu_error or isinstance(error, torch.OutOfMemoryError | MemoryError)
+    is_library_error = "_STATUS_ALLOC_FAILED" in text  # cuBLAS and cuDNN
+    return is_cpu_error or is_library_error or isinstance(error, torch.OutOfMemoryError | MemoryError)
 
 
 def seed_generators(seed: int, device: torch.device) -> None:

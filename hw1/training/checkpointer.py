@@ -12,7 +12,6 @@ import torch
 from hw1.errors import RunError, UserError
 from hw1.runs.checkpoint import load_newest, load_weights, remove_state, save_state, save_weights
 from hw1.runs.folder import RunFolder
-from hw1.runs.identity import identify
 from hw1.runtime import distributed as dist
 from hw1.training.train_state import Progress, TrainState
 from hw1.utils.background import Background
@@ -116,7 +115,7 @@ def best_meta(state: TrainState) -> dict[str, Any]:
         "epoch": progress.best_epoch,
         "val_top1": progress.best_top1,
         "val_loss": progress.best_loss,
-        "identity": identify(state.recipe, state.fingerprint),
+        "identity": state.identity,
     }
 
 
@@ -131,7 +130,7 @@ def write_checkpoints(run: RunFolder, state: Mapping[str, Any], meta: Mapping[st
     path = run.state_file(state["progress"]["epoch"], state["progress"]["step"])
     for name, tensor in state["model"].items():
         if not is_finite(tensor):
-            raise RunError(f"{path}: not saved, as {name} is not finite; try a lower optim.lr or optim.clip_grad=1.0, with run.name=NAME")
+            raise RunError(f"{path}: not saved, as {name} is not finite; try a lower optim.lr or optim.clip_grad=1.0, with --new")
     save_state(path, state)
     for former in run.state_files()[NUM_KEPT:]:
         remove_state(former)

@@ -9,7 +9,7 @@ from hw1.config.recipe import Recipe
 from hw1.data.loader.loader import Loader
 from hw1.errors import UserError
 from hw1.plots import plot_samples, save_figure
-from hw1.runs.epoch_metrics import EpochMetrics, format_epoch
+from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
 from hw1.runs.wandb_logger import WandbRun
 from hw1.training.curves import draw_curves
@@ -18,6 +18,9 @@ from hw1.utils.console import say
 from hw1.utils.text import one_line
 
 CURVES_EVERY_SECONDS = 30.0  # a figure takes a third of a second: too much after each epoch of a few seconds
+
+ADVICE_FROM_SECONDS = 30.0
+"""Epochs shorter than this get no advice: starting the loading takes most of their waiting."""
 
 
 class Reporter:
@@ -52,13 +55,12 @@ class Reporter:
             save_figure(plot_samples(images, [names[label] for label in labels]), self.run.samples)
 
     def end_epoch(self, advice: Callable[[], str | None]) -> None:
-        """Tell of the last epoch in `rows`.
+        """Tell of the last epoch in `rows`, beside its line on the console.
 
         Args:
             advice: Returns settings that would shorten the waiting for data, if there are any.
         """
         row = self.rows[-1]
-        say(format_epoch(row, self.recipe.train.epochs))
         self._advise(advice)
         if self._wandb:
             with self._going_on("wandb"):
@@ -82,8 +84,8 @@ class Reporter:
             self._wandb = None
 
     def _advise(self, advice: Callable[[], str | None]) -> None:
-        """Say once a run how to shorten the waiting for data, if it was long."""
-        *earlier, last = (row.get("data_wait", 0.0) for row in self.rows)
+        """Say once a run how to shorten the waiting for data, if it was long, and epochs are not a matter of seconds."""
+        *earlier, last = (row.get("data_wait", 0.0) if row["seconds"] >= ADVICE_FROM_SECONDS else 0.0 for row in self.rows)
         if last > WORTH_ADVICE and max(earlier, default=0.0) <= WORTH_ADVICE and (settings := advice()):
             say(f"{self.run.path}: {last:.0%} of the epoch went by in waiting for images; {settings} would shorten that")
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hw1.config.recipe import Recipe, TrainConfig
+from hw1.config.recipe import Recipe, TrainConfig, step_images
 from hw1.data.alike_names import describe_alike
 from hw1.data.bad_images import check_images
 from hw1.data.image_folder import open_training_data
@@ -33,9 +33,11 @@ from hw1.runtime.device import (
     precision_name,
     set_determinism,
 )
+from hw1.training.batch_size import choose_batch_size
 from hw1.training.check_state import check_state
 from hw1.training.checkpointer import Checkpointer
 from hw1.training.optim import check_optimizer
+from hw1.training.overview import count_parameters
 from hw1.training.train_state import Progress, TrainState, build_train_state
 from hw1.utils.console import say
 from hw1.utils.files import make_folder
@@ -43,6 +45,7 @@ from hw1.utils.text import some_of
 
 PACKAGES_THAT_COUNT = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy")
 """Packages whose version may change the numbers."""
+ANOTHER_RUN = "run.name=NAME, or --new, starts another run"
 
 
 class Parts(NamedTuple):
@@ -100,8 +103,10 @@ def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
     if dist.is_main():
         say(describe_device(device))
-        for line in filter(None, (describe_passed_over(data.train, data.val), describe_alike(data.classes.names), describe_faults(data))):
+        faults = describe_faults(data, is_held_out=recipe.data.val_fraction is not None)
+        for line in filter(None, (describe_passed_over(data.train, data.val), describe_alike(data.classes.names), faults)):
             say(line)
+    recipe = choose_batch_size(recipe, device, data.classes.num_classes)
 
     def build() -> tuple[Loader, TrainState]:
         loader = build_train_loader(data.train, recipe, device)
@@ -156,15 +161,13 @@ def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data
         gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))
         parts = [f"{len(former)} then, {len(current)} now", f"gone {_quoted(gone)}" if gone else "", f"new {_quoted(new)}" if new else ""]
         difference = "; ".join(filter(None, parts))
-        raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); run.name=NAME starts another run")
+        raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); {ANOTHER_RUN}")
     if not data.has_fingerprint(saved["fingerprint"]):
         counts = f"{len(data.train)} + {len(data.val)} now"
         with suppress(OSError, ValueError, KeyError):
             env = json.loads(run.env.read_bytes())
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
-        raise UserError(
-            f"{run.path}: the images in {root} have changed since ({counts}), in name, content or label; run.name=NAME starts another run"
-        )
+        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}), in name, content or label; {ANOTHER_RUN}")
     check_state(saved, state, str(run.path))
     require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, saved["fingerprint"])
     state.load_state_dict(saved)
@@ -243,29 +246,13 @@ def _fingerprints(data: TrainingData) -> dict[str, str]:
     return {"fingerprint": data.fingerprint, "fingerprint_without_content": data.fingerprint_without_content}
 
 
-def describe_run(run: RunFolder, state: TrainState, data: TrainingData) -> str:
-    """Describe in one line what is trained, where, and on what."""
-    total, trained = count_parameters(state.model)
-    num, device = dist.world_size(), device_name(state.device)
-    hardware = device if num == 1 else f"{num} processes, each with {device}"
-    return (
-        f"{run.path}: {state.recipe.model.name}, {trained / 1e6:.1f} of {total / 1e6:.1f} M parameters trained, on "
-        f"{hardware}; {len(data.train)} + {len(data.val)} images, {data.classes.num_classes} classes"
-    )
-
-
-def count_parameters(model: torch.nn.Module) -> tuple[int, int]:
-    """Count all parameters, and those that are trained."""
-    return sum(p.numel() for p in model.parameters()), sum(p.numel() for p in model.parameters() if p.requires_grad)
-
-
 def _pick_device(recipe: Recipe) -> torch.device:
     """Pick the device; raise `UserError` for a precision it lacks, and for what several processes cannot do."""
     device = pick_device(recipe.train)
     amp_dtype(recipe.train, device)
-    num = dist.world_size()
-    if num > recipe.data.batch_size:
-        raise UserError(f"data.batch_size: {num} processes cannot share {recipe.data.batch_size} images; start fewer, or raise it")
+    num, size = dist.world_size(), recipe.data.batch_size
+    if num > (step_images(recipe) if isinstance(size, str) else size):
+        raise UserError(f"data.batch_size: {num} processes cannot share {size} images; start fewer, or raise it")
     if num > 1 and recipe.train.sync_bn and device.type != "cuda":
         raise UserError(f"train.sync_bn: torch has it for GPUs only, not for {num} processes on the {device.type}; set it to false")
     return device

@@ -13,11 +13,15 @@ class StopAndSave:
     Args:
         stop: Returns the signal by which this process was asked to stop, or None.
         config: How often to save.
+        is_over: Returns whether the time of `train.hours` is over.
     """
 
-    def __init__(self, stop: Callable[[], int | None], config: CheckpointConfig) -> None:
+    def __init__(self, stop: Callable[[], int | None], config: CheckpointConfig, is_over: Callable[[], bool] = lambda: False) -> None:
         self.signum: int | None = None
         """The signal by which to stop, if any, as of the last `sync`."""
+        self.is_time_over = False
+        """Whether the time is over, as of the last `sync`."""
+        self._is_over = is_over
         self._stop = stop
         self._config = config
         self._is_due = False
@@ -32,13 +36,13 @@ class StopAndSave:
         """
         is_due = time.monotonic() - self._saved_at >= self._config.every_minutes * 60
         if dist.world_size() == 1:
-            self.signum, self._is_due = self._stop(), is_due
+            self.signum, self._is_due, self.is_time_over = self._stop(), is_due, self._is_over()
             return self.signum
         is_due &= dist.is_main()
         if is_due:
             self.saved()  # said once
-        signum, due = self._agreement(self._stop() or 0, is_due)
-        self.signum, self._is_due = signum or None, bool(due)
+        signum, due, over = self._agreement(self._stop() or 0, is_due, self._is_over())
+        self.signum, self._is_due, self.is_time_over = signum or None, bool(due), bool(over)
         return self.signum
 
     def is_save_due(self, updates: int) -> bool:

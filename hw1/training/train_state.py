@@ -98,6 +98,7 @@ class TrainState:
     _ddp: DistributedDataParallel | None = None
 
     def __post_init__(self) -> None:
+        self.identity = identify(self.recipe, self.fingerprint)  # of the whole recipe: `shorten` changes no identity
         self.guard = NonFiniteGuard(self.sums, list(self.model.buffers()), self.device)
 
     @property
@@ -163,6 +164,16 @@ class TrainState:
         self.sums.zero_()
         self.guard.snapshot()
 
+    def shorten(self, recipe: Recipe) -> None:
+        """Follow a recipe of fewer epochs from here on, the same but for times. Call between two epochs."""
+        former = self.schedule.state_dict()
+        self.recipe = recipe
+        updates = num_updates(recipe, self.steps_per_epoch)
+        self.schedule = _build_schedule(self.optimizer, recipe, updates)
+        self.schedule.load_state_dict(former)
+        if self.mixup:
+            self.mixup.off_epoch = recipe.mixup.off_epoch
+
     def roll_back(self, num_steps: int) -> None:
         """Go to the end of the last good optimizer step, after the guard let `num_steps` steps change nothing on the device.
 
@@ -193,7 +204,7 @@ class TrainState:
             "num_processes": dist.world_size(),
             "classes": list(self.classes.names),
             "fingerprint": self.fingerprint,
-            "identity": identify(self.recipe, self.fingerprint),
+            "identity": self.identity,
             "wandb_id": self.wandb_id,
         }
 
@@ -270,7 +281,7 @@ def build_train_state(
         model=model,
         forward=_build_forward(model, recipe, recipe.freeze, device, updates),
         optimizer=optimizer,
-        schedule=build_schedule(optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=updates // recipe.train.epochs),
+        schedule=_build_schedule(optimizer, recipe, updates),
         scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
         autocast=autocast_of(device, dtype),
         mixup=mixup,
@@ -288,6 +299,11 @@ def build_train_state(
 def num_updates(recipe: Recipe, steps_per_epoch: int) -> int:
     """Return the optimizer steps of a whole run with so many batches in an epoch."""
     return recipe.train.epochs * -(-steps_per_epoch // recipe.train.grad_accum)
+
+
+def _build_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, num_updates: int) -> Schedule:
+    epochs = recipe.train.epochs
+    return build_schedule(optimizer, recipe.sched, epochs=epochs, steps_per_epoch=num_updates // epochs)
 
 
 def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_weights: bool) -> tuple[nn.Module, list[nn.Parameter]]:

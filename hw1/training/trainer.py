@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
-from hw1.config.recipe import Recipe
+from hw1.config.recipe import Recipe, step_images
 from hw1.errors import Interrupted, RunError
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.metrics import class_averages, summarize
@@ -18,12 +18,14 @@ from hw1.runs.status import require_metrics, start_folder
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import is_out_of_memory
 from hw1.training.data_time import DataTimer, advice
+from hw1.training.overview import describe_run
+from hw1.training.progress_lines import ProgressLines
 from hw1.training.reporter import Reporter
-from hw1.training.setup import Parts, build_parts, describe_run, locked_run, note_environment, prepare_process, write_environment
+from hw1.training.setup import Parts, build_parts, locked_run, note_environment, prepare_process, write_environment
 from hw1.training.stop_and_save import StopAndSave
+from hw1.training.time_limit import TimeLimit
 from hw1.training.train_step import train_step
 from hw1.utils.console import say
-from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.signals import StopRequest
 from hw1.utils.text import some_of
 
@@ -55,10 +57,13 @@ def fit(
         RunError: Training failed.
         Interrupted: A signal asked it to stop; the state is saved.
     """
+    started = time.monotonic()
     prepare_process(recipe.train)
     stop = stop or StopRequest(quiet=not dist.is_main())
     try:
-        trainer = Trainer(recipe, run, build_parts(recipe, run, status, overwrite=overwrite), stop)
+        parts = build_parts(recipe, run, status, overwrite=overwrite)
+        recipe = parts.state.recipe
+        trainer = Trainer(run, parts, stop, started)
         with ExitStack() as stack:
             dist.run_on_rank0(lambda: stack.enter_context(locked_run(run, version)))
             stack.enter_context(stop.listening())
@@ -68,30 +73,38 @@ def fit(
     except Exception as error:
         if not is_out_of_memory(error):
             raise
-        half = max(1, recipe.data.batch_size // 2)
-        less = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} run.name=NAME"
+        half = max(1, step_images(recipe) // recipe.train.grad_accum // 2)
+        less = f"data.batch_size={half} train.grad_accum={recipe.train.grad_accum * 2} --new"
         raise RunError(f"{run.path}: out of memory on the device; the same updates in less memory: {less}") from None
 
 
 class Trainer:
     """One run in training. Every process has one and calls the same methods; only rank 0's speaks and writes."""
 
-    def __init__(self, recipe: Recipe, run: RunFolder, parts: Parts, stop: StopRequest) -> None:
-        self.recipe, self.run = recipe, run
+    def __init__(self, run: RunFolder, parts: Parts, stop: StopRequest, started: float) -> None:
+        self.run = run
         self._is_new, self.state, self.data, self.train_loader, self.val_loader, self.checkpointer, self._damaged = parts
         self.train_loader.stop = self.val_loader.stop = stop
-        self.stop_and_save = StopAndSave(stop, recipe.checkpoint)
+        self.time_limit = TimeLimit(run, self.state, started)
+        self.stop_and_save = StopAndSave(stop, self.recipe.checkpoint, self.time_limit.is_over)
         self.data_timer = DataTimer(self.state.device)
         self.metrics: list[EpochMetrics] = []
-        self.reporter = Reporter(run, recipe, self.metrics, self.train_loader.num_batches)
+        self.lines = ProgressLines(self.state, self.metrics)
+        self.reporter = Reporter(run, self.recipe, self.metrics, self.train_loader.num_batches)
         self._failure: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe, with the epochs that `train.hours` leaves of it."""
+        return self.state.recipe
 
     # ------------------------------------------------------------------------------------------------- the loop
 
     def train(self) -> dict[str, Any]:
         """Train to the last epoch; return the summary."""
         progress = self.state.progress
-        while progress.epoch < self.recipe.train.epochs and not self.stops_early:
+        self.time_limit.take_up()
+        while progress.epoch < self.recipe.train.epochs and not self.stops_early and not self.time_limit.ends_here:
             self.train_epoch()
             started = time.perf_counter()
             predictions = self.validate_epoch()
@@ -110,16 +123,19 @@ class Trainer:
             say(f"{self.run.path}: epoch {progress.epoch + 1} on: freeze.stages ({shown}) trained too")
         set_train_mode(state.model, state.freeze)
         started = time.perf_counter() - progress.epoch_seconds
-        with self._saving_after_errors(), self._progress_bar() as bar:
+        with self._saving_after_errors(), self.lines.begin_epoch() as bar:
             for batch in self.data_timer.over(loader.epoch(progress.epoch, progress.step)):
-                if state.forward.is_about_to_compile:
+                if is_compiling := state.forward.is_about_to_compile:
                     bar.set_postfix_str("compiling the step: once, kept for the next run")
                 is_update = train_step(state, batch, loader)
-                progress.epoch_seconds = time.perf_counter() - started
+                seconds = time.perf_counter() - started
+                if is_compiling:
+                    self.time_limit.leave_out(seconds - progress.epoch_seconds)
+                progress.epoch_seconds = seconds
                 progress.wait_seconds += self.data_timer.take()
-                bar.update()
+                self.lines.count_step()
                 if progress.step % self.recipe.log.every_steps == 0:
-                    bar.set_postfix_str(self._describe_step())
+                    self.lines.show_loss(self.running_means()[0])
                 if is_update:
                     self.stop_and_save.sync()
                     self.stop_if_asked()
@@ -154,10 +170,12 @@ class Trainer:
         if improved:
             progress.best_score, progress.best_top1, progress.best_loss = score, row["val_top1"], row["val_loss"]
         progress.seconds += row["seconds"]
+        self.time_limit.end_epoch(row["seconds"])
         state.start_epoch(improved=improved)
         if improved or row["seconds"] >= self.recipe.checkpoint.every_minutes * 60 / 5:
             self.save()
         if dist.is_main():
+            self.lines.end_epoch(row, is_best=improved)
             self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device))
 
     def _score(self, row: EpochMetrics) -> float:
@@ -194,17 +212,6 @@ class Trainer:
 
         return dist.run_on_rank0(measure)
 
-    def _progress_bar(self) -> ProgressBar:
-        progress, total = self.state.progress, self.train_loader.num_batches
-        title = f"epoch {progress.epoch + 1}/{self.recipe.train.epochs}"
-        return ProgressBar(total=total, initial=progress.step, desc=title, unit="batch", leave=False)
-
-    def _describe_step(self) -> str:
-        loss, _ = self.running_means()
-        progress = self.state.progress
-        rate = progress.step * self.recipe.data.batch_size / progress.epoch_seconds
-        return f"loss {loss:.4f}, lr {self.state.schedule.lr:.1e}, {rate:.0f} img/s"
-
     # --------------------------------------------------------------------------------------- beginning and end
 
     def start(self, *, overwrite: bool = False) -> None:
@@ -224,7 +231,8 @@ class Trainer:
         else:
             self.checkpointer.repair(state, self._damaged)
             note_environment(run, data, progress)
-        say(describe_run(run, state, data))
+        for line in describe_run(run, state, data):
+            say(line)
         if not is_new:
             say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")
             if overwrite:
@@ -280,15 +288,22 @@ class Trainer:
             self.save()
 
     def stop_if_asked(self) -> None:
-        """After a signal save, wait until that is on disk, and raise `Interrupted`. Call only between optimizer steps."""
+        """After a signal, or when the time is over, save, wait until that is on disk, and raise. Call only between optimizer steps.
+
+        Raises:
+            Interrupted: By a signal.
+            RunError: `train.hours` are over within an epoch.
+        """
         signum, progress = self.stop_and_save.signum, self.state.progress
+        if signum is None and not self.stop_and_save.is_time_over:
+            return
+        self.save()
+        dist.run_on_rank0(self.checkpointer.wait)
+        where = f"saved at epoch {progress.epoch + 1}, step {progress.step}"
         if signum is not None:
-            self.save()
-            dist.run_on_rank0(self.checkpointer.wait)
-            message = (
-                f"{self.run.path}: interrupted, saved at epoch {progress.epoch + 1}, step {progress.step}; the same command continues it"
-            )
-            raise Interrupted(signum, message if dist.is_main() else "")
+            raise Interrupted(signum, f"{self.run.path}: interrupted, {where}; the same command continues it" if dist.is_main() else "")
+        over = f"{self.run.path}: train.hours: {self.recipe.train.hours:g} h are over, {where}; a larger number, or null, continues it"
+        raise RunError(over if dist.is_main() else "")
 
     def raise_if_nonfinite(self) -> None:
         """Raise `RunError` if a loss or gradient was not finite, with the state before that step saved. Waits for the device."""
@@ -299,7 +314,7 @@ class Trainer:
             files = (self.data.train.files[index] for index in self.train_loader.indices(progress.epoch, window))
             self._failure = (
                 f"{self.run.path}: the loss or the gradient is not finite in epoch {progress.epoch + 1}, step {progress.step + 1}; saved "
-                f"as it was before. Try a lower optim.lr, optim.clip_grad=1.0 or train.amp=off, with run.name=NAME\n"
+                f"as it was before. Try a lower optim.lr, optim.clip_grad=1.0 or train.amp=off, with --new\n"
                 f"{self.run.path}: the images of this step: {some_of(files, NUM_NAMED)}"
             )
             self.checkpointer.save(self.state)

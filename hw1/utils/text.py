@@ -71,6 +71,14 @@ def _uncoloured(error: BaseException) -> str:
     return re.sub(r"\x1b\[[0-9;]*[A-Za-z]", "", str(error))
 
 
+def format_seconds(seconds: float) -> str:
+    """Format a duration in the unit that suits: "42 s", "7 min", "2 h 05 min"."""
+    if seconds < 59.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
 def some_of(names: Iterable[str], num: int = 5) -> str:
     """Return the first `num` names, in printable form, and the number of the others, as in "a, b and 3 more"."""
     names = list(names)

@@ -12,9 +12,10 @@ import pytest
 from helpers.paths import ROOT
 from helpers.plan_runs import STAND_IN_FILE, call, is_alive, leave_behind, recipes, runs_of, started, wait_until
 
-from hw1.ablate.plan import PlannedRun, format_seconds, make_plan, seconds_left
+from hw1.ablate.plan import PlannedRun, make_plan, seconds_left
 from hw1.config.load import load_recipe
 from hw1.errors import UserError
+from hw1.utils.own_command import hw1_command
 from hw1.utils.signals import ECHO_SECONDS
 
 # ----------------------------------------------------------------------------------------------------------- carrying out
@@ -26,7 +27,7 @@ def test_every_recipe_runs_with_every_seed_whole_seeds_first_and_then_nothing_mo
     assert runs_of(started()) == [("a", 3), ("b", 3), ("a", 1), ("b", 1)]
     assert [line["argv"] for line in started()][1] == ["b.yaml", "optim.lr=1e-3", "run.dir=out", "seed=3"]
     out, err = capfd.readouterr()
-    assert "python -m hw1 report out" in out
+    assert f"{hw1_command()} report out" in out
     assert "run 2 of 4: out/b/seed3, about 6 min left" in err  # two minutes a run, as the first one shows
     assert "run 4 of 4: out/b/seed1, about 2 min left" in err
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}
@@ -150,22 +151,6 @@ def test_time_left_is_of_the_same_recipe_where_that_is_known(project):
     other = [*known, planned("b", "interrupted", 5, 245.0, epochs=6)]  # b: 49 s an epoch, all: 377 s for 17
     assert seconds_left(other, other) == pytest.approx(8 * 11 + 49)
     assert seconds_left([planned("a", "new", 0, 0.0)], []) is None
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [
-        (0.2, "0 s"),
-        (59.4, "59 s"),
-        (59.6, "1 min"),
-        (3569, "59 min"),
-        (3580, "1 h 00 min"),
-        (8406, "2 h 20 min"),
-        (360_000, "100 h 00 min"),
-    ],
-)
-def test_seconds_in_the_unit_that_suits(seconds, text):
-    assert format_seconds(seconds) == text
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_the_help_of_the_scripts_imports_nothing_heavy(at_home: None, script: st
     ("changes", "problems"),
     [
         (["trian.epochs=1"], ["trian.epochs: unknown key; nearest: train.epochs"]),
-        (["data.root=null"], ["data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders and data.val_fraction)"]),
+        (["data.root=null"], ["data.root: not set; add data.root=FOLDER (with train/ and val/, or class folders alone)"]),
         (["data.root=gone"], ["data.root: gone: no such folder"]),
         (["data.root=imagse"], ["data.root: imagse: no such folder; did you mean images?"]),
         (["data.root=x.yaml"], ["data.root: x.yaml: not a folder"]),

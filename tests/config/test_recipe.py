@@ -45,6 +45,8 @@ from hw1.config.load import differences
         ("freeze.stages", "3", 3),
         ("freeze.stages", "0.5", 0.5),
         ("aug.size", "auto", "auto"),
+        ("data.batch_size", "auto:64", "auto:64"),
+        ("train.hours", "8.5", 8.5),
         ("aug.mean", "[0.5, 0.5, 0]", (0.5, 0.5, 0.0)),
     ],
 )
@@ -59,7 +61,8 @@ def test_a_value_means_the_same_in_a_file_and_on_the_command_line(folder, key, t
 
 WRONG_TYPES = {
     "seed": ["true", "'1'", "1.0", "2.5", "null", "abc", "[1]", "{}", "{a: 1}", ".inf", "0x10", "1_000", "9" * 400, "9" * 5000],
-    "data.batch_size": ["false", "'32'", "32.0", "null", "[]"],
+    "data.batch_size": ["false", "'32'", "32.0", "null", "[]", "Auto", "auto:", "auto:0", "auto:x", "automatic"],
+    "train.hours": ["'8'", "8h", "true", "auto"],
     "data.root": ["3", "true", "[a]", "1e-4"],
     "optim.lr": ["true", "'1e-4'", "fast", "null", "[1e-4]"],
     "model.pretrained": ["1", "0", "'true'", "yes", "off", "null"],
@@ -89,6 +92,7 @@ OUT_OF_RANGE = {
     "model.cbam_stages": ["[0]", "[5]", "[4, -1]"],
     "model.num_classes": ["1", "0"],
     "train.epochs": ["0", "-3"],
+    "train.hours": ["0", "-1", ".inf", "10001"],
     "run.name": ["a/b", "..", ".hidden", "'a b'", "''", "-x", "x" * 101],
     "run.dir": ["''"],
 }
@@ -127,6 +131,8 @@ def test_wrong_types_and_values_out_of_range_are_refused(folder, key, text):
         (["data.dataset=wds/x", "data.download=true"], ["data.download"]),
         (["data.sampling=balanced", "loss.class_weights=balanced"], ["loss.class_weights"]),
         (["train.amp=fp16", "train.device=cpu"], ["train.amp"]),
+        (["train.hours=1", "train.deterministic=true"], ["train.hours"]),
+        (["data.batch_size=auto", "train.deterministic=true"], ["data.batch_size"]),
         (["sched.name=multistep"], ["sched.milestones"]),
         (["sched.name=multistep", "sched.milestones=[3, 2]"], ["sched.milestones"]),
         (["loss.name=asl"], ["loss.name"]),

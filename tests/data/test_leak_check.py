@@ -12,6 +12,7 @@ from hw1.config.recipe import DataConfig
 from hw1.data.image_folder import TrainingData, open_training_data
 from hw1.data.leak_check import describe_faults, find_equal_files
 from hw1.errors import RunError
+from hw1.utils.own_command import hw1_command
 
 
 def opened(root: Path) -> TrainingData:
@@ -35,7 +36,7 @@ def test_equal_files_and_missing_classes_are_one_line_with_the_command(tmp_path)
         save(make_image(ord(name)), root / f"train/{name}/0.jpg")
     assert describe_faults(opened(root)) == (
         "warning: 3 of 11 validation images are in training too (val/a/x.jpg is train/b/3.jpg; val/a/z.jpg is train/a/1.jpg, ...), "
-        f"and 3 classes have no validation image (c, d, ...); python -m hw1.audit '{root}' shows all"
+        f"and 3 classes have no validation image (c, d, ...); {hw1_command()} audit '{root}' shows all"
     )
 
 
@@ -88,6 +89,6 @@ def test_training_warns_in_one_line_and_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr("hw1.training.setup.build_train_loader", went_on)
     result = run("train.py", write_recipe(tmp_path, root))
     assert result.stderr.splitlines()[-2:] == [
-        f"warning: 1 of 9 validation images are in training too (val/a/x.jpg is train/b/3.jpg); python -m hw1.audit {root} shows all",
+        f"warning: 1 of 9 validation images are in training too (val/a/x.jpg is train/b/3.jpg); {hw1_command()} audit {root} shows all",
         "went on to the loaders",
     ]

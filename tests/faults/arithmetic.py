@@ -63,7 +63,7 @@ def out_of_memory(tally: Tally, folder: Path, n: int) -> None:
             arguments = [] if kind == "taken in validation" else [batch]
             process = bench.start(runs, "checkpoint.every_steps=1000", **{hook: arguments})
             process.wait()
-            in_training = "the same updates in less memory: data.batch_size=15 train.grad_accum=4 run.name=NAME"
+            in_training = "the same updates in less memory: data.batch_size=15 train.grad_accum=4 --new"
             in_validation = "in validation; data.eval_batch_size=32 continues it"
             message = in_validation if kind == "taken in validation" else in_training
             expect_clear(process, 3, f"{run_in(runs)}: out of memory on the device", message)

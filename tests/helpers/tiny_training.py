@@ -1,5 +1,6 @@
 """The state of a tiny model, batches for it and a trainer without a data set, for the tests of steps and of saving."""
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -93,7 +94,7 @@ def trainer_of(state: TrainState, folder: Path, stop: Callable[[], int | None] =
     data: Any = SimpleNamespace(train=SimpleNamespace(files=[f"{n}.jpg" for n in range(100)]))
     loader = loader or StubLoader()
     request = StopRequest()
-    trainer = Trainer(state.recipe, run, Parts(True, state, data, loader, loader, Checkpointer(run), []), request)
+    trainer = Trainer(run, Parts(True, state, data, loader, loader, Checkpointer(run), []), request, time.monotonic())
     trainer.stop_and_save._stop = stop
     return trainer
 

@@ -9,7 +9,7 @@ from helpers.run_folders import changed, started, tree
 from hw1.config.recipe import Recipe
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder
-from hw1.runs.status import run_status
+from hw1.runs.status import numbered, run_status
 
 
 @pytest.fixture
@@ -84,7 +84,7 @@ def test_another_recipes_run_is_refused_with_the_difference(recipe, override, li
         before = tree(run.path)
         assert mistake(run, changed(override, "train.epochs=5")) == [
             f"runs/a/seed118: made with another recipe: {line}",
-            "runs/a/seed118: run.name=NAME starts another run, --overwrite starts this one over",
+            "runs/a/seed118: run.name=NAME, or --new, starts another run, --overwrite starts this one over",
         ]
         assert tree(run.path) == before
         assert run_status(run, changed(override), overwrite=True) == "new"
@@ -136,3 +136,48 @@ def test_results_without_a_state_are_not_silently_overwritten(recipe):
     assert mistake(run, recipe) == ["runs/a/seed118: has a best checkpoint, but no saved state to continue from; --overwrite starts over"]
     run.write_json(run.summary, {"epochs": 3, "stopped_early": False})
     assert run_status(run, recipe) == "finished"  # a finished run does not need it
+
+
+def test_a_new_run_takes_the_first_free_number(recipe):
+    def name(**options: bool) -> str:
+        return str(numbered(recipe, **options).run.name)
+
+    assert name() == name(again=True) == "a"
+    started(recipe, last=True)
+    started(changed("run.name=a-3"), last=True)
+    assert name() == "a-2"
+    assert numbered(changed("seed=3")).run.name == "a", "of another seed there is none"
+    started(numbered(recipe), last=True)
+    assert name() == "a-4"
+
+
+def test_a_process_that_is_started_again_takes_up_what_it_has_begun(recipe):
+    """Else each restart of torchrun would begin another run."""
+    started(recipe, epochs=3)
+    assert numbered(recipe, again=True).run.name == "a-2", "the former one is finished"
+    started(numbered(recipe), last=True)
+    assert numbered(recipe, again=True).run.name == "a-2"
+
+
+def test_a_number_that_makes_a_name_too_long_is_refused(folder):
+    recipe = changed(f"run.name={'x' * 99}")
+    started(recipe)
+    with pytest.raises(UserError, match=r"run.name: x+-2 is too long"):
+        numbered(recipe)
+
+
+def test_the_decision_of_train_hours_says_when_a_run_is_finished(recipe):
+    limited = changed("train.hours=8", "train.epochs=50")
+    run = started(limited, epochs=10)
+    assert run_status(run, limited) == "interrupted"
+    plan = {"hours": 8.0, "epochs": 10, "after_epoch": 1, "last_epoch": None}
+    run.write_json(run.time_plan, plan)
+    assert run_status(run, limited) == "finished"
+    assert run_status(run, changed("train.hours=9", "train.epochs=50")) == "interrupted"
+    assert run_status(run, changed("train.epochs=50")) == "interrupted", "without a limit the epochs count"
+    run.write_json(run.summary, {"epochs": 9, "stopped_early": False})
+    assert run_status(run, limited) == "interrupted"
+    run.write_json(run.time_plan, {**plan, "last_epoch": 9})
+    assert run_status(run, limited) == "finished"
+    run.time_plan.write_text("{")
+    assert mistake(run, limited) == [f"{run.time_plan}: damaged; restore it, or --overwrite starts over"]

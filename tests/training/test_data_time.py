@@ -159,7 +159,17 @@ def test_advice_is_given_once_a_run_and_only_where_it_is_worth_it(tmp_path, caps
     reporter = Reporter(RunFolder(tmp_path), Recipe(), rows)
     said = []
     for row in ({"epoch": 1}, {"data_wait": 0.02}, {"data_wait": 0.234}, {"data_wait": 0.5}, {"data_wait": 0.01}, {"data_wait": 0.5}):
-        rows.append(row)
+        rows.append({"seconds": 60.0, **row})
         reporter._advise(lambda: advice(Recipe().data, CPU))
         said.append(capsys.readouterr().err)
     assert said == ["", "", f"{tmp_path}: 23% of the epoch went by in waiting for images; data.cache=disk would shorten that\n", "", "", ""]
+
+
+def test_epochs_of_seconds_get_no_advice(tmp_path, capsys):
+    """Starting the processes that load takes most of them."""
+    rows: list[Any] = []
+    reporter = Reporter(RunFolder(tmp_path), Recipe(), rows)
+    for seconds in (3.0, 29.0, 31.0):
+        rows.append({"data_wait": 0.5, "seconds": seconds})
+        reporter._advise(lambda: advice(Recipe().data, CPU))
+        assert bool(capsys.readouterr().err) == (seconds > 30)

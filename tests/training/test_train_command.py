@@ -20,6 +20,7 @@ import validate
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder
+from hw1.utils.own_command import hw1_command
 
 pytestmark = pytest.mark.slow
 
@@ -150,7 +151,7 @@ def test_the_fitted_temperature_is_used_for_its_own_weights_only(finished: Path,
     shutil.copytree(finished, copy, ignore=shutil.ignore_patterns("eval"))
     result = run("validate.py", copy, "--temperature", "fitted")
     assert result.returncode == 2
-    assert "none was fitted for these weights; hw1 validate RUN_DIR does, with --checkpoint as here" in result.stderr
+    assert f"none was fitted for these weights; {hw1_command()} validate RUN_DIR does, with --checkpoint as here" in result.stderr
     (copy / "eval/val").mkdir(parents=True)
     (copy / "eval/val/calibration.json").write_text("{")
     assert run("validate.py", copy).returncode == 0, "what it is about to write anew must not stop it"

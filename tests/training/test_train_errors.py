@@ -122,7 +122,7 @@ def test_out_of_memory_is_one_line_of_advice_and_a_checkpoint_stays(recipe: Path
     monkeypatch.setattr(engine, "train_step", fails_late)
     result = run("train.py", *arguments)
     assert result.returncode == 3
-    advice = "out of memory on the device; the same updates in less memory: data.batch_size=15 train.grad_accum=4 run.name=NAME"
+    advice = "out of memory on the device; the same updates in less memory: data.batch_size=15 train.grad_accum=4 --new"
     assert result.stderr.splitlines()[-1] == f"{tmp_path / 'tiny' / 'seed5'}: {advice}"
     checkpoints = tmp_path / "tiny" / "seed5" / "checkpoints"
     assert load_state(newest_state(checkpoints.parent))["progress"]["updates"] == 2

@@ -8,7 +8,7 @@ import pytest
 
 from hw1.errors import harmless
 from hw1.html.table import Column, Table, escape_markdown, to_csv
-from hw1.utils.text import csv_cell, on_one_line, showable
+from hw1.utils.text import csv_cell, format_seconds, on_one_line, showable
 
 FORMULAS = ["=cmd|' /C calc'!A0", "+1+cmd|' /C calc'!A0", "-2+3+cmd|x", "@SUM(A1)", "-", "+", "=", "＝1+1", "－cat", "'=already", "''@x"]
 ORDINARY = ["cat", "a=b", "", "'tis", "12", "-1.5", "+3", "1e-3", "日本", "é -x", "\udc80", "a, b", 'say "x"', 3, -2.5, None]
@@ -65,3 +65,19 @@ def test_markdown_shows_what_a_name_says(text):
 def test_lines_keep_their_breaks_and_their_letters():
     assert harmless("né\t日本\n\x1b[2Jx") == "né\t日本\n\\x1b[2Jx"
     assert showable("a\n\tb\x1b\udc80") == "a\n\tb??"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "0 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (3569, "59 min"),
+        (3580, "1 h 00 min"),
+        (8406, "2 h 20 min"),
+        (360_000, "100 h 00 min"),
+    ],
+)
+def test_seconds_in_the_unit_that_suits(seconds, text):
+    assert format_seconds(seconds) == text
