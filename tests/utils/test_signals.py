@@ -1,8 +1,10 @@
 """Real signals to real processes."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -131,6 +133,30 @@ def test_handlers_are_put_back_even_after_an_error():
     with pytest.raises(ZeroDivisionError):
         fail()
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == former
+
+
+def test_in_a_notebook_another_signal_raises_and_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hw1.utils.signals.ECHO_SECONDS", 0.0)
+    with StopRequest(quiet=True, exits=False).listening() as stop:
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop() == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(10)
+
+
+def test_in_another_thread_no_signal_is_heard_and_no_handler_changed() -> None:
+    handlers = []
+
+    def listen() -> None:
+        with StopRequest().listening():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
 
 
 @pytest.mark.parametrize("signum", STOP_SIGNALS)
