@@ -1,6 +1,5 @@
 """Real signals to real processes."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -138,11 +137,10 @@ def test_handlers_are_put_back_even_after_an_error():
 def test_in_a_notebook_another_signal_raises_and_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("hw1.utils.signals.ECHO_SECONDS", 0.0)
     with StopRequest(quiet=True, exits=False).listening() as stop:
-        os.kill(os.getpid(), signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
         assert stop() == signal.SIGINT
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(10)
+            signal.raise_signal(signal.SIGINT)
 
 
 def test_in_another_thread_no_signal_is_heard_and_no_handler_changed() -> None:
