@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +35,14 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_recipe(folder, folder / "data")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def one_core() -> Iterator[None]:
+    """Training takes one thread, here and in other processes, so that it adds up in one order."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HW1_CORES", "1")
+        yield
+
+
 @pytest.fixture(scope="module")
 def settings() -> list[object]:
     """What training sets for the whole process, before and after `run`."""
@@ -41,10 +50,10 @@ def settings() -> list[object]:
 
 
 @pytest.fixture(scope="module")
-def run(recipe: Path, settings: list[object]) -> hw1.Run:
+def run(recipe: Path, settings: list[object], one_core: None) -> hw1.Run:
     """A finished run, trained in a process with more threads than cores, which training limits."""
     threads = torch.get_num_threads()
-    torch.set_num_threads(100)
+    torch.set_num_threads(2)
     torch.manual_seed(7)
     settings.append(process_settings())
     run = hw1.train(recipe, {"run.name": "whole"})
