@@ -106,7 +106,11 @@ def build_page(gradio: Any, classifier: "Classifier", temperature: float, top: i
             image = gradio.Image(type="filepath", image_mode=None, sources=["upload", "clipboard"], label="Image")
             with gradio.Column():
                 classes = gradio.Label(num_top_classes=top, label="Classes")
-                map_ = gradio.Image(label="Attention: the evidence for the first class (Grad-CAM)", visible=classifier.model is not None)
+                map_ = gradio.Image(
+                    label="Attention: the evidence for the first class (Grad-CAM)",
+                    visible=classifier.model is not None,
+                    buttons=["download", "fullscreen"],  # and none that shares it on the internet
+                )
         image.change(classify, image, [classes, map_], show_progress="minimal")
     return page
 

@@ -62,7 +62,7 @@ def plot_curves(
         scale_accuracy(accuracy)
         for axes in (loss, accuracy):
             axes.ticklabel_format(axis="y", style="plain", useOffset=False)
-            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, columnspacing=1.4, handlelength=2.2)
+            axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2 if mixes else 3, columnspacing=1.4, handlelength=2.2)
         if stopped_early:
             figure.suptitle(f"Stopped early after epoch {epochs[-1]:.0f} (train.early_stop)", x=0.01, ha="left", fontsize=10.0)
     return figure
@@ -138,4 +138,4 @@ def _draw_rate(
     finish_axes(axes, epochs, "Learning rate", f"rate {'at the end of each epoch' if steps is None else 'of each step'}")
     axes.set_xlim(0 if steps else axes.get_xlim()[0], axes.get_xlim()[1])
     axes.set_ylim(bottom=0)
-    axes.ticklabel_format(axis="y", style="sci", scilimits=(-2, 3), useMathText=True)
+    axes.yaxis.set_major_formatter(lambda value, _: f"{value:.3g}")

@@ -38,7 +38,7 @@ class Execution:
         [cell] = [cell for cell in self.notebook.cells if "parameters" in cell.metadata.get("tags", [])]
         changes = {
             "data.generate": 1, "data.num_workers": 0, "aug.size": 32, "train.epochs": epochs, "run.name": "notebook", "seed": 1,
-            "sched.name": "plateau", "train.device": "cpu",
+            "train.device": "cpu",
         }  # fmt: skip
         cell.source += f"\nCHANGES = {changes}"
         self.client = nbclient.NotebookClient(self.notebook, timeout=300, resources={"metadata": {"path": str(folder)}})
