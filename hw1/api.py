@@ -142,7 +142,9 @@ class Run:
         return cast("dict[str, Any]", json.loads(metrics.read_bytes())) if metrics.is_file() else {}
 
     @overload
-    def predict(self, images: "Source", *, top: int = 5, temperature: RequestedTemperature = 1.0) -> "list[ClassProbability]": ...
+    def predict(  # type: ignore[overload-overlap]  # a string is a sequence of strings, too
+        self, images: "Source", *, top: int = 5, temperature: RequestedTemperature = 1.0
+    ) -> "list[ClassProbability]": ...
 
     @overload
     def predict(

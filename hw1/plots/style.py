@@ -109,12 +109,12 @@ def new_grid(num_rows: int, num_columns: int, cell: CellLayout, **options: Any) 
     return figure, rows
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: matplotlib_figure.Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all; the same data gives the same bytes, without date or version."""
     write_atomic(path, render_figure(figure, "png"))
 
 
-def render_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+def render_figure(figure: matplotlib_figure.Figure, kind: Literal["png", "svg"]) -> bytes:
     """Return a figure as PNG or SVG; the same data gives the same bytes. Text in an SVG is outlines, as a reader may lack the font."""
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}

@@ -86,7 +86,7 @@ def likeliest_classes(
     """
     logits = classifier.logits(pixels)
     if not (finite := np.isfinite(logits).all(axis=1)).all():
-        raise RunError(f"{printable(names[finite.argmin()])}: the model's answer is not a finite number")
+        raise RunError(f"{printable(names[int(finite.argmin())])}: the model's answer is not a finite number")
     likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :num_classes]
     probabilities = np.exp(log_softmax(logits / np.float64(temperature)))
     labels = classifier.class_names
