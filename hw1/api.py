@@ -135,7 +135,8 @@ class Run:
         """
         options = [f"--split={split}", f"--checkpoint={self._checkpoint or 'best'}"]
         args = validate_command.parse([str(self._folder.path), *options])
-        args.overrides = [f"train.device={self._device}", *as_overrides(overrides)]
+        device = {} if self._device == "auto" else {"train.device": self._device}
+        args.overrides = as_overrides({**device, **(overrides or {})})
         with _at_work():
             out = validate_command.carry_out(args)
         metrics = out / "metrics.json"
