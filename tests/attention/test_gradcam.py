@@ -116,7 +116,7 @@ def test_models_without_cbam_or_without_a_map(images):
 
 def test_figure_has_a_row_for_each_image(model, images):
     image = np.zeros((96, 96, 3), np.uint8)
-    gates = cbam_gates(model, images)
+    gates = [gate._replace(spatial=1 + (gate.spatial - 1) / 10) for gate in cbam_gates(model, images)]
     rows = [
         AttentionRow(
             image, f"{i}.jpg", f"class ${i}", np.zeros((96, 96)), (3, 3), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates]
@@ -128,6 +128,7 @@ def test_figure_has_a_row_for_each_image(model, images):
     assert [axes.get_title() for axes in figure.axes[:2]] == ["0.jpg\nclass $0", "Grad-CAM, 3 x 3\n0 to 1"]
     farthest = max(abs(gate.spatial - 1).max() for gate in gates)
     reach = min(scale for scale in (0.1, 0.25, 0.5, 1.0) if scale >= farthest)
+    assert reach < 0.5
     maps = [axes for axes in figure.axes if axes.get_title().startswith("CBAM")]
     assert {axes.images[1].get_clim() for axes in maps} == {(1 - reach, 1 + reach)}  # one scale for all images and stages, about 1
     low, high = gates[0].spatial[1].min(), gates[0].spatial[1].max()
