@@ -64,7 +64,6 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         _, url, _ = page.launch(
             server_name=args.host,
             server_port=args.port or None,
-            theme=gradio.themes.Default(font="sans-serif", font_mono="monospace"),  # its own fonts would come from the internet
             footer_links=[],
             share=False,
             run_history=False,
