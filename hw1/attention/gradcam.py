@@ -84,7 +84,8 @@ def map_module(model: nn.Module) -> nn.Module:
     if not info:
         raise UserError("model.name: this model does not name its feature maps, so there is nothing to attend to")
     stage = model.get_submodule(info[-1]["module"])
-    return stage.norm1 if hasattr(stage, "norm1") and hasattr(stage, "attn") else stage
+    norm = getattr(stage, "norm1", None)
+    return norm if isinstance(norm, nn.Module) and hasattr(stage, "attn") else stage
 
 
 def _as_map(model: nn.Module, features: Tensor) -> Tensor:
@@ -98,7 +99,8 @@ def _as_map(model: nn.Module, features: Tensor) -> Tensor:
         for start in (prefix, 0):
             height, width = grid or (math.isqrt(tokens - start),) * 2
             if height * width == tokens - start:
-                return features[:, start:].transpose(1, 2).unflatten(2, (height, width))
+                patches: Tensor = features[:, start:].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[no-untyped-call]
+                return patches
     raise UserError(f"model.name: Grad-CAM needs a map, but the last features of this model are {list(features.shape[1:])}")
 
 
