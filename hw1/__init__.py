@@ -1,3 +1,20 @@
-"""hw1: a config-driven recipe for training image classifiers on timm."""
+"""hw1: a config-driven recipe for training image classifiers on timm.
+
+`hw1.train`, `hw1.load` and `hw1.Run` are those of `hw1.api`, which is imported only once one of them is asked for.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hw1.api import Run, load, train
 
 __version__ = "0.2.0"
+__all__ = ["Run", "__version__", "load", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from hw1 import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'hw1' has no attribute {name!r}")

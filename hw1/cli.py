@@ -25,6 +25,7 @@ COMMANDS = {
     "audit": Command("hw1.audit.__main__", "find what is wrong with a folder of images before training on it"),
     "export": Command("hw1.export.__main__", "write a run as timm's folder, model card and ONNX"),
     "attention": Command("hw1.attention.__main__", "draw what a run looks at in images"),
+    "demo": Command("hw1.commands.demo", "a page in the browser that classifies the images dropped on it"),
     "show-augmentation": Command("hw1.commands.show_augmentation", "draw what each step of a recipe's augmentation does"),
     "schema": Command("hw1.commands.schema", "print the JSON Schema of recipes, for editors"),
 }

@@ -74,7 +74,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.attention") -> None:
     [batch] = read_images(paths, EvalRule.of(recipe.aug), len(paths), raise_bad_image)
     classes: NDArray[np.int64] | None = None if label is None else np.full(len(paths), label)
     temperature = choose_temperature(args.temperature, load_temperature(run, predictor.facts))
-    save_figure(plot_attention(attention_rows(predictor, batch.pixels, classes, temperature)), args.out)
+    save_figure(plot_attention(attention_rows(predictor, batch.pixels, [path.name for path in paths], classes, temperature)), args.out)
     show(f"{printable(args.out)}: {len(paths)} images")
 
 

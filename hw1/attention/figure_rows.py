@@ -19,13 +19,18 @@ from hw1.predict.image_batches import read_images
 
 
 def attention_rows(
-    predictor: Predictor, pixels: NDArray[np.uint8], classes: NDArray[np.int64] | None = None, temperature: float = 1.0
+    predictor: Predictor,
+    pixels: NDArray[np.uint8],
+    files: Sequence[str],
+    classes: NDArray[np.int64] | None = None,
+    temperature: float = 1.0,
 ) -> list[AttentionRow]:
     """Compute Grad-CAM and CBAM gates of images, in FP32 whatever precision the run computes in.
 
     Args:
         predictor: The model.
         pixels: Images of the model's size, uint8 [B, S, S, 3], RGB.
+        files: Name of each image, [B].
         classes: The class of each image whose evidence is located, [B]; None takes the predicted ones.
         temperature: What the logits are divided by for the probabilities.
 
@@ -50,7 +55,9 @@ def attention_rows(
         for label, probability in zip(labels.tolist(), probabilities.gather(1, labels[:, None])[:, 0].tolist(), strict=True)
     ]
     return [
-        AttentionRow(pixels[i], titles[i], cams[i], [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
+        AttentionRow(
+            pixels[i], files[i], titles[i], cams.maps[i], cams.size, [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates]
+        )
         for i in range(len(pixels))
     ]
 
@@ -72,7 +79,7 @@ def plot_attention_examples(predictor: Predictor, images: ImageSet, indices: Seq
     """
     [batch] = read_images([images.image_file(i) for i in indices], EvalRule.of(predictor.recipe.aug), len(indices), _raise)
     try:
-        return plot_attention(attention_rows(predictor, batch.pixels, temperature=temperature))
+        return plot_attention(attention_rows(predictor, batch.pixels, [images.files[i] for i in indices], temperature=temperature))
     except UserError:
         return None
 

@@ -28,7 +28,19 @@ class Gates(NamedTuple):
     spatial: NDArray[np.float32]
 
 
-def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.float32]:
+class GradCam(NamedTuple):
+    """Grad-CAM of B images.
+
+    Attributes:
+        maps: float32 [B, S, S] in 0-1, upsampled bilinearly; the largest value of an image is 1, or all are 0 where there is no evidence.
+        size: Height and width of the feature map that they were computed on.
+    """
+
+    maps: NDArray[np.float32]
+    size: tuple[int, int]
+
+
+def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> GradCam:
     """Compute Grad-CAM of the last feature map, CBAM included (Selvaraju et al., ICCV 2017, section 3).
 
     Of a transformer it is the map of the tokens that enter its last block, normalised: of those that leave it, only the class token may
@@ -38,9 +50,6 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.fl
         model: The model; it is put into eval mode.
         images: Normalised images, float [B, 3, S, S].
         classes: The class of each image whose evidence is located, int64 [B].
-
-    Returns:
-        float32 [B, S, S] in 0-1, upsampled bilinearly; the largest value of an image is 1, or all are 0 where there is no evidence.
 
     Raises:
         UserError: The model's last features are no map.
@@ -60,8 +69,9 @@ def grad_cam(model: nn.Module, images: Tensor, classes: Tensor) -> NDArray[np.fl
     [gradient] = torch.autograd.grad(score, features[-1])
     values, slopes = (_as_map(model, tensor.detach().float()) for tensor in (features[-1], gradient))
     heat = (slopes.mean((2, 3), keepdim=True) * values).sum(1, keepdim=True).clamp(min=0)
+    size = (heat.shape[2], heat.shape[3])
     heat = functional.interpolate(heat, images.shape[-2:], mode="bilinear")[:, 0]
-    return (heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)).cpu().numpy()
+    return GradCam((heat / heat.amax((1, 2), keepdim=True).clamp(min=torch.finfo(heat.dtype).tiny)).cpu().numpy(), size)
 
 
 def map_module(model: nn.Module) -> nn.Module:
@@ -74,7 +84,8 @@ def map_module(model: nn.Module) -> nn.Module:
     if not info:
         raise UserError("model.name: this model does not name its feature maps, so there is nothing to attend to")
     stage = model.get_submodule(info[-1]["module"])
-    return stage.norm1 if hasattr(stage, "norm1") and hasattr(stage, "attn") else stage
+    norm = getattr(stage, "norm1", None)
+    return norm if isinstance(norm, nn.Module) and hasattr(stage, "attn") else stage
 
 
 def _as_map(model: nn.Module, features: Tensor) -> Tensor:
@@ -88,7 +99,8 @@ def _as_map(model: nn.Module, features: Tensor) -> Tensor:
         for start in (prefix, 0):
             height, width = grid or (math.isqrt(tokens - start),) * 2
             if height * width == tokens - start:
-                return features[:, start:].transpose(1, 2).unflatten(2, (height, width))
+                patches: Tensor = features[:, start:].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[no-untyped-call]
+                return patches
     raise UserError(f"model.name: Grad-CAM needs a map, but the last features of this model are {list(features.shape[1:])}")
 
 

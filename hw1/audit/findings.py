@@ -13,6 +13,7 @@ from hw1.audit.scan import FileFacts, Scan
 from hw1.data.alike_names import ALIKE, find_alike
 from hw1.data.first_bytes import may_be_image
 from hw1.data.passed_over import group_strays
+from hw1.utils.text import counted
 
 KINDS = {
     "leak": "the same image in two splits",
@@ -86,16 +87,16 @@ def headlines(inventory: Inventory, leaks: dict[str, dict[str, int]], findings: 
     """Sum up the audit in a few lines, beginning with what spoils an evaluation."""
     sizes = inventory.splits
     lines = [
-        f"leak: {count} of {sizes[split]} {split} images ({count / sizes[split]:.1%}) are also in {earlier}"
+        f"leak: {count:,} of {counted(sizes[split], f'{split} image')} ({count / sizes[split]:.1%}) {_are(count)} also in {earlier}"
         for split, counts in leaks.items()
         for earlier, count in counts.items()
     ]
     counts_by_kind = Counter(finding.kind for finding in findings)
     listed = ", ".join(f"{counts_by_kind[kind]} x {kind}" for kind in KINDS if counts_by_kind[kind])
-    lines.append(f"{len(findings)} findings: {listed}" if listed else "clean: no finding")
+    lines.append(f"{counted(len(findings), 'finding')}: {listed}" if listed else "clean: no finding")
     if WHOLE in sizes and counts_by_kind["duplicate"]:
         lines.append("without a val/ of its own, data.val_fraction may draw one copy for validation and leave the other for training")
-    lines.append(f"{sum(sizes.values())} images: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
+    lines.append(f"{counted(sum(sizes.values()), 'image')}: " + ", ".join(f"{count} {split}" for split, count in sizes.items()))
     return lines
 
 
@@ -187,10 +188,14 @@ def _folders(inventory: Inventory) -> Iterator[Finding]:
         yield Finding("alike", f"differ only {ALIKE}: {_join_words([ascii(name) for name in names])}", folders)
     for split in inventory.classes:
         if beside := [image.file for image in inventory.images if image.split == split and image.label is None]:
-            yield Finding("unclear", f"{len(beside)} images beside the class folders of {split}", beside)
+            yield Finding("unclear", f"{counted(len(beside), 'image')} beside the class folders of {split}", beside)
     for kind, strays in group_strays(inventory.root, inventory.strays).items():
         if images := [stray for stray in strays if may_be_image(inventory.root / stray)]:
             yield Finding("passed over", f"{len(images)} {kind}", images)
+
+
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
 
 
 def _join_words(words: list[str]) -> str:

@@ -24,6 +24,7 @@ from hw1.runtime import distributed as dist
 from hw1.utils.console import say, show
 from hw1.utils.files import missing_file
 from hw1.utils.own_command import hw1_command
+from hw1.utils.signals import StopRequest, ignore_at_exit
 
 EXIT_CODES = "exit codes: 0 done or already finished, 2 mistake in recipe or data, 3 training failed, 128 + n stopped by signal n, saved"
 NEW = "train another run of this name and seed: in runs/NAME-2, NAME-3, ...; run.name=NAME-2 without this continues it"
@@ -45,22 +46,38 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command; torchrun's processes all call it."""
-    with dist.process_group():
-        args = parse(argv, prog)
-        recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
-        if status == "finished":
-            show(f"{run.path}: {why_finished(run, recipe)}, --new starts another run, --overwrite starts this one over")
-            show(f"next: {hw1_command()} validate {shlex.quote(str(run.path))}")
-            return
-        try:
-            if args.print_config:
-                recipe = close(recipe)
-                check_augmentation(recipe)
-                print(dump_recipe(recipe), end="")
-            else:
-                train(recipe, run, status, version, overwrite=args.overwrite)
-        except UserError as error:
-            raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+    try:
+        with dist.process_group():
+            carry_out(parse(argv, prog))
+    finally:
+        ignore_at_exit()
+
+
+def carry_out(args: argparse.Namespace, stop: StopRequest | None = None) -> RunFolder:
+    """Do what the parsed command line asks for; call it within `dist.process_group()`.
+
+    Args:
+        args: Of `parse`.
+        stop: Hears the signals that ask to stop; None takes the command's.
+
+    Returns:
+        The run's folder.
+    """
+    recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
+    if status == "finished":
+        show(f"{run.path}: {why_finished(run, recipe)}, --new starts another run, --overwrite starts this one over")
+        show(f"next: {hw1_command()} validate {shlex.quote(str(run.path))}")
+        return run
+    try:
+        if args.print_config:
+            recipe = close(recipe)
+            check_augmentation(recipe)
+            print(dump_recipe(recipe), end="")
+        else:
+            train(recipe, run, status, version, overwrite=args.overwrite, stop=stop)
+    except UserError as error:
+        raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
+    return run
 
 
 def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
@@ -84,7 +101,9 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
     return recipe if status == "new" else close_like(recipe, run.read_recipe()), run, status, version
 
 
-def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> None:
+def train(
+    recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False, stop: StopRequest | None = None
+) -> None:
     """Train, and say where the results are."""
     dist.all_or_raise(lambda: check_files(recipe, status))
     closed = dist.all_or_raise(lambda: close(recipe, say if dist.is_main() else None)) if status == "new" else recipe
@@ -92,7 +111,7 @@ def train(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *
 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
-    summary = fit(closed, run, status, version, overwrite=overwrite)
+    summary = fit(closed, run, status, version, overwrite=overwrite, stop=stop)
     best_by = summary["best_by"]
     best = f"best val {best_by.replace('top1', 'top-1')} {summary[f'best_{best_by}']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")

@@ -49,7 +49,11 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
 
 def main(argv: Sequence[str], prog: str | None = None) -> None:
     """Carry out the command."""
-    args = parse(argv, prog)
+    carry_out(parse(argv, prog))
+
+
+def carry_out(args: argparse.Namespace) -> Path:
+    """Do what the parsed command line asks for; return the folder that was written."""
     runs = [RunFolder.existing(path) for path in (args.run, *args.others)]
     if len({run.path.resolve() for run in runs}) < len(runs):
         raise UserError("--with: names a run twice")
@@ -58,11 +62,11 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         raise UserError("--temperature fitted: belongs to one run's own answers; leave it out, or give a number, with --tta and --with")
     if args.split in ("train", "val") and recipe.data.dataset is None and recipe.data.root is not None:
         require_root(recipe.data.root)
-    evaluate_runs(args, runs, recipe)
+    return evaluate_runs(args, runs, recipe)
 
 
-def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: Recipe) -> None:
-    """Predict the split with every run, and write what that says to the first one's folder.
+def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: Recipe) -> Path:
+    """Predict the split with every run, and write what that says to a folder of the first one's, which is returned.
 
     Args:
         args: The command line.
@@ -96,6 +100,7 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
     else:
         write_folder(out, submission_files(names, predictions, classes, temperature))
         show(f"{out}: prediction.csv with {len(images)} rows, submission.zip, confidence.csv")
+    return out
 
 
 def write_evaluation(

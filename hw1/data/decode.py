@@ -102,6 +102,20 @@ def decode_image(data: bytes, smallest_side: int | None = None) -> NDArray[np.ui
     return _decode_with_pillow(data) if image is None else image
 
 
+def pillow_pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """Return a Pillow image as `decode_image` returns the file that it was opened from: upright, RGB, uint8 [H, W, 3].
+
+    Raises:
+        BadImage: Its file is damaged, or its values have no known range.
+    """
+    try:
+        return _to_rgb(_transpose(image), image.format or "")
+    except BadImage:
+        raise
+    except Exception as error:  # Pillow reads a file's pixels only now
+        raise BadImage(DAMAGED) from error
+
+
 def read_size(path: ImageFile) -> tuple[int, int]:
     """Return (height, width) as stored, without EXIF rotation; decode the file only if its header does not tell Pillow.
 

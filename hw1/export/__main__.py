@@ -119,7 +119,8 @@ def export_onnx(
     from hw1.data.augment.eval_resize import EvalRule
     from hw1.export import onnx_check as check
     from hw1.export import onnx_graph as graph
-    from hw1.predict.classifier import class_names, logits_function
+    from hw1.predict.classifier import class_names
+    from hw1.predict.torch_model import logits_function
 
     aug = predictor.recipe.aug
     model = predictor.with_preprocess()

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hw1.plots.curves import MARKED_EPOCHS, Epoch, column, finish_axes, scale_accuracy
-from hw1.plots.style import BLUE, ORANGE, house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, Figure, house_style, new_figure
 
 GREY = "#6B7075"
 DASHES = (0, (4, 2))

@@ -5,11 +5,10 @@ from typing import Any, Protocol
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.style import BLUE, ORANGE, TEXT, house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, TEXT, Figure, house_style, new_figure
 
 
 class ReliabilityBins(Protocol):

@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
-from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
-from hw1.plots.style import BLUE, ORANGE, house_style, new_figure
+from hw1.plots.style import BLUE, ORANGE, Figure, house_style, new_figure
 from hw1.utils.text import showable
 
 MAX_CLASSES = 120
@@ -24,7 +23,8 @@ WRONG = LinearSegmentedColormap.from_list("wrong", ["#FCE3D6", ORANGE, "#7A2E00"
 def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], order: NDArray[np.int64]) -> Figure:
     """Plot a confusion matrix, each row normalised to 1; pairs that never occur stay white.
 
-    Correct predictions are blue, wrong ones orange on a scale that shows rare ones too. Of more than `MAX_CLASSES` classes those with
+    Correct predictions are blue, wrong ones orange on a scale that shows rare ones too. Up to `MAX_COUNTED_CLASSES` classes each cell names
+    its images and their share of the label. Of more than `MAX_CLASSES` classes those with
     most mistakes are drawn, and the title says so.
 
     Args:
@@ -58,7 +58,8 @@ def plot_confusion(confusion: NDArray[np.int64], names: Sequence[str], order: ND
             for (row, column), count in np.ndenumerate(counts):
                 if count:
                     color = "white" if rates[row, column] > 0.45 else "black"
-                    axes.text(column, row, f"{count}", ha="center", va="center", fontsize=9, color=color)
+                    text = f"{count}\n{rates[row, column]:.0%}"
+                    axes.text(column, row, text, ha="center", va="center", fontsize=min(9.0, 22 * cell), linespacing=1.1, color=color)
         font_size = 9.0 if len(shown) <= MAX_COUNTED_CLASSES else 6.0
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_ticks(range(len(shown)), labels, fontsize=font_size, parse_math=False)

@@ -6,11 +6,10 @@ from typing import Any
 
 import numpy as np
 from matplotlib.backends.backend_agg import RendererAgg
-from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from numpy.typing import NDArray
 
-from hw1.plots.style import CellLayout, house_style, new_grid
+from hw1.plots.style import CellLayout, Figure, house_style, new_grid
 from hw1.utils.text import showable
 
 MAX_COLUMNS = 8

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import matplotlib
+from matplotlib import figure as matplotlib_figure
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure as Figure  # re-exported: other packages do not import matplotlib
 
 from hw1.utils.files import write_atomic
 
@@ -45,6 +45,13 @@ _STYLE: dict[Any, Any] = {
     "legend.frameon": False,
     "legend.fontsize": 9.0,
 }
+
+
+class Figure(matplotlib_figure.Figure):
+    """A figure of matplotlib that a notebook shows as a picture, without pyplot and its global state."""
+
+    def _repr_png_(self) -> bytes:
+        return render_figure(self, "png")
 
 
 @contextmanager
@@ -102,12 +109,12 @@ def new_grid(num_rows: int, num_columns: int, cell: CellLayout, **options: Any) 
     return figure, rows
 
 
-def save_figure(figure: Figure, path: Path) -> None:
+def save_figure(figure: matplotlib_figure.Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all; the same data gives the same bytes, without date or version."""
     write_atomic(path, render_figure(figure, "png"))
 
 
-def render_figure(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+def render_figure(figure: matplotlib_figure.Figure, kind: Literal["png", "svg"]) -> bytes:
     """Return a figure as PNG or SVG; the same data gives the same bytes. Text in an SVG is outlines, as a reader may lack the font."""
     buffer = io.BytesIO()
     metadata = {"Software": None} if kind == "png" else {"Date": None, "Creator": None}

@@ -64,7 +64,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.predict") -> None:
         if args.draw and Path(text).is_dir() and args.draw.resolve().is_relative_to(Path(text).resolve()):
             raise UserError(f"--draw {printable(args.draw)}: lies in {text}, whose images are read; choose a folder elsewhere")
 
-    from hw1.predict.writers import plan_drawings  # OpenCV and torch take seconds to import: only once the arguments are right
+    from hw1.predict.writers import plan_drawings  # OpenCV takes a while to import: only once the arguments are right
 
     targets = plan_drawings(args.draw, paths) if args.draw else []
 

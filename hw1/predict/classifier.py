@@ -1,22 +1,21 @@
-"""A model as `hw1.predict` uses it: one function from images to logits, with the names of the classes."""
+"""A model as `hw1.predict` uses it: one function from images to logits, with the names of the classes. No torch."""
 
 import json
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from hw1.data.augment.eval_resize import EvalRule
-from hw1.evaluation.predictor import Predictor
 from hw1.evaluation.temperature import FittedTemperature
-from hw1.models.fuse_batchnorm import fuse_batchnorm
-from hw1.runtime.device import Autocast
 from hw1.utils.text import on_one_line
+
+if TYPE_CHECKING:
+    from hw1.evaluation.predictor import Predictor
+    from hw1.models.preprocess import WithPreprocess
 
 ONNX_MISSING = "is not installed; pip install -r requirements-onnx.txt"
 BATCH_SIZE = 64  # of a model that comes without a recipe
@@ -36,6 +35,7 @@ class Classifier:
         logits: Computes logits of such images.
         fitted: The temperature fitted on the validation split; None if none was fitted.
         batch_size: Images at a time.
+        model: The network in FP32, in whose features Grad-CAM looks; None for an `.onnx` file.
     """
 
     class_names: tuple[str, ...]
@@ -44,9 +44,10 @@ class Classifier:
     logits: LogitsFunction
     fitted: FittedTemperature | None
     batch_size: int = BATCH_SIZE
+    model: "WithPreprocess | None" = None
 
 
-def class_names(predictor: Predictor) -> tuple[str, ...]:
+def class_names(predictor: "Predictor") -> tuple[str, ...]:
     """Return the name of each class, as in a submission: an integer label without a folder is named by its number."""
     return tuple(name or str(label) for label, name in enumerate(predictor.classes.names))
 
@@ -58,21 +59,3 @@ def read_class_descriptions(root: str | None, names: Sequence[str]) -> dict[str,
         return {name: on_one_line(content[name]) for name in names if isinstance(content.get(name), str)}
     except (OSError, ValueError, AttributeError, RecursionError):  # no such file, or another one of that name
         return {}
-
-
-def logits_function(model: nn.Module, device: torch.device, autocast: Autocast = nullcontext) -> LogitsFunction:
-    """Return a model as a function of arrays: on the device, in eval mode, with BatchNorm folded.
-
-    Args:
-        model: Maps images uint8 [B, S, S, 3] to logits [B, C].
-        device: Where it computes; the model is moved there.
-        autocast: Makes the context in which it computes.
-    """
-    model = fuse_batchnorm(model.to(device))
-
-    def logits(images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        with torch.inference_mode(), autocast():
-            output: Tensor = model(torch.from_numpy(images).to(device))
-            return np.asarray(output.float().cpu().numpy())
-
-    return logits

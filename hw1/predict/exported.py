@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import torch
 from pydantic import ValidationError
@@ -12,18 +12,18 @@ from torch import Tensor, nn
 
 from hw1.config.contradictions import RECIPE_KEYS
 from hw1.config.recipe import AugConfig, ModelConfig, TrainConfig
-from hw1.data.augment.eval_resize import CROP_MODES, EvalRule
+from hw1.data.augment.eval_resize import CROP_MODES
 from hw1.errors import UserError
 from hw1.evaluation.temperature import FittedTemperature, check_temperature
 from hw1.models.factory import CBAM_ONLY, build_model
-from hw1.utils.text import on_one_line, one_line
+from hw1.predict.export_checks import FOREIGN, check_descriptions, check_names
+from hw1.utils.text import one_line
 
 OWN_ARGS = ("num_classes", "in_chans", "img_size", "cbam_stages", *CBAM_ONLY, "drop_layer3")
 """What `hw1.export` writes as `model_args` beside `model.kwargs`."""
 FITS = {mode: fit for fit, mode in CROP_MODES.items()}
 LARGEST = 4096
 """Of the numbers in other arguments, such as `layers`, and of their lengths: they could ask for a model of any size."""
-FOREIGN = "not written by hw1 export, or changed since"
 
 
 @dataclass(frozen=True)
@@ -99,34 +99,6 @@ def _is_small(value: object) -> bool:
     if isinstance(value, list):
         return len(value) <= LARGEST and all(map(_is_small, value))
     return value is None or isinstance(value, str) or (isinstance(value, int | float) and abs(value) <= LARGEST)
-
-
-def parse_rule(content: dict[str, Any]) -> EvalRule:
-    """Return the rule by which an image becomes a square, as read from a file.
-
-    Raises:
-        ValueError: It is none that `hw1 export` writes.
-        TypeError: Likewise.
-    """
-    rule = EvalRule(**content)
-    AugConfig(size=rule.size, fit=rule.fit, crop_pct=rule.crop_pct, interpolation=cast("Any", rule.interpolation))
-    if len(rule.fill) != 3 or not all(isinstance(level, int) and 0 <= level <= 255 for level in rule.fill):
-        raise ValueError(f"fill {rule.fill}")
-    return rule._replace(fill=tuple(rule.fill))
-
-
-def check_names(names: object) -> tuple[str, ...]:
-    """Return the names of the classes, as read from a file; raise `ValueError` if they are no list of different names."""
-    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names) or len(set(names)) < max(len(names), 2):
-        raise ValueError("the class names are no list of different names")
-    return tuple(names)
-
-
-def check_descriptions(descriptions: object) -> dict[str, str]:
-    """Return what people call the classes, as read from a file; raise `ValueError` if it is no text."""
-    if not isinstance(descriptions, dict) or not all(isinstance(text, str) for text in descriptions.values()):
-        raise ValueError("the descriptions of the classes are no text")
-    return {name: on_one_line(text) for name, text in descriptions.items()}
 
 
 def load_export(folder: Path, config: ExportConfig) -> nn.Module:

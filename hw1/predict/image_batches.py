@@ -28,37 +28,39 @@ class ImageBatch(NamedTuple):
     pixels: NDArray[np.uint8]
 
 
-def read_images(paths: Sequence[ImageFile], rule: EvalRule, batch_size: int, on_bad: Callable[[BadImage], None]) -> Iterator[ImageBatch]:
+def read_images(
+    images: Sequence[ImageFile | NDArray[np.uint8]], rule: EvalRule, batch_size: int, on_bad: Callable[[BadImage], None]
+) -> Iterator[ImageBatch]:
     """Read every image once, in order.
 
     Args:
-        paths: The images.
+        images: Files, or images that are decoded already, uint8 [H, W, 3], RGB.
         rule: How an image becomes a square.
         batch_size: Images of a batch; the last one may be smaller.
         on_bad: Called with the error of an image that cannot be read, which is in no batch; it may raise.
     """
 
-    def read(path: ImageFile) -> NDArray[np.uint8] | BadImage:
+    def read(image: ImageFile | NDArray[np.uint8]) -> NDArray[np.uint8] | BadImage:
         try:
-            return rule(read_image(path))
+            return rule(image if isinstance(image, np.ndarray) else read_image(image))
         except BadImage as error:
             return error
 
     pool = ThreadPoolExecutor(usable_cores())
     try:
-        pending = deque(pool.submit(read, path) for path in paths[: BATCHES_AHEAD * batch_size])
+        pending = deque(pool.submit(read, image) for image in images[: BATCHES_AHEAD * batch_size])
         positions: list[int] = []
         pixels: list[NDArray[np.uint8]] = []
-        for position in range(len(paths)):
+        for position in range(len(images)):
             image = pending.popleft().result()
-            if position + BATCHES_AHEAD * batch_size < len(paths):
-                pending.append(pool.submit(read, paths[position + BATCHES_AHEAD * batch_size]))
+            if position + BATCHES_AHEAD * batch_size < len(images):
+                pending.append(pool.submit(read, images[position + BATCHES_AHEAD * batch_size]))
             if isinstance(image, BadImage):
                 on_bad(image)
             else:
                 positions.append(position)
                 pixels.append(image)
-            if len(positions) == batch_size or (positions and position == len(paths) - 1):
+            if len(positions) == batch_size or (positions and position == len(images) - 1):
                 yield ImageBatch(positions, np.stack(pixels))
                 positions, pixels = [], []
     finally:

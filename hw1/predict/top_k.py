@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hw1.data.decode import BadImage
 from hw1.errors import RunError
@@ -63,15 +64,33 @@ def classify(
         RunError: The model answers with NaN or infinity.
     """
     for batch in read_images(paths, classifier.rule, classifier.batch_size, on_bad):
-        logits = classifier.logits(batch.pixels)
-        if not (finite := np.isfinite(logits).all(axis=1)).all():
-            raise RunError(f"{printable(paths[batch.positions[finite.argmin()]])}: the model's answer is not a finite number")
-        likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :num_classes]
-        probabilities = np.exp(log_softmax(logits / np.float64(temperature)))
-        for position, classes, image_probabilities in zip(batch.positions, likeliest, probabilities, strict=True):
-            labels = [classifier.class_names[c] for c in classes]
-            top_classes = [
-                ClassProbability(label, classifier.descriptions.get(label, label), probability)
-                for label, probability in zip(labels, image_probabilities[classes].tolist(), strict=True)
-            ]
-            yield ImagePrediction(position, paths[position], top_classes)
+        batch_paths = [paths[position] for position in batch.positions]
+        answers = likeliest_classes(classifier, batch.pixels, temperature, num_classes, batch_paths)
+        yield from map(ImagePrediction, batch.positions, batch_paths, answers)
+
+
+def likeliest_classes(
+    classifier: "Classifier", pixels: NDArray[np.uint8], temperature: float, num_classes: int, names: Sequence[object]
+) -> list[list[ClassProbability]]:
+    """Return the likeliest classes of each image of a batch, by softmax(logits / temperature); ties go to the lower class.
+
+    Args:
+        classifier: The model.
+        pixels: The images, uint8 [B, S, S, 3].
+        temperature: Divides the logits.
+        num_classes: How many classes of each image.
+        names: What an error calls each image, B.
+
+    Raises:
+        RunError: The model answers with NaN or infinity.
+    """
+    logits = classifier.logits(pixels)
+    if not (finite := np.isfinite(logits).all(axis=1)).all():
+        raise RunError(f"{printable(names[int(finite.argmin())])}: the model's answer is not a finite number")
+    likeliest = np.argsort(-logits, axis=1, kind="stable")[:, :num_classes]
+    probabilities = np.exp(log_softmax(logits / np.float64(temperature)))
+    labels = classifier.class_names
+    return [
+        [ClassProbability(labels[c], classifier.descriptions.get(labels[c], labels[c]), float(row[c])) for c in classes]
+        for classes, row in zip(likeliest, probabilities, strict=True)
+    ]

@@ -15,7 +15,6 @@ from PIL import Image
 
 from hw1.data.decode import BadImage, read_image
 from hw1.errors import RunError, UserError
-from hw1.plots.annotate import draw_label
 from hw1.predict.top_k import ImagePrediction
 from hw1.runtime.cpu import usable_cores
 from hw1.utils.files import atomic_file, workbench
@@ -138,6 +137,8 @@ def drawing_writer(folder: Path, targets: Sequence[Path]) -> Iterator[Writer]:
 
 
 def _draw(prediction: ImagePrediction, target: Path) -> None:
+    from hw1.plots.annotate import draw_label  # matplotlib takes a second to import
+
     try:
         image = read_image(prediction.path)
     except BadImage as error:

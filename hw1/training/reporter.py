@@ -8,10 +8,11 @@ from typing import Any
 from hw1.config.recipe import Recipe
 from hw1.data.loader.loader import Loader
 from hw1.errors import UserError
-from hw1.plots import plot_curves, plot_samples, save_figure
+from hw1.plots import plot_samples, save_figure
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
 from hw1.runs.wandb_logger import WandbRun
+from hw1.training.curves import draw_curves
 from hw1.training.data_time import WORTH_ADVICE
 from hw1.utils.console import say
 from hw1.utils.text import one_line
@@ -29,10 +30,11 @@ class Reporter:
         run: The run folder.
         recipe: The recipe.
         rows: Metrics of the epochs so far; the trainer appends to them.
+        num_batches: Of an epoch; None where nobody knows.
     """
 
-    def __init__(self, run: RunFolder, recipe: Recipe, rows: Sequence[EpochMetrics]) -> None:
-        self.run, self.recipe, self.rows = run, recipe, rows
+    def __init__(self, run: RunFolder, recipe: Recipe, rows: Sequence[EpochMetrics], num_batches: int | None = None) -> None:
+        self.run, self.recipe, self.rows, self._num_batches = run, recipe, rows, num_batches
         self._wandb: WandbRun | None = None
         self._curves_drawn_at = 0.0
 
@@ -68,7 +70,7 @@ class Reporter:
 
     def end_run(self, summary: Mapping[str, Any]) -> None:
         """Draw the last curves and finish the wandb run."""
-        self._draw_curves()
+        self._draw_curves(stopped_early=bool(summary["stopped_early"]))
         if self._wandb:
             with self._going_on("wandb"):
                 self._wandb.finish(summary, {"curves": self.run.curves, "samples": self.run.samples})
@@ -87,9 +89,9 @@ class Reporter:
         if last > WORTH_ADVICE and max(earlier, default=0.0) <= WORTH_ADVICE and (settings := advice()):
             say(f"{self.run.path}: {last:.0%} of the epoch went by in waiting for images; {settings} would shorten that")
 
-    def _draw_curves(self) -> None:
+    def _draw_curves(self, *, stopped_early: bool = False) -> None:
         with self._going_on(self.run.curves.name):
-            save_figure(plot_curves(self.rows), self.run.curves)
+            save_figure(draw_curves(self.recipe, self.rows, self._num_batches, stopped_early=stopped_early), self.run.curves)
         self._curves_drawn_at = time.monotonic()
 
     @contextmanager

@@ -34,7 +34,9 @@ CLASS_AVERAGES = ("macro_f1", "balanced_accuracy")
 NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
-def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False) -> dict[str, Any]:
+def fit(
+    recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False, stop: StopRequest | None = None
+) -> dict[str, Any]:
     """Train the recipe in the run folder, from the start or from where it was interrupted.
 
     Several processes (`hw1.runtime.distributed`) call it together; only rank 0 reads and writes the folder.
@@ -45,6 +47,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, 
         status: What the folder held when its version was `version`.
         version: See `RunFolder.version`.
         overwrite: Start over where the run cannot be continued.
+        stop: Hears the signals that ask to stop; None takes one whose second signal ends the process.
 
     Returns:
         The run's summary.
@@ -56,7 +59,7 @@ def fit(recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, 
     """
     started = time.monotonic()
     prepare_process(recipe.train)
-    stop = StopRequest(quiet=not dist.is_main())
+    stop = stop or StopRequest(quiet=not dist.is_main())
     try:
         parts = build_parts(recipe, run, status, overwrite=overwrite)
         recipe = parts.state.recipe
@@ -87,7 +90,7 @@ class Trainer:
         self.data_timer = DataTimer(self.state.device)
         self.metrics: list[EpochMetrics] = []
         self.lines = ProgressLines(self.state, self.metrics)
-        self.reporter = Reporter(run, self.recipe, self.metrics)
+        self.reporter = Reporter(run, self.recipe, self.metrics, self.train_loader.num_batches)
         self._failure: str | None = None
 
     @property

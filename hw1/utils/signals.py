@@ -3,6 +3,7 @@
 import atexit
 import os
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,9 +17,9 @@ ECHO_SECONDS = 1.0
 """A signal this soon after the first is the same request: `timeout`, and wrappers that pass on Ctrl-C, send each twice."""
 
 
-def _ignore_all() -> None:
-    for signum in STOP_SIGNALS:
-        signal.signal(signum, signal.SIG_IGN)
+def ignore_at_exit() -> None:
+    """Ignore all signals once the interpreter ends, when what was to be saved is, so that the exit code says what became of the work."""
+    atexit.register(lambda: [signal.signal(signum, signal.SIG_IGN) for signum in STOP_SIGNALS])
 
 
 class StopRequest:
@@ -26,12 +27,15 @@ class StopRequest:
 
     Args:
         quiet: Say nothing when a signal arrives.
+        exits: Another signal ends the process at once; without, as in a notebook, whose variables the user may want to keep, it raises
+            `KeyboardInterrupt`.
     """
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, exits: bool = True) -> None:
         self.signum: int | None = None
         """The first signal received, or None."""
         self._quiet = quiet
+        self._exits = exits
         self._received_at = 0.0
 
     def __call__(self) -> int | None:
@@ -44,18 +48,22 @@ class StopRequest:
             self._received_at = time.monotonic()
             if not self._quiet:
                 with suppress(OSError):  # not print: the signal may have come in the middle of one
-                    os.write(2, b"\nstopping after this step; another signal ends the process at once\n")
+                    what = "ends the process" if self._exits else "interrupts it"
+                    os.write(2, f"\nstopping after this step; another signal {what} at once\n".encode())
         elif time.monotonic() - self._received_at > ECHO_SECONDS:
+            if not self._exits:
+                raise KeyboardInterrupt
             os._exit(128 + signum)  # whatever is on disk was written atomically
 
     @contextmanager
     def listening(self) -> Iterator["StopRequest"]:
-        """Install the handlers (main thread only) and put the former ones back.
+        """Install the handlers and put the former ones back. Python has them in the main thread only: in another one nothing is heard.
 
-        A signal that is ignored stays so: `nohup`, `trap ''` and shells' background jobs ignore some on purpose. All are ignored once the
-        interpreter ends, when what was to be saved is, so that the exit code says what became of the work.
+        A signal that is ignored stays so: `nohup`, `trap ''` and shells' background jobs ignore some on purpose.
         """
-        atexit.register(_ignore_all)
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
         former = {signum: signal.getsignal(signum) for signum in STOP_SIGNALS}
         heard = [signum for signum, handler in former.items() if handler is not signal.SIG_IGN]
         for signum in heard:

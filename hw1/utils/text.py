@@ -44,6 +44,11 @@ def csv_cell(value: Any) -> Any:
     return f"'{text}" if _FORMULA.match(text) and not _NUMBER.fullmatch(text) else text
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun in the singular or the plural, by default with an s: `1 image`, `1,200 images`."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def printable(path: object) -> str:
     """Return the path for a one-line message: quoted and escaped if it holds a character that does not print."""
     text = str(path)

@@ -5,10 +5,10 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pytest
-import timm
 import torch
 from helpers.model_runs import SIZE, call, make_run
 from PIL import Image
+from torch import nn
 
 from hw1.attention.__main__ import main
 from hw1.attention.figure_rows import attention_rows, plot_attention_examples
@@ -50,11 +50,12 @@ def test_rows_show_the_predicted_class_or_the_requested_one(predictor):
         probabilities = predictor.model.eval()(images).softmax(1)
     for requested in (None, np.array([2, 2, 0, 1])):
         classes = probabilities.argmax(1) if requested is None else torch.from_numpy(requested)
-        rows = attention_rows(predictor, pixels, requested)
+        rows = attention_rows(predictor, pixels, list("abcd"), requested)
+        assert [row.file for row in rows] == list("abcd")
         assert [row.title for row in rows] == [
             f"{NAMES[label]} {probability:.0%}" for label, probability in zip(classes, probabilities[range(4), classes], strict=True)
         ]
-        np.testing.assert_allclose([row.cam for row in rows], grad_cam(predictor.model, images, classes), atol=1e-3)
+        np.testing.assert_allclose([row.cam for row in rows], grad_cam(predictor.model, images, classes).maps, atol=1e-3)
         assert all([gate[0] for gate in row.gates] == ["layer4"] for row in rows)
 
 
@@ -112,7 +113,6 @@ def test_evaluation_shows_attention_for_the_worst_and_the_best(predictor, images
 
 
 def test_a_model_without_a_feature_map_has_no_figure(images, predictor):
-    vit = timm.create_model("test_vit", num_classes=3, img_size=SIZE, patch_size=8)
-    other = replace(predictor, model=vit)
+    other = replace(predictor, model=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(3, 3)))
     image_set = ImageSet(images, ("0.jpg",), np.zeros(1, np.int64), 0)
     assert plot_attention_examples(other, image_set, [0]) is None

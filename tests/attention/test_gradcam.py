@@ -32,7 +32,7 @@ def images():
 
 def test_grad_cam_is_the_papers_formula(model, images):
     classes = torch.tensor([4, 0, 2])
-    found = grad_cam(model, images, classes)
+    found = grad_cam(model, images, classes).maps
     features = model.eval().forward_features(images).detach().requires_grad_()
     score = model.forward_head(features).gather(1, classes[:, None]).sum()
     weights = torch.autograd.grad(score, features)[0].numpy().mean((2, 3), keepdims=True)
@@ -47,11 +47,11 @@ def test_grad_cam_works_on_frozen_weights_and_leaves_no_gradient(model, images):
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     try:
-        frozen = grad_cam(model, images, torch.tensor([4, 0, 2]))
+        frozen = grad_cam(model, images, torch.tensor([4, 0, 2])).maps
     finally:
         for parameter in model.parameters():
             parameter.requires_grad_(True)
-    np.testing.assert_allclose(frozen, grad_cam(model, images, torch.tensor([4, 0, 2])), atol=1e-6)
+    np.testing.assert_allclose(frozen, grad_cam(model, images, torch.tensor([4, 0, 2])).maps, atol=1e-6)
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
@@ -96,14 +96,14 @@ def test_grad_cam_of_a_transformer_is_that_of_its_patches(name, images):
     patches = round(tokens.shape[1] ** 0.5)
     heat = np.maximum((slopes.mean(1, keepdims=True) * tokens).sum(2), 0).reshape(3, 1, patches, patches)
     heat = F.interpolate(torch.from_numpy(heat), (side, side), mode="bilinear").numpy()[:, 0]
-    np.testing.assert_allclose(grad_cam(model, images, classes), heat / np.maximum(heat.max((1, 2), keepdims=True), 1e-30), atol=1e-4)
+    np.testing.assert_allclose(grad_cam(model, images, classes).maps, heat / np.maximum(heat.max((1, 2), keepdims=True), 1e-30), atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["swin_tiny_patch4_window7_224", "convnext_atto", "tf_efficientnet_lite0", "cait_xs24_384", "pvt_v2_b0"])
 def test_grad_cam_of_other_kinds_has_the_size_of_the_image(name, images):
     torch.manual_seed(0)
     size = {"img_size": 96} if timm.get_pretrained_cfg(name).fixed_input_size else {}
-    found = grad_cam(timm.create_model(name, num_classes=5, **size), images, torch.tensor([4, 0, 2]))
+    found = grad_cam(timm.create_model(name, num_classes=5, **size), images, torch.tensor([4, 0, 2])).maps
     assert found.shape == (3, 96, 96)
     assert np.ptp(found) == 1
 
@@ -116,14 +116,23 @@ def test_models_without_cbam_or_without_a_map(images):
 
 def test_figure_has_a_row_for_each_image(model, images):
     image = np.zeros((96, 96, 3), np.uint8)
-    gates = cbam_gates(model, images)
+    gates = [gate._replace(spatial=1 + (gate.spatial - 1) / 10) for gate in cbam_gates(model, images)]
     rows = [
-        AttentionRow(image, f"class ${i}", np.zeros((96, 96)), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates])
+        AttentionRow(
+            image, f"{i}.jpg", f"class ${i}", np.zeros((96, 96)), (3, 3), [(gate.stage, gate.channel[i], gate.spatial[i]) for gate in gates]
+        )
         for i in range(3)
     ]
     figure = plot_attention(rows)
     assert len(figure.axes) == 3 * (2 + 2 * 2)
-    assert [axes.get_title() for axes in figure.axes[:1]] == ["class $0"]
+    assert [axes.get_title() for axes in figure.axes[:2]] == ["0.jpg\nclass $0", "Grad-CAM, 3 x 3\n0 to 1"]
+    farthest = max(abs(gate.spatial - 1).max() for gate in gates)
+    reach = min(scale for scale in (0.1, 0.25, 0.5, 1.0) if scale >= farthest)
+    assert reach < 0.5
+    maps = [axes for axes in figure.axes if axes.get_title().startswith("CBAM")]
+    assert {axes.images[1].get_clim() for axes in maps} == {(1 - reach, 1 + reach)}  # one scale for all images and stages, about 1
+    low, high = gates[0].spatial[1].min(), gates[0].spatial[1].max()
+    assert maps[2].get_title() == f"CBAM, layer2, 12 x 12\n{low:.2f} to {high:.2f} of {1 - reach:g} to {1 + reach:g}"
     np.testing.assert_array_equal(figure.axes[3].lines[0].get_ydata(), np.sort(gates[0].channel[0])[::-1])
     with pytest.raises(ValueError, match="one model"):
         plot_attention([rows[0], rows[1]._replace(gates=[])])

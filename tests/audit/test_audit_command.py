@@ -86,7 +86,7 @@ def test_a_clean_root_gives_exit_code_0_and_is_left_as_it_was(folder, capsys):
 def test_findings_are_listed_leaks_first_with_exit_code_1(faulty, capsys):
     assert audit(faulty, "--out", "out") == 1
     said = capsys.readouterr().out.splitlines()
-    assert said[0] == "leak: 1 of 9 val images (11.1%) are also in train"
+    assert said[0] == "leak: 1 of 9 val images (11.1%) is also in train"
     assert said[1] == "6 findings: 1 x leak, 1 x conflict, 1 x duplicate, 1 x unreadable, 1 x cut short, 1 x missing class"
     record = json.loads(Path("out/audit.json").read_text())
     jsonschema.validate(record, SCHEMA)
@@ -108,7 +108,7 @@ def test_findings_about_folders_are_on_the_page(folder, capsys):
     root = clean_root(folder / "data")
     (root / "train/a/IMG_1.HEIC").touch()
     assert audit(root, "--out", "out") == 1
-    assert capsys.readouterr().out.startswith("1 findings: 1 x passed over\n")
+    assert capsys.readouterr().out.startswith("1 finding: 1 x passed over\n")
     page = Path("out/audit.html").read_text()
     assert "<code>train/a/IMG_1.HEIC</code>: 1 .heic" in page
     assert 'id="passed-over"' in page
@@ -204,7 +204,7 @@ def test_the_page_shows_what_was_found_side_by_side(page):
     assert page.title() == "Data audit"
     sections = [section.get_attribute("id") for section in page.locator("main > section").all()]
     assert sections == ["summary", "leak", "conflict", "duplicate", "unreadable", "cut-short", "missing-class", "statistics"]
-    assert "1 of 9 val images (11.1%) are also in train" in page.locator("#summary").inner_text()
+    assert "1 of 9 val images (11.1%) is also in train" in page.locator("#summary").inner_text()
     leak = page.locator("#leak article")
     assert leak.count() == 1
     assert NASTY in leak.inner_text()

@@ -39,6 +39,12 @@ def test_import_hw1_imports_nothing_at_all(at_home: None) -> None:
     assert {name.partition(".")[0] for name in imported} & {*HEAVY, "pydantic", "yaml", "tqdm", "argparse"} == set()
 
 
+def test_the_python_functions_import_nothing_heavy_before_they_are_called(at_home: None) -> None:
+    *_, imported = answer("-c", "import hw1; hw1.train, hw1.load, hw1.Run")
+    assert "hw1.api" in imported
+    assert not imported & {*HEAVY, "tqdm"}
+
+
 @pytest.mark.parametrize("script", ["train.py", "validate.py"])
 def test_the_help_of_the_scripts_imports_nothing_heavy(at_home: None, script: str) -> None:
     code, out, messages, imported = answer(script, "--help")

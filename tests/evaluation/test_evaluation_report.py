@@ -219,15 +219,14 @@ def test_the_page_shows_headline_examples_and_figures(open_page, written):
     fits = page.evaluate("[...document.querySelectorAll('.plot img')].map(image => getComputedStyle(image).objectFit)")
     assert fits == ["contain"] * 4, "a high figure is not stretched"
     assert "class 5 taken for class 7" in page.locator(".pair").first.inner_text()
-    assert "8 of 10" in page.locator(".pair").first.inner_text()
+    assert "8 of 10, 80%" in page.locator(".pair").first.inner_text()
     worst = read_csv(written / "worst.csv")[0]["file"]
     assert worst in page.locator(".thumbs.many figure").first.inner_text()
 
 
 def test_tables_open_sort_and_are_saved(open_page, written):
     page = open_page()
-    assert not page.locator("#table-per_class").is_visible()
-    page.locator("#classes summary").click()
+    assert page.locator("#table-per_class").is_visible()
     page.locator("#table-per_class th:nth-child(3) button").click()
     recalls = [float(text) for text in page.locator("#table-per_class td:nth-child(3)").all_inner_texts()]
     assert len(recalls) == CLASSES
@@ -239,7 +238,6 @@ def test_tables_open_sort_and_are_saved(open_page, written):
 
 def test_class_names_are_shown_and_not_run(open_page):
     page = open_page()
-    page.locator("#classes summary").click()
     names = page.locator("#table-per_class td:nth-child(1)").all_inner_texts()
     assert names == [name or "2" for name in NAMES]
 
@@ -256,6 +254,32 @@ def test_a_phone_never_scrolls_sideways_and_images_keep_their_colours(open_page,
     filters = page.evaluate("['.example img', '.plot img'].map(s => getComputedStyle(document.querySelector(s)).filter)")
     assert filters[0] == "none"
     assert (filters[1] == "none") == (scheme == "light")
+
+
+BROKEN_WORDS = """() => [...document.querySelectorAll('.example b, .example span, .card h3')].flatMap(element => {
+    const text = document.createTreeWalker(element, NodeFilter.SHOW_TEXT).nextNode(), range = document.createRange(), broken = [];
+    for (const word of text.data.matchAll(/\\S+/g)) {
+        range.setStart(text, word.index); range.setEnd(text, word.index + word[0].length);
+        if (new Set([...range.getClientRects()].map(box => box.top)).size > 1) broken.push(word[0]);
+    }
+    return broken; })"""
+WIDER = """() => [...document.querySelectorAll('main *')].filter(element => {
+    const style = getComputedStyle(element);
+    const scrolls = ['auto', 'scroll', 'hidden'].includes(style.overflowX);
+    return style.display !== 'inline' && !scrolls && element.clientWidth && element.scrollWidth > element.clientWidth + 1;
+}).map(element => element.outerHTML.slice(0, 80))"""
+
+
+def test_nothing_is_wider_than_its_box_and_no_word_of_a_card_is_broken(open_page):
+    """At the widths of a desk and of a phone, with a name of 20 letters."""
+    for width in (1400, 390):
+        page = open_page(viewport={"width": width, "height": 900})
+        assert page.evaluate(WIDER) == []
+        if width == 1400:
+            page.evaluate("document.querySelectorAll('.example b, .card h3').forEach(each => each.prepend('electric_guitar_solo '))")
+            assert page.evaluate(BROKEN_WORDS) == []
+            page.evaluate("document.querySelectorAll('.thumbs').forEach(each => each.style.gridTemplateColumns = 'repeat(9, 1fr)')")
+            assert page.evaluate(BROKEN_WORDS) != []  # it would be seen
 
 
 def test_the_ablation_report_links_the_page(written, tmp_path, open_file):

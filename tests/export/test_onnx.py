@@ -1,6 +1,8 @@
 """`python -m hw1.export --onnx`: onnxruntime says what torch says, of any number of images."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.model_runs import SIZE, calibrate, call, make_run, read_json
+from helpers.paths import ROOT
 
 import hw1.export.__main__ as export
 import hw1.predict.__main__ as predict
@@ -115,6 +118,17 @@ def test_predict_takes_the_file(run, exported, data, tmp_path):
         for each, same in zip(row["predictions"], other["predictions"], strict=True):
             assert each["class"] == same["class"]
             assert each["probability"] == pytest.approx(same["probability"], abs=1e-5)
+
+
+def test_predictions_with_the_file_import_no_torch(exported, data):
+    """Whose import takes longer than all the rest."""
+    image, model = str(data / "val" / "ant" / "0.png"), str(exported / "model.onnx")
+    program = (
+        "import sys; from hw1.cli import main; code = main(sys.argv[1:]); import hw1; hw1.load(sys.argv[2]).predict(sys.argv[3]);"
+        "print(code, sorted({'torch', 'timm', 'albumentations', 'matplotlib'} & {*sys.modules}))"
+    )
+    done = subprocess.run([sys.executable, "-c", program, "predict", model, image], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-1:] == ["0 []"], done.stderr
 
 
 def test_without_data_the_check_draws_its_images_and_a_wrong_file_is_refused(run, tmp_path, monkeypatch):

@@ -81,7 +81,7 @@ def test_curves_draw_the_rows(num):
         x, y = lines(figure, panel)[label]
         np.testing.assert_array_equal(x, [row["epoch"] for row in data])
         np.testing.assert_array_equal(y, [row[key] for row in data])
-    assert figure.axes[2].get_yscale() == "log"
+    assert (figure.axes[2].get_yscale(), figure.axes[2].get_ylim()[0]) == ("linear", 0)
     assert all(axes.get_xlabel() == "epoch" and axes.get_ylabel() for axes in figure.axes)
     assert_no_overlap(figure)
     for axes in figure.axes:
@@ -103,6 +103,27 @@ def test_best_epoch_is_marked():
     mark = next((x, y) for label, (x, y) in lines(figure, 1).items() if label.startswith("best"))
     assert (list(mark[0]), list(mark[1])) == ([7], [0.8])
     assert "0.8000 at epoch 7" in " ".join(text.get_text() for text in figure.axes[1].get_legend().get_texts())
+
+
+@pytest.mark.parametrize(("best_by", "panel", "best"), [("loss", 0, 3), ("macro_f1", 1, 2), ("top1", 1, 4)])
+def test_the_best_epoch_is_marked_by_what_the_recipe_compares(best_by, panel, best):
+    data = rows(5)
+    for row, loss, f1, top1 in zip(data, (3, 2, 1, 2, 3), (0.3, 0.9, 0.2, 0.4, 0.1), (0.1, 0.2, 0.3, 0.9, 0.5), strict=True):
+        row.update(val_loss=loss, val_macro_f1=f1, val_top1=top1)
+    figure = plot_curves(data, best_by=best_by)
+    x, y = next(line for label, line in lines(figure, panel).items() if label.startswith("best"))
+    assert (list(x), list(y)) == ([best], [data[best - 1][f"val_{best_by}"]])
+    assert ("validation macro f1" in lines(figure, 1)) == (best_by == "macro_f1")
+    assert_no_overlap(figure)
+
+
+def test_every_steps_rate_mixed_images_and_an_early_stop_are_shown():
+    steps, rates = np.arange(1, 41) / 8, np.linspace(0, 1e-3, 40)
+    figure = plot_curves(rows(5), rates=(steps, rates), mixes=True, stopped_early=True)
+    np.testing.assert_array_equal(lines(figure, 2)["learning rate"], (steps, rates))
+    assert "train (mixed images: higher)" in lines(figure, 0)
+    assert "Stopped early after epoch 5" in figure.get_suptitle()
+    assert_no_overlap(figure)
 
 
 def test_values_that_are_no_numbers_leave_gaps(recwarn):
@@ -262,9 +283,8 @@ def test_the_confusion_matrix_shows_shares_of_each_class(num):
     expected = np.array([[counts[a, b] / max(counts[a].sum(), 1) for b in order] for a in order])
     np.testing.assert_allclose(cells(figure), expected)
     assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == [f"class {c}" for c in order]
-    assert [text.get_text() for text in figure.axes[0].texts] == (
-        [str(n) for n in counts[np.ix_(order, order)].flat if n] if num <= 20 else []
-    )
+    shown = zip(counts[np.ix_(order, order)].flat, expected.flat, strict=True)
+    assert [text.get_text() for text in figure.axes[0].texts] == ([f"{n}\n{share:.0%}" for n, share in shown if n] if num <= 20 else [])
     assert_no_overlap(figure)
 
 

@@ -3,6 +3,7 @@
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -133,11 +134,34 @@ def test_handlers_are_put_back_even_after_an_error():
     assert [signal.getsignal(signum) for signum in (signal.SIGINT, signal.SIGTERM)] == former
 
 
+def test_in_a_notebook_another_signal_raises_and_the_process_lives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hw1.utils.signals.ECHO_SECONDS", 0.0)
+    with StopRequest(quiet=True, exits=False).listening() as stop:
+        signal.raise_signal(signal.SIGINT)
+        assert stop() == signal.SIGINT
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_in_another_thread_no_signal_is_heard_and_no_handler_changed() -> None:
+    handlers = []
+
+    def listen() -> None:
+        with StopRequest().listening():
+            handlers.append(signal.getsignal(signal.SIGINT))
+
+    before = signal.getsignal(signal.SIGINT)
+    thread = threading.Thread(target=listen)
+    thread.start()
+    thread.join()
+    assert handlers == [before]
+
+
 @pytest.mark.parametrize("signum", STOP_SIGNALS)
 def test_a_signal_while_the_interpreter_ends_changes_no_exit_code(signum: int) -> None:
     program = (
-        f"import atexit, os; atexit.register(os.kill, os.getpid(), {int(signum)}); from hw1.utils.signals import StopRequest\n"
-        "with StopRequest().listening(): pass\n"
+        f"import atexit, os; atexit.register(os.kill, os.getpid(), {int(signum)}); from hw1.utils.signals import ignore_at_exit\n"
+        "ignore_at_exit()\n"
         "raise SystemExit(3)"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 3

@@ -5,9 +5,8 @@ It is that of timm's evaluation transform on Pillow's images, to the bit, so tha
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
-import albumentations as A
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -95,15 +94,3 @@ class EvalRule(NamedTuple):
 def _start(side: int, size: int) -> int:
     """Return where an image's side begins in the square, pixels; below zero for one that is cut. Halves are rounded as timm does."""
     return (size - side) // 2 if side < size else -round((side - size) / 2)
-
-
-class EvalResize(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
-    """An `EvalRule` as a transform."""
-
-    def __init__(self, rule: EvalRule) -> None:
-        super().__init__(p=1.0)
-        self.rule = rule
-
-    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
-        """Make the square: uint8 [H, W, 3] -> [size, size, 3]."""
-        return self.rule(img)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.config.recipe import AugConfig
-from hw1.data.augment.eval_resize import EvalResize, EvalRule
+from hw1.data.augment.eval_resize import EvalRule
 from hw1.data.augment.fused import augment_fused
 from hw1.data.augment.named_transforms import POLICY, Step, build_named, try_step
 from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
@@ -43,6 +43,18 @@ class Transform(Protocol):
             uint8 [S, S, 3], RGB.
         """
         ...
+
+
+class EvalResize(A.ImageOnlyTransform):  # type: ignore[misc]  # albumentations has no types
+    """An `EvalRule` as a transform."""
+
+    def __init__(self, rule: EvalRule) -> None:
+        super().__init__(p=1.0)
+        self.rule = rule
+
+    def apply(self, img: NDArray[np.uint8], **params: Any) -> NDArray[np.uint8]:
+        """Make the square: uint8 [H, W, 3] -> [size, size, 3]."""
+        return self.rule(img)
 
 
 class FusedPolicy(A.ImageOnlyTransform):  # type: ignore[misc]

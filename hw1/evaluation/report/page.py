@@ -42,7 +42,7 @@ def render_evaluation(run: RunFolder, split: str, analysis: Analysis, examples: 
         "pairs": [
             {
                 "title": f"{analysis.names[pair.label]} taken for {analysis.names[pair.predicted]}",
-                "count": f"{pair.num_images} of {pair.support}",
+                "count": f"{pair.num_images} of {pair.support}, {pair.num_images / pair.support:.0%}",
                 "sides": [
                     (f"{analysis.names[pair.label]}, mistaken", [_example(analysis, examples, i) for i in mistaken]),
                     (f"{analysis.names[pair.predicted]}, for comparison", [_example(analysis, examples, i) for i in compared]),
