@@ -66,6 +66,12 @@ def _refuse_steps(value: object) -> object:
     return value
 
 
+def _require_metrics(value: tuple[str, ...]) -> tuple[str, ...]:
+    if "metrics" not in value:
+        raise PydanticCustomError("metrics", "metrics must be among them; log.wandb=off and log.to=[] send nothing")
+    return value
+
+
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 """A file or folder; `~` is the home folder."""
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -345,10 +351,17 @@ class CheckpointConfig(Section):
 
 
 class LogConfig(Section):
-    """Console and Weights & Biases."""
+    """Console, Weights & Biases and other trackers."""
 
     every_steps: Annotated[int, Field(ge=1)] = 20
-    """Steps between two updates of the running loss on the console, each of which waits for the device."""
+    """Steps between two looks at the running loss, for the console and the trackers' step curves; each waits for the device."""
+    to: Annotated[tuple[Literal["tensorboard"], ...], FROM_LIST] = ()
+    """Trackers beside wandb: `tensorboard` (`pip install "hw1[tensorboard]"`) writes to `tensorboard/` in the run folder."""
+    upload: Annotated[tuple[Literal["metrics", "images", "model"], ...], FROM_LIST, AfterValidator(_require_metrics)] = ("metrics", "images")
+    """What trackers are given: `metrics` = recipe, versions, numbers, figures and tables without photographs, console lines; `images` =
+    photographs of the training and validation data; `model` = the best weights, and the list of the data's files with their digests."""
+    media_every: Annotated[int, Field(ge=1)] = 10
+    """Epochs between two sets of confusion matrix, calibration, tables and images in the trackers, which also come at the end."""
     wandb: Literal["off", "online", "offline"] = "off"
     """Weights & Biases; `online` without an API key becomes `offline`, with a line that says so."""
     project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")] = "hw1"

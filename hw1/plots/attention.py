@@ -19,13 +19,13 @@ class AttentionRow(NamedTuple):
     Attributes:
         image: uint8 [S, S, 3], RGB, as the model gets it.
         title: The class and its probability.
-        cam: Grad-CAM, float [S, S] in 0-1.
+        cam: Grad-CAM, float [S, S] in 0-1; None leaves it out.
         gates: For each CBAM the stage that it follows, its channel gate [C] and its spatial gate [h, w].
     """
 
     image: NDArray[np.uint8]
     title: str
-    cam: NDArray[np.floating[Any]]
+    cam: NDArray[np.floating[Any]] | None
     gates: Sequence[tuple[str, NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
 
 
@@ -39,16 +39,18 @@ def plot_attention(rows: Sequence[AttentionRow]) -> Figure:
     """
     if not rows or len({tuple(gate[0] for gate in row.gates) for row in rows}) != 1:
         raise ValueError("expected rows, all of one model")
-    columns = 2 + 2 * len(rows[0].gates)
+    first = 1 + (rows[0].cam is not None)  # column of the first gate
+    columns = first + 2 * len(rows[0].gates)
     with house_style():
         figure, cells = new_grid(len(rows), columns, CELL)
         for line, row in zip(cells, rows, strict=True):
             _show(line[0], row.image, row.title)
-            _show(line[1], row.image, "Grad-CAM", row.cam, 0.0, 1.0)
+            if row.cam is not None:
+                _show(line[1], row.image, "Grad-CAM", row.cam, 0.0, 1.0)
             for i, (stage, channel, spatial) in enumerate(row.gates):
                 low, high = float(spatial.min()), float(spatial.max())
-                _show(line[2 + 2 * i], row.image, f"CBAM, {stage}: {low:.2f} to {high:.2f}", spatial, low, high)
-                _plot_channel_gate(line[3 + 2 * i], channel)
+                _show(line[first + 2 * i], row.image, f"CBAM, {stage}: {low:.2f} to {high:.2f}", spatial, low, high)
+                _plot_channel_gate(line[first + 1 + 2 * i], channel)
     return figure
 
 
