@@ -66,6 +66,9 @@ def _refuse_steps(value: object) -> object:
     return value
 
 
+Upload = Literal["metrics", "images", "model"]
+
+
 def _require_metrics(value: tuple[str, ...]) -> tuple[str, ...]:
     if "metrics" not in value:
         raise PydanticCustomError("metrics", "metrics must be among them; log.wandb=off and log.to=[] send nothing")
@@ -356,8 +359,8 @@ class LogConfig(Section):
     every_steps: Annotated[int, Field(ge=1)] = 20
     """Steps between two looks at the running loss, for the console and the trackers' step curves; each waits for the device."""
     to: Annotated[tuple[Literal["tensorboard"], ...], FROM_LIST] = ()
-    """Trackers beside wandb: `tensorboard` (`pip install "hw1[tensorboard]"`) writes to `tensorboard/` in the run folder."""
-    upload: Annotated[tuple[Literal["metrics", "images", "model"], ...], FROM_LIST, AfterValidator(_require_metrics)] = ("metrics", "images")
+    """Trackers beside wandb: `tensorboard` (`pip install tensorboard`) writes to `tensorboard/` in the run folder."""
+    upload: Annotated[tuple[Upload, ...], FROM_LIST, AfterValidator(_require_metrics)] = ("metrics", "images")
     """What trackers are given: `metrics` = recipe, versions, numbers, figures and tables without photographs, console lines; `images` =
     photographs of the training and validation data; `model` = the best weights, and the list of the data's files with their digests."""
     media_every: Annotated[int, Field(ge=1)] = 10

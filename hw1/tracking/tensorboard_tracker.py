@@ -32,7 +32,8 @@ class TensorboardTracker:
         from torch.utils.tensorboard import SummaryWriter  # only when it is used: it may not be installed
 
         former = sorted(folder.glob("events.out.tfevents.*"))
-        kept = {key: event for key, event in _events(former) if not (replaces and key[0].startswith(f"{replaces}/")) and _is_before(key, at)}
+        dropped = f"{replaces}/" if replaces else "\0"  # no name begins so
+        kept = {key: event for key, event in _events(former) if _is_before(key, at) and not key[0].startswith(dropped)}
         self._seen = set(kept)
         self._writer = SummaryWriter(str(folder))
         for event in kept.values():

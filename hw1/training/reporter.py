@@ -18,7 +18,7 @@ from hw1.tracking.start import has_trackers, open_trackers
 from hw1.tracking.tracker import At, Trackers
 from hw1.training.data_time import WORTH_ADVICE
 from hw1.training.media import Media
-from hw1.training.train_state import TrainState
+from hw1.training.train_state import Progress, TrainState
 from hw1.utils.console import say
 from hw1.utils.text import one_line
 
@@ -87,19 +87,24 @@ class Reporter:
                 append_step(self.run, row)
             self._trackers.scalars(step_scalars(row), At(row["step"]))
 
-    def end_epoch(self, advice: Callable[[], str | None], best_epoch: int) -> None:
+    def end_epoch(self, advice: Callable[[], str | None], progress: Progress) -> None:
         """Tell of the last epoch in `rows`.
 
         Args:
             advice: Returns settings that would shorten the waiting for data, if there are any.
-            best_epoch: The best one so far.
+            progress: Of the run, after the epoch.
         """
         row = self.rows[-1]
         say(format_epoch(row, self.recipe.train.epochs))
         self._advise(advice)
         if self._trackers:
             self._trackers.scalars(epoch_scalars(row), self._at(row))
-            self._trackers.summary({"best_epoch": best_epoch, "duration_seconds": sum(each["seconds"] for each in self.rows)})
+            self._trackers.summary(
+                {
+                    **{key: getattr(progress, key) for key in ("best_epoch", "best_top1", "best_loss")},
+                    "duration_seconds": progress.seconds,
+                }
+            )
             if row["epoch"] % self.recipe.log.media_every == 0:
                 self._send_media()
         if time.monotonic() - self._curves_drawn_at > CURVES_EVERY_SECONDS:

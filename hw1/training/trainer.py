@@ -160,7 +160,7 @@ class Trainer:
         if improved or row["seconds"] >= self.recipe.checkpoint.every_minutes * 60 / 5:
             self.save()
         if dist.is_main():
-            self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device), progress.best_epoch)
+            self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device), progress)
 
     def _score(self, row: EpochMetrics) -> float:
         """Return what `train.best_by` compares; higher is better."""

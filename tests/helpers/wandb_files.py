@@ -47,6 +47,8 @@ class Recorded:
         self.config = values(self.run.config.update)
         self.history = [values(record.history.item) for record in found if record.HasField("history")]
         self.metrics = [record.metric for record in found if record.HasField("metric")]
+        self.artifacts = [record.artifact for record in found if record.HasField("artifact")]
+        self.console = "".join(record.output_raw.line for record in found if record.HasField("output_raw"))
         self.summary: dict[str, Any] = {}
         for record in found:
             self.summary |= values(record.summary.update)
