@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers.wandb_files import records, values
-
+from benchmarks.common.wandb_file import records, values
 from faults.hooks import DYING
 from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, states_in, updates_in
 from faults.tally import Lost, Tally, expect

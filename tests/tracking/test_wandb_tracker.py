@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import wandb
 from helpers.paths import ROOT
-from helpers.wandb_files import recorded, records, values
+from helpers.wandb_files import recorded
 from PIL import Image
 
+from benchmarks.common.wandb_file import records, values
 from hw1.config.load import load_recipe
 from hw1.runs.folder import RunFolder
 from hw1.tracking.tracker import At, FileSet, Table

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +39,12 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def tracked(recipe: Path) -> Iterator[RunFolder]:
+def tracked(recipe: Path) -> RunFolder:
     """A run from its beginning to its end; it is only read."""
     result = run("train.py", recipe, *TRACKED)
     assert result.returncode == 0, result.stderr
     (recipe.parent / "said.txt").write_text(result.stderr)
-    yield RunFolder(recipe.parent / "runs/tiny/seed5")
+    return RunFolder(recipe.parent / "runs/tiny/seed5")
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,119 @@
+"""What trackers cost: python -m benchmarks.tracking, runs with wandb (offline) and TensorBoard beside runs without, in turns.
+
+Trains on links to some of the images in $HW1_PHOTOS (train/ and val/), else on drawn images. Every step is a row of the step curves; the
+images, tables and figures of validation come once, in the tenth epoch, as by default. What is compared is the time from the end of the
+first epoch to the end of the last, which holds all that is done after an epoch; start and end of the clients, once a run, stand beside it.
+Writes `results/tracking_<hardware>_<date>.json`.
+"""
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from benchmarks.common.options import add_result_options
+from benchmarks.common.result_file import ResultFile, read_result
+from hw1.errors import UserError, run_command
+
+EPOCHS = 11  # ten after the first, and in them the tenth, which has media
+TRACKED = ("log.wandb=offline", "log.to=[tensorboard]")
+MINUTE = 60.0
+TRAIN_IMAGES, VAL_IMAGES = 6, 3  # of each class
+
+
+def main(argv: Sequence[str]) -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tracking", description=__doc__)
+    parser.add_argument("--pairs", type=int, default=3)
+    add_result_options(parser)
+    args = parser.parse_args(argv)
+    if args.markdown:
+        print(describe(read_result(args.markdown)))
+        return
+    settings = ["model.name=resnet18_half_cbam", "model.pretrained=false", "freeze.stages=[]", "aug.size=96", "log.every_steps=1"]
+    settings += [f"train.epochs={EPOCHS}", "train.device=cpu"]
+    file = ResultFile("tracking", {}, {"settings": settings, "tracked": TRACKED, "pairs": args.pairs}, args.out)
+    with tempfile.TemporaryDirectory() as folder:
+        settings += prepare_images(Path(folder))
+        pairs = file.content["pairs"] = []
+        for number in range(args.pairs):
+            names = ("off", "on") if number % 2 == 0 else ("on", "off")
+            runs = {
+                name: measure([*settings, f"run.dir={folder}/runs", f"run.name={name}{number}", *(TRACKED if name == "on" else ())])
+                for name in names
+            }
+            pairs.append(runs)
+            file.save()
+    file.content["result"] = summarize(pairs)
+    file.finish()
+    print(f"{describe(file.content)}\n\n{file.path}")
+
+
+def prepare_images(folder: Path) -> list[str]:
+    """Link some photographs of each class, where there are any; return the settings that name the data."""
+    if not os.environ.get("HW1_PHOTOS"):
+        return [f"data.root={folder}/data", f"data.generate={TRAIN_IMAGES}"]
+    for split, num in (("train", TRAIN_IMAGES), ("val", VAL_IMAGES)):
+        for source in sorted((Path(os.environ["HW1_PHOTOS"]) / split).iterdir()):
+            target = folder / "data" / split / source.name
+            target.mkdir(parents=True)
+            for path in sorted(source.iterdir())[:num]:
+                (target / path.name).symlink_to(path)
+    return [f"data.root={folder}/data"]
+
+
+def measure(settings: Sequence[str]) -> dict[str, float]:
+    """Train; return the seconds of all epochs after the first, of what came before and after, and the processor time of all processes."""
+    before, started = os.times(), time.monotonic()
+    command = [sys.executable, "-m", "hw1", "train", "base.yaml", *settings]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    assert process.stderr is not None
+    lines, ends = [], []
+    for line in process.stderr:
+        lines.append(line)
+        if re.match(r"epoch +\d+/", line):
+            ends.append(time.monotonic())
+    if process.wait() or len(ends) != EPOCHS:
+        raise UserError(f"{' '.join(command)}: failed: {lines[-1] if lines else ''}")
+    after, ended = os.times(), time.monotonic()
+    return {
+        "epochs": ends[-1] - ends[0],
+        "median_epoch": statistics.median(b - a for a, b in pairwise(ends)),
+        "start": ends[0] - started,
+        "end": ended - ends[-1],
+        "processor": after.children_user + after.children_system - before.children_user - before.children_system,
+    }
+
+
+def summarize(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
+    """What trackers add to an epoch, and to a run once; the median of the pairs, and all of them."""
+    an_epoch = [(pair["on"]["epochs"] - pair["off"]["epochs"]) / (EPOCHS - 1) for pair in pairs]
+    once = [sum(pair["on"][part] - pair["off"][part] for part in ("start", "end")) for pair in pairs]
+    return {
+        "seconds_per_epoch": an_epoch,
+        "seconds_per_epoch_median": statistics.median(an_epoch),
+        "share_of_a_minute": statistics.median(an_epoch) / MINUTE,
+        "seconds_per_run": once,
+        "seconds_per_run_median": statistics.median(once),
+    }
+
+
+def describe(content: dict[str, Any]) -> str:
+    result = content["result"]
+    low, high = min(result["seconds_per_epoch"]), max(result["seconds_per_epoch"])
+    return (
+        f"{content['hardware']}, {len(content['pairs'])} pairs: trackers add {result['seconds_per_epoch_median']:.3f} s to an epoch "
+        f"({low:.3f} to {high:.3f}), {result['share_of_a_minute']:.2%} of one of a minute; "
+        f"{result['seconds_per_run_median']:.1f} s to a run"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, sys.argv[1:]))
