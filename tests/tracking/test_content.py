@@ -1,7 +1,14 @@
-"""The line that says what leaves the machine."""
+"""What trackers are given, and the line that says so."""
+
+import importlib.util
+
+import pytest
+from pydantic import ValidationError
 
 from hw1.config.recipe import LogConfig
+from hw1.errors import UserError
 from hw1.tracking.content import describe_content
+from hw1.tracking.start import check_trackers
 
 
 def test_each_kind_of_content_is_named_with_its_size_only_where_it_is_sent():
@@ -15,3 +22,15 @@ def test_each_kind_of_content_is_named_with_its_size_only_where_it_is_sent():
     assert second.startswith(first)
     assert third.startswith(second)
     assert "the best weights (about 348 MB)" in third
+
+
+def test_images_without_numbers_are_refused():
+    with pytest.raises(ValidationError, match="metrics must be among them"):
+        LogConfig(upload=("images",))
+
+
+def test_a_tracker_that_is_not_installed_is_one_line(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    check_trackers(LogConfig())
+    with pytest.raises(UserError, match=r"^log: tensorboard is not installed; pip install tensorboard$"):
+        check_trackers(LogConfig(to=("tensorboard",)))
