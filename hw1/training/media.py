@@ -1,6 +1,9 @@
 """What trackers show of a run beside its numbers: training images, figures and tables of validation, CBAM maps, and its files."""
 
+import csv
+import io
 from collections.abc import Mapping
+from itertools import repeat
 from typing import Any
 
 import numpy as np
@@ -58,15 +61,16 @@ class Media:
         """Send the list of the data's files with their digests, and where they are."""
         if "model" not in self.upload:
             return
-        lines = ["split,label,digest,file"]
+        listed = io.StringIO()
+        writer = csv.writer(listed, lineterminator="\n")
+        writer.writerow(("split", "label", "digest", "file"))
         for split, images, digests in zip(("train", "val"), (self.data.train, self.data.val), self.data.digests, strict=True):
             assert images.labels is not None
-            rows = zip(images.labels.tolist(), digests, images.files, strict=True)
-            lines += [f'{split},{label},{digest},"{file.replace(chr(34), chr(34) * 2)}"' for label, digest, file in rows]
+            writer.writerows(zip(repeat(split), images.labels.tolist(), digests, images.files, strict=False))
         roots = dict.fromkeys(images.root.absolute().as_uri() for images in (self.data.train, self.data.val) if images.archive is None)
         metadata = {"fingerprint": self.data.fingerprint, "num_train": len(self.data.train), "num_val": len(self.data.val)}
-        content = "\n".join([*lines, ""]).encode(errors="surrogateescape")
-        trackers.files(FileSet(f"data-{self.data.fingerprint[:12]}", "dataset", {"files.csv": content}, metadata, (), tuple(roots)))
+        files = {"files.csv": listed.getvalue().encode(errors="surrogateescape")}
+        trackers.files(FileSet(f"data-{self.data.fingerprint[:12]}", "dataset", files, metadata, references=tuple(roots)))
 
     def send_model(self, trackers: Trackers) -> None:
         """Send the weights of the best epoch, where there are any."""
