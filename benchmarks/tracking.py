@@ -8,19 +8,20 @@ Writes `results/tracking_<hardware>_<date>.json`.
 
 import argparse
 import os
-import re
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from benchmarks.common.options import add_result_options
 from benchmarks.common.result_file import ResultFile, read_result
+from hw1.config.recipe import Recipe
 from hw1.errors import UserError, run_command
 
 EPOCHS = 11  # ten after the first, and in them the tenth, which has media
@@ -73,15 +74,18 @@ def measure(settings: Sequence[str]) -> dict[str, float]:
     """Train; return the seconds of all epochs after the first, of what came before and after, and the processor time of all processes."""
     before, started = os.times(), time.monotonic()
     command = [sys.executable, "-m", "hw1", "train", "base.yaml", *settings]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
-    assert process.stderr is not None
-    lines, ends = [], []
-    for line in process.stderr:
-        lines.append(line)
-        if re.match(r"epoch +\d+/", line):
-            ends.append(time.monotonic())
-    if process.wait() or len(ends) != EPOCHS:
-        raise UserError(f"{' '.join(command)}: failed: {lines[-1] if lines else ''}")
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    folder = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
+    metrics = Path(folder["run.dir"], folder["run.name"], f"seed{Recipe().seed}", "metrics.jsonl")
+    ends, written = [], 0
+    while process.poll() is None:
+        with suppress(OSError):
+            if (changed := metrics.stat().st_mtime_ns) != written:  # written anew at the end of each epoch, before trackers are told
+                ends.append(time.monotonic())
+                written = changed
+        time.sleep(0.002)
+    if process.returncode or len(ends) != EPOCHS:
+        raise UserError(f"{' '.join(command)}: failed after {len(ends)} epochs")
     after, ended = os.times(), time.monotonic()
     return {
         "epochs": ends[-1] - ends[0],

@@ -77,7 +77,7 @@ def reopen_trackers(recipe: Recipe, run: RunFolder, group: str, content: str) ->
         openers["wandb"] = lambda: WandbEvaluation(recipe, run, wandb_id, content, former)
     if "tensorboard" in recipe.log.to:
         openers["tensorboard"] = lambda: TensorboardTracker(run.tensorboard, EVERYTHING, {}, replaces=group)
-    return Trackers(run.path, openers), max((row["step"] for row in read_steps(run)), default=0)
+    return Trackers(run.path, openers, "the rest"), max((row["step"] for row in read_steps(run)), default=0)
 
 
 def _wandb_id(run: RunFolder) -> str | None:

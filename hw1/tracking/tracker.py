@@ -83,10 +83,11 @@ class Trackers:
     Args:
         where: The run, for messages.
         openers: By the tracker's name, what starts its client.
+        rest: What goes on without a tracker that fails, for messages.
     """
 
-    def __init__(self, where: Path, openers: Mapping[str, Callable[[], Tracker]]) -> None:
-        self._where = where
+    def __init__(self, where: Path, openers: Mapping[str, Callable[[], Tracker]], rest: str = "training") -> None:
+        self._where, self._rest = where, rest
         self._open: dict[str, Tracker] = {}
         for name, start in openers.items():
             with self._dropping(name):
@@ -135,4 +136,4 @@ class Trackers:
             yield
         except Exception as error:
             self._open.pop(name, None)
-            say(f"{self._where}: {name}: {one_line(error)}; training goes on without")
+            say(f"{self._where}: {name}: {one_line(error)}; {self._rest} goes on without")
