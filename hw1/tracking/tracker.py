@@ -37,8 +37,8 @@ class FileSet(NamedTuple):
     """By their names in the set."""
     metadata: Mapping[str, Any]
     aliases: Sequence[str] = ()
-    references: Sequence[str] = ()
-    """URIs of what belongs to it and stays where it is."""
+    references: Mapping[str, str] = {}
+    """URIs of folders that belong to it and stay where they are, by their names in the set."""
 
 
 class Tracker(Protocol):

@@ -79,8 +79,8 @@ class WandbTracker:
                     file.write(content)
             else:
                 artifact.add_file(str(content), name)
-        for uri in files.references:
-            artifact.add_reference(uri, checksum=False)
+        for name, uri in files.references.items():
+            artifact.add_reference(uri, name, checksum=False)  # an entry for each file in it, of which only name and size are read
         if files.kind == "dataset" and not self._run.offline:  # the client cannot state an input offline: there it is an output
             self._run.use_artifact(artifact)
         else:

@@ -67,10 +67,10 @@ class Media:
         for split, images, digests in zip(("train", "val"), (self.data.train, self.data.val), self.data.digests, strict=True):
             assert images.labels is not None
             writer.writerows(zip(repeat(split), images.labels.tolist(), digests, images.files, strict=False))
-        roots = dict.fromkeys(images.root.absolute().as_uri() for images in (self.data.train, self.data.val) if images.archive is None)
+        roots = {images.root.name: images.root.absolute().as_uri() for images in (self.data.train, self.data.val) if images.archive is None}
         metadata = {"fingerprint": self.data.fingerprint, "num_train": len(self.data.train), "num_val": len(self.data.val)}
         files = {"files.csv": listed.getvalue().encode(errors="surrogateescape")}
-        trackers.files(FileSet(f"data-{self.data.fingerprint[:12]}", "dataset", files, metadata, references=tuple(roots)))
+        trackers.files(FileSet(f"data-{self.data.fingerprint[:12]}", "dataset", files, metadata, references=roots))
 
     def send_model(self, trackers: Trackers) -> None:
         """Send the weights of the best epoch, where there are any."""

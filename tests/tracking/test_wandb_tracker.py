@@ -151,13 +151,15 @@ def test_axes_and_what_stands_for_the_run_are_defined_before_the_first_row(home)
     assert not defined["perf/data_wait"].summary.max
 
 
-def test_a_table_holds_its_images_and_an_artifact_its_files(home):
+def test_a_table_holds_its_images_and_an_artifact_its_files(home, tmp_path):
     recipe, run = folder("log.wandb=offline")
     pixels = np.random.default_rng(0).integers(0, 255, (9, 7, 3), dtype=np.uint8)
     client = start(recipe, run)
     client.tables({"val/predictions": Table(["image", "true", "loss"], [[Image.fromarray(pixels), "cat", 1.5]])}, At(3, 1))
     client.files(FileSet("a-seed118", "model", {"best.bin": b"weights"}, {"epoch": 1}, ["best"]))
-    client.files(FileSet("data-1", "dataset", {"files.csv": b"x"}, {}, (), ["file:///data"]))
+    (tmp_path / "data/cat").mkdir(parents=True)
+    (tmp_path / "data/cat/1.jpg").write_bytes(b"image")
+    client.files(FileSet("data-1", "dataset", {"files.csv": b"x"}, {}, references={"train": (tmp_path / "data").as_uri()}))
     client.finish(failed=False)
     (part,) = recorded(run)
     table, model, data = part.artifacts
@@ -172,8 +174,8 @@ def test_a_table_holds_its_images_and_an_artifact_its_files(home):
     (file,) = model.manifest.contents
     assert (file.path, Path(file.local_path).read_bytes()) == ("best.bin", b"weights")
     assert (data.name, data.type) == ("data-1", "dataset")
-    assert {entry.path or "": entry.ref for entry in data.manifest.contents}["files.csv"] == ""
-    assert [entry.ref for entry in data.manifest.contents if entry.ref] == ["file:///data"]
+    found = {entry.path: (entry.ref, bool(entry.local_path)) for entry in data.manifest.contents}
+    assert found == {"files.csv": ("", True), "train/cat/1.jpg": ((tmp_path / "data/cat/1.jpg").as_uri(), False)}  # the image stays
 
 
 def test_what_is_said_is_recorded_too(home, monkeypatch):
