@@ -10,7 +10,7 @@ from typing import Any
 
 def records(path: Path) -> Iterator[Any]:
     """The records of a `.wandb` file: LevelDB's log format (32 KiB blocks of checksum, length, kind, data) after seven bytes."""
-    from wandb.proto.wandb_internal_pb2 import Record
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]  # made when it is imported
 
     data = path.read_bytes()
     position, whole = 7, b""

@@ -66,10 +66,11 @@ class Reporter:
             weight_bytes=sum(value.nbytes for value in state.evaluated.state_dict().values()),
         )
         self._trackers = open_trackers(self.recipe, self.run, At(progress.updates, progress.epoch), state.wandb_id, facts, content)
+        wandb_id = self._trackers.id_of("wandb") or state.wandb_id
         with self._going_on("trackers"):
             self._media.send_data(self._trackers)
             self._tell_again(keep_steps(self.run, progress.updates))
-        return self._trackers.id_of("wandb") or state.wandb_id
+        return wandb_id
 
     def show_samples(self, loader: Loader, names: Sequence[str]) -> None:
         """Draw the first training images as the model gets them, under their class names."""

@@ -73,7 +73,7 @@ def test_the_agent_trains_each_trial_in_a_folder_of_its_own_and_continues_it(tmp
     (tmp_path / "sweep.yaml").write_text(text.replace("log.wandb=online", "log.wandb=offline"))
     trials = [
         {"type": kind, "run_id": run_id, "program": "train.py", "args": {**VALUES, "train.epochs": {"value": epochs}}}
-        for kind, run_id, epochs in (("run", "trial1", 1), ("run", "trial2", 1), ("resume", "trial1", 2))
+        for kind, run_id, epochs in (("run", "trial1", 1), ("resume", "trial1", 2))
     ]
     (tmp_path / "trials.json").write_text(json.dumps(trials))
     (tmp_path / "agent.py").write_text(AGENT)
@@ -82,10 +82,10 @@ def test_the_agent_trains_each_trial_in_a_folder_of_its_own_and_continues_it(tmp
     arguments = [sys.executable, tmp_path / "agent.py", tmp_path / "sweep.yaml", tmp_path / "trials.json"]
     result = subprocess.run(arguments, cwd=ROOT, env=environment, timeout=500, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    folders = sorted((tmp_path / "runs").iterdir())
-    assert [folder.name for folder in folders] == ["tiny-trial1", "tiny-trial2"], result.stderr
-    epochs = [len(RunFolder(folder / "seed5").read_metrics()) for folder in folders]
-    assert epochs == [2, 1]  # the first trial was continued
-    assert RunFolder(folders[0] / "seed5").read_recipe().optim.lr == 0.003
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name == "tiny-trial1", result.stderr  # a trial of another id has another, see test_wandb_environment.py
+    run = RunFolder(folder / "seed5")
+    assert len(run.read_metrics()) == 2  # it was continued
+    assert run.read_recipe().optim.lr == 0.003
     parts = [Recorded(path) for path in sorted(tmp_path.glob("wandb/offline-run-*/*.wandb"))]
-    assert sorted(part.run.run_id for part in parts) == ["trial1", "trial1", "trial2"]
+    assert [part.run.run_id for part in parts] == ["trial1", "trial1"]

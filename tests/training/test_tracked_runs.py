@@ -202,6 +202,7 @@ def test_a_killed_run_has_every_step_and_epoch_once(tracked: RunFolder, recipe: 
             [(row["_step"], row[axis], *(row[name] for name in names)) for row in part.history if names[0] in row]
             for part in (whole, again)
         ]
+        assert len(curves[0]) == {"train/step": 6, "epoch": 3}[axis]
         assert curves[0] == curves[1]
 
 
