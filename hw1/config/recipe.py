@@ -66,15 +66,6 @@ def _refuse_steps(value: object) -> object:
     return value
 
 
-Upload = Literal["metrics", "images", "model"]
-
-
-def _require_metrics(value: tuple[str, ...]) -> tuple[str, ...]:
-    if "metrics" not in value:
-        raise PydanticCustomError("metrics", "metrics must be among them; log.wandb=off and log.to=[] send nothing")
-    return value
-
-
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 """A file or folder; `~` is the home folder."""
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -360,9 +351,10 @@ class LogConfig(Section):
     """Steps between two looks at the running loss, for the console and the trackers' step curves; each waits for the device."""
     to: Annotated[tuple[Literal["tensorboard"], ...], FROM_LIST] = ()
     """Trackers beside wandb: `tensorboard` (`pip install tensorboard`) writes to `tensorboard/` in the run folder."""
-    upload: Annotated[tuple[Upload, ...], FROM_LIST, AfterValidator(_require_metrics)] = ("metrics", "images")
-    """What trackers are given: `metrics` = recipe, versions, numbers, figures and tables without photographs, console lines; `images` =
-    photographs of the training and validation data; `model` = the best weights, and the list of the data's files with their digests."""
+    upload: Annotated[tuple[Literal["metrics", "images", "model"], ...], FROM_LIST] = ("metrics", "images")
+    """What trackers are given: `metrics` (always) = recipe, versions, numbers, figures and tables without photographs, console lines;
+    `images` = photographs of the training and validation data; `model` = the best weights, and the list of the data's files with their
+    digests."""
     media_every: Annotated[int, Field(ge=1)] = 10
     """Epochs between two sets of confusion matrix, calibration, tables and images in the trackers, which also come at the end."""
     wandb: Literal["off", "online", "offline"] = "off"

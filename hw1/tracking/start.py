@@ -4,17 +4,19 @@ import importlib.util
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw1.config.load import dump_recipe
 from hw1.config.recipe import LogConfig, Recipe
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder
 from hw1.runs.step_metrics import read_steps
-from hw1.tracking.tensorboard_tracker import TensorboardTracker
 from hw1.tracking.tracker import At, Tracker, Trackers
 from hw1.tracking.wandb_tracker import WandbEvaluation, WandbTracker
 from hw1.utils.console import say
+
+if TYPE_CHECKING:
+    from hw1.tracking.tensorboard_tracker import TensorboardTracker
 
 EVERYTHING = At(2**62, 2**62)
 
@@ -51,7 +53,7 @@ def open_trackers(recipe: Recipe, run: RunFolder, at: At, wandb_id: str | None, 
         openers["wandb"] = lambda: WandbTracker(recipe, run, wandb_id, content, {**recipe.model_dump(mode="json"), "resolved": resolved})
     if "tensorboard" in recipe.log.to:
         config = {"recipe": _as_code(dump_recipe(recipe)), "resolved": _as_code(json.dumps(resolved, indent=2))}
-        openers["tensorboard"] = lambda: TensorboardTracker(run.tensorboard, at, config)
+        openers["tensorboard"] = lambda: _tensorboard()(run.tensorboard, at, config)
     return Trackers(run.path, openers)
 
 
@@ -76,8 +78,14 @@ def reopen_trackers(recipe: Recipe, run: RunFolder, group: str, content: str) ->
         former = len(list(run.path.glob("wandb/*run-*")))
         openers["wandb"] = lambda: WandbEvaluation(recipe, run, wandb_id, content, former)
     if "tensorboard" in recipe.log.to:
-        openers["tensorboard"] = lambda: TensorboardTracker(run.tensorboard, EVERYTHING, {}, replaces=group)
+        openers["tensorboard"] = lambda: _tensorboard()(run.tensorboard, EVERYTHING, {}, replaces=group)
     return Trackers(run.path, openers, "the rest"), max((row["step"] for row in read_steps(run)), default=0)
+
+
+def _tensorboard() -> "type[TensorboardTracker]":
+    from hw1.tracking.tensorboard_tracker import TensorboardTracker  # imports numpy, for which a mistake in the recipe need not wait
+
+    return TensorboardTracker
 
 
 def _wandb_id(run: RunFolder) -> str | None:
