@@ -132,7 +132,7 @@ def test_the_table_of_predictions_is_worst_first_with_its_images(tracked: RunFol
     assert [row[5] for row in content["data"]] == pytest.approx([losses[i] for i in order])
     images = {entry.path: entry.local_path for entry in table.manifest.contents if entry.path.endswith(".jpg")}
     first = Image.open(images[content["data"][0][0]["path"]]).convert("RGB")
-    original = Image.open(Path(tracked.read_recipe().data.root or "") / "val" / files[order[0]]).convert("RGB").resize(first.size)
+    original = Image.open(Path(tracked.read_recipe().data.root or "") / files[order[0]]).convert("RGB").resize(first.size)
     assert np.abs(np.asarray(first, float) - np.asarray(original, float)).mean() < 12  # JPEG of the same image
 
 
