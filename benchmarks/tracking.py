@@ -1,8 +1,9 @@
 """What trackers cost: python -m benchmarks.tracking, runs with wandb (offline) and TensorBoard beside runs without, in turns.
 
 Trains on links to some of the images in $HW1_PHOTOS (train/ and val/), else on drawn images. Every step is a row of the step curves; the
-images, tables and figures of validation come once, in the tenth epoch, as by default. What is compared is the time from the end of the
-first epoch to the end of the last, which holds all that is done after an epoch; start and end of the clients, once a run, stand beside it.
+images, tables and figures of validation come once, in the tenth epoch, as by default. What is compared is what passes from the end of the
+first epoch to the end of the last, which holds all that is done after an epoch: time, and the processor time of all processes of the run,
+the clients' own among them, which other work on the machine changes little. Start and end of the clients, once a run, stand beside it.
 Writes `results/tracking_<hardware>_<date>.json`.
 """
 
@@ -15,7 +16,6 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ def main(argv: Sequence[str]) -> None:
     if args.markdown:
         print(describe(read_result(args.markdown)))
         return
-    settings = ["model.name=resnet18_half_cbam", "model.pretrained=false", "freeze.stages=[]", "aug.size=96", "log.every_steps=1"]
+    settings = ["model.name=resnet18_half_cbam", "model.pretrained=false", "freeze.stages=[]", "aug.size=64", "log.every_steps=1"]
     settings += [f"train.epochs={EPOCHS}", "train.device=cpu"]
     file = ResultFile("tracking", {}, {"settings": settings, "tracked": TRACKED, "pairs": args.pairs}, args.out)
     with tempfile.TemporaryDirectory() as folder:
-        settings += prepare_images(Path(folder))
+        settings = [*settings, *prepare_images(Path(folder))]
         pairs = file.content["pairs"] = []
         for number in range(args.pairs):
             names = ("off", "on") if number % 2 == 0 else ("on", "off")
@@ -71,9 +71,9 @@ def prepare_images(folder: Path) -> list[str]:
 
 
 def measure(settings: Sequence[str]) -> dict[str, float]:
-    """Train; return the seconds of all epochs after the first, of what came before and after, and the processor time of all processes."""
-    before, started = os.times(), time.monotonic()
-    command = [sys.executable, "-m", "hw1", "train", "base.yaml", *settings]
+    """Train; return seconds, and seconds of processor time, of all epochs after the first, and seconds before and after these."""
+    started = time.monotonic()
+    command = [sys.executable, "-m", "hw1", "train", "base", *settings]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     folder = {key: value for key, _, value in (setting.partition("=") for setting in settings)}
     metrics = Path(folder["run.dir"], folder["run.name"], f"seed{Recipe().seed}", "metrics.jsonl")
@@ -81,42 +81,52 @@ def measure(settings: Sequence[str]) -> dict[str, float]:
     while process.poll() is None:
         with suppress(OSError):
             if (changed := metrics.stat().st_mtime_ns) != written:  # written anew at the end of each epoch, before trackers are told
-                ends.append(time.monotonic())
+                ends.append((time.monotonic(), processor_seconds(process.pid)))
                 written = changed
         time.sleep(0.002)
     if process.returncode or len(ends) != EPOCHS:
         raise UserError(f"{' '.join(command)}: failed after {len(ends)} epochs")
-    after, ended = os.times(), time.monotonic()
-    return {
-        "epochs": ends[-1] - ends[0],
-        "median_epoch": statistics.median(b - a for a, b in pairwise(ends)),
-        "start": ends[0] - started,
-        "end": ended - ends[-1],
-        "processor": after.children_user + after.children_system - before.children_user - before.children_system,
-    }
+    (first, used), (last, used_last) = ends[0], ends[-1]
+    return {"epochs": last - first, "processor": used_last - used, "start": first - started, "end": time.monotonic() - last}
+
+
+def processor_seconds(pid: int) -> float:
+    """Seconds that a process and all below it have computed, those included that have ended: wandb's client has a process of its own."""
+    found: dict[int, tuple[int, int]] = {}  # parent and clock ticks
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # ended meanwhile
+            fields = path.read_text().rpartition(")")[2].split()
+            found[int(path.parent.name)] = int(fields[1]), sum(map(int, fields[11:15]))
+    family, size = {pid}, 0
+    while size < len(family):
+        size = len(family)
+        family |= {process for process, (parent, _) in found.items() if parent in family}
+    return sum(found[process][1] for process in family if process in found) / os.sysconf("SC_CLK_TCK")
 
 
 def summarize(pairs: Sequence[dict[str, dict[str, float]]]) -> dict[str, Any]:
     """What trackers add to an epoch, and to a run once; the median of the pairs, and all of them."""
-    an_epoch = [(pair["on"]["epochs"] - pair["off"]["epochs"]) / (EPOCHS - 1) for pair in pairs]
+    result: dict[str, Any] = {}
+    for name in ("epochs", "processor"):
+        added = [(pair["on"][name] - pair["off"][name]) / (EPOCHS - 1) for pair in pairs]
+        result[name] = {
+            "seconds_per_epoch": added,
+            "median": statistics.median(added),
+            "share_of_a_minute": statistics.median(added) / MINUTE,
+        }
     once = [sum(pair["on"][part] - pair["off"][part] for part in ("start", "end")) for pair in pairs]
-    return {
-        "seconds_per_epoch": an_epoch,
-        "seconds_per_epoch_median": statistics.median(an_epoch),
-        "share_of_a_minute": statistics.median(an_epoch) / MINUTE,
-        "seconds_per_run": once,
-        "seconds_per_run_median": statistics.median(once),
-    }
+    return result | {"seconds_per_run": once, "seconds_per_run_median": statistics.median(once)}
 
 
 def describe(content: dict[str, Any]) -> str:
-    result = content["result"]
-    low, high = min(result["seconds_per_epoch"]), max(result["seconds_per_epoch"])
-    return (
-        f"{content['hardware']}, {len(content['pairs'])} pairs: trackers add {result['seconds_per_epoch_median']:.3f} s to an epoch "
-        f"({low:.3f} to {high:.3f}), {result['share_of_a_minute']:.2%} of one of a minute; "
-        f"{result['seconds_per_run_median']:.1f} s to a run"
-    )
+    lines = [f"{content['hardware']}, {len(content['pairs'])} pairs; trackers add"]
+    for name, words in (("epochs", "of time"), ("processor", "of processor time")):
+        part = content["result"][name]
+        low, high = min(part["seconds_per_epoch"]), max(part["seconds_per_epoch"])
+        lines.append(
+            f"- {part['median']:.3f} s {words} to an epoch ({low:.3f} to {high:.3f}): {part['share_of_a_minute']:.2%} of one of a minute"
+        )
+    return "\n".join([*lines, f"- {content['result']['seconds_per_run_median']:.1f} s to a run, once"])
 
 
 if __name__ == "__main__":
