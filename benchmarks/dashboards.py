@@ -102,7 +102,7 @@ def draw_media(history: Sequence[dict[str, Any]], table: Any, files: Path) -> An
 def shoot_tensorboard(folder: Path, path: Path, chromium: str) -> None:
     """Start TensorBoard, and take a picture of its page."""
     server = subprocess.Popen(
-        [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder), "--port", str(PORT)],
+        [sys.executable, "-m", "tensorboard.main", "--logdir", str(folder.parent), "--port", str(PORT)],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -116,9 +116,13 @@ def shoot_tensorboard(folder: Path, path: Path, chromium: str) -> None:
 
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=chromium)
-            page = browser.new_page(viewport={"width": 1400, "height": 900})
+            page = browser.new_page(viewport={"width": 1400, "height": 1050})
             page.goto(f"http://127.0.0.1:{PORT}/#timeseries")
-            page.wait_for_timeout(12_000)
+            page.wait_for_timeout(8_000)
+            page.get_by_role("button", name="Settings").first.click()  # closes their pane
+            page.get_by_role("combobox", name="Filter tags (regex)").fill("^train/|^val/(loss|top1|macro_f1)$")
+            page.keyboard.press("Tab")  # closes the list of names
+            page.wait_for_timeout(6_000)
             image = Image.open(io.BytesIO(page.screenshot()))
             browser.close()
     finally:
