@@ -51,8 +51,8 @@ def main(argv: Sequence[str]) -> None:
                 for name in names
             }
             pairs.append(runs)
+            file.content["result"] = summarize(pairs)
             file.save()
-    file.content["result"] = summarize(pairs)
     file.finish()
     print(f"{describe(file.content)}\n\n{file.path}")
 
