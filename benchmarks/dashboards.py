@@ -78,7 +78,8 @@ def draw_media(history: Sequence[dict[str, Any]], table: Any, files: Path) -> An
     (content,) = [json.loads(file.read_bytes()) for name, file in entries.items() if name.endswith("table.json")]
     with house_style():
         figure = new_figure(12.0, 5.6)
-        left, right = figure.subfigures(1, 2, width_ratios=[1, 1.05])
+        halves: Any = figure.subfigures(1, 2, width_ratios=[1, 1.05])
+        left, right = halves
         axes = left.subplots()
         axes.imshow(Image.open(files / path))
         axes.set_title("val/confusion_matrix", fontsize=10)
