@@ -1,11 +1,12 @@
 """Whole runs with wandb and TensorBoard: what a user finds, read back by the clients' own readers, also after a kill."""
 
+import contextlib
+import io
 import json
 import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,15 +14,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from helpers.paths import ROOT
 from helpers.tensorboard_files import events, scalars
 from helpers.train_commands import assert_equal, command, newest_state, run, write_recipe
 from helpers.wandb_files import Recorded, recorded
 from PIL import Image
 
 from hw1.data.synthetic import draw_shapes
+from hw1.errors import run_command
 from hw1.evaluation.metrics import log_softmax
 from hw1.evaluation.predictions import load_predictions
+from hw1.predict.__main__ import main as predict
 from hw1.runs.checkpoint import load_state
 from hw1.runs.folder import RunFolder
 
@@ -213,8 +215,9 @@ def test_an_evaluation_and_predictions_are_added_to_the_run(tracked: RunFolder, 
     before = set(folder.path.glob("wandb/offline-run-*"))
     result = run("validate.py", folder.path)
     assert result.returncode == 0, result.stderr
-    predict = [sys.executable, "-m", "hw1.predict", folder.path, Path(folder.read_recipe().data.root or "") / "val"]
-    subprocess.run(list(map(str, predict)), check=True, cwd=ROOT, timeout=240, stdout=subprocess.DEVNULL)
+    images = Path(folder.read_recipe().data.root or "") / "val"
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert run_command(predict, [str(folder.path), str(images)]) == 0
     metrics = json.loads((folder.eval_dir("val") / "metrics.json").read_bytes())
     new = sorted(set(folder.path.glob("wandb/offline-run-*")) - before)
     evaluated, predicted = (Recorded(next(path.glob("*.wandb"))) for path in new)
