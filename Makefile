@@ -1,7 +1,7 @@
 # `make run` trains the quickstart, `make test` checks everything; each first makes .venv and installs into it what it needs.
 PYTHON ?= python3
 BIN := .venv/bin
-REST := requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt
+REST := requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt requirements-tensorboard.txt
 FOR_TRAINING := .venv/.installed-for-training
 ALL := .venv/.installed-all
 

@@ -121,5 +121,9 @@ COMBINED = Single("combined", "the combined model", "mixup_cbam_dropout", Publis
 
 
 def tags_of(name: str) -> tuple[str, ...]:
-    """Return the wandb tags of a recipe's runs: its name and, if it is one of `VARIANTS`, `pair:<name>` for each of its pairs."""
-    return (name, *(f"pair:{pair.name}" for pair in PAIRS if name in (pair.without, pair.with_)))
+    """Return the wandb tags of a recipe's runs: its name and, if it is one of `VARIANTS`, `pair:<name>` for each of its pairs.
+
+    The report's fifth figure of a training, of the combined model, has the tag `combined`.
+    """
+    pairs = (f"pair:{pair.name}" for pair in PAIRS if name in (pair.without, pair.with_))
+    return (name, *pairs, *((COMBINED.name,) if name == COMBINED.variant else ()))

@@ -7,12 +7,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hw1.attention.gradcam import cbam_gates, grad_cam, map_module
+from hw1.attention.gradcam import grad_cam, map_module
 from hw1.data.augment.eval_resize import EvalRule
 from hw1.data.decode import BadImage
 from hw1.data.image_set import ImageSet
 from hw1.errors import RunError, UserError
 from hw1.evaluation.predictor import Predictor
+from hw1.models.cbam_gates import cbam_gates
 from hw1.plots import AttentionRow, Figure, plot_attention
 from hw1.predict.classifier import class_names, read_class_descriptions
 from hw1.predict.image_batches import read_images

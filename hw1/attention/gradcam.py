@@ -1,8 +1,7 @@
-"""Compute Grad-CAM, and the gates of a model's CBAMs."""
+"""Compute Grad-CAM."""
 
 import math
-from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -11,21 +10,6 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from hw1.errors import UserError
-from hw1.models.cbam import Cbam
-
-
-class Gates(NamedTuple):
-    """The gates of one CBAM for B images: factors of its features, in (0, 1), or (0, 2) if it was initialised as identity.
-
-    Attributes:
-        stage: The stage that the CBAM follows.
-        channel: Channel gate, [B, C].
-        spatial: Spatial gate, [B, h, w], at the resolution of the feature map.
-    """
-
-    stage: str
-    channel: NDArray[np.float32]
-    spatial: NDArray[np.float32]
 
 
 class GradCam(NamedTuple):
@@ -102,31 +86,3 @@ def _as_map(model: nn.Module, features: Tensor) -> Tensor:
                 patches: Tensor = features[:, start:].transpose(1, 2).unflatten(2, (height, width))  # type: ignore[no-untyped-call]
                 return patches
     raise UserError(f"model.name: Grad-CAM needs a map, but the last features of this model are {list(features.shape[1:])}")
-
-
-def cbam_gates(model: nn.Module, images: Tensor) -> list[Gates]:
-    """Compute the gates of every CBAM of a model, from the first stage on.
-
-    Args:
-        model: The model; it is put into eval mode.
-        images: Normalised images, float [B, 3, S, S].
-
-    Returns:
-        The gates of each CBAM; empty for a model without CBAM.
-    """
-    gates: dict[str, Gates] = {}
-
-    def record(stage: str, cbam: nn.Module, inputs: tuple[Tensor, ...], _: Tensor) -> None:
-        channel, spatial = cast(Cbam, cbam).gates(inputs[0])
-        gates[stage] = Gates(stage, channel[:, :, 0, 0].float().cpu().numpy(), spatial[:, 0].float().cpu().numpy())
-
-    cbams = {name.rpartition(".")[0]: module for name, module in model.named_modules() if isinstance(module, Cbam)}
-    hooks = [module.register_forward_hook(partial(record, stage)) for stage, module in cbams.items()]
-    model.eval()
-    try:
-        with torch.inference_mode():
-            model(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return list(gates.values())

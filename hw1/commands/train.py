@@ -19,8 +19,9 @@ from hw1.data.folders import make_cache_folder, require_root
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder, RunVersion, Status
 from hw1.runs.status import numbered, run_status, why_finished
-from hw1.runs.wandb_logger import with_environment
 from hw1.runtime import distributed as dist
+from hw1.tracking.start import check_trackers
+from hw1.tracking.wandb_environment import with_environment
 from hw1.utils.console import say, show
 from hw1.utils.files import missing_file
 from hw1.utils.own_command import hw1_command
@@ -84,8 +85,7 @@ def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersio
     """Return the recipe, its run folder, what that holds, and the folder's version then. Reads only."""
     recipe = load_recipe(args.recipe, args.overrides, tell=say)
     typed = {override.partition("=")[0].strip() for override in args.overrides}
-    log, variables = with_environment(recipe.log, typed, os.environ)
-    recipe = recipe.model_copy(update={"log": log})
+    recipe, variables = with_environment(recipe, typed, os.environ)
     if variables:
         say(f"wandb: from the environment: {', '.join(variables)}")
     if args.print_config:
@@ -151,11 +151,12 @@ def check_augmentation(recipe: Recipe) -> None:
 
 
 def check_files(recipe: Recipe, status: Status) -> None:
-    """Check that the files and folders are there that the recipe names.
+    """Check that the files, folders and trackers are there that the recipe names.
 
     Raises:
         UserError: One is not.
     """
+    check_trackers(recipe.log)
     problems = missing_file("model.weights", recipe.model.weights) if status == "new" else []  # a run that is continued reads its own
     try:
         if recipe.data.dataset is None and not (recipe.data.generate and recipe.data.root):

@@ -129,6 +129,7 @@ def write_evaluation(
     from hw1.evaluation.report.analysis import analyse
     from hw1.evaluation.report.examples import choose_for_attention
     from hw1.evaluation.report.page import why_not_offered
+    from hw1.evaluation.report.tracked import track_evaluation
     from hw1.evaluation.report.write import evaluation_files
 
     run, averaged, names = runs[0], bool(args.tta or args.others), predictor.classes.names
@@ -147,6 +148,7 @@ def write_evaluation(
     attention = None if averaged else plot_attention_examples(predictor, images, choose_for_attention(analysis), temperature)
     files = evaluation_files(run, args.split, images, predictions.logits, analysis, attention)
     write_folder(out, files | {"predictions.npz": predictions.to_npz(files=images.files, class_names=names)})
+    track_evaluation(run, predictor.recipe, out.name, images, predictions.logits, analysis)
     show(f"{args.split}: {describe(analysis.metrics)}")
     show(f"{out / 'index.html'}: mistakes, calibration and classes with images; metrics.json, *.csv, *.png beside it")
     calibration = analysis.calibration

@@ -364,10 +364,18 @@ class CheckpointConfig(Section):
 
 
 class LogConfig(Section):
-    """Console and Weights & Biases."""
+    """Console, Weights & Biases and other trackers."""
 
     every_steps: Annotated[int, Field(ge=1)] = 20
-    """Steps between two updates of the running loss on the console, each of which waits for the device."""
+    """Steps between two looks at the running loss, for the console and the trackers' step curves; each waits for the device."""
+    to: Annotated[tuple[Literal["tensorboard"], ...], FROM_LIST] = ()
+    """Trackers beside wandb: `tensorboard` (`pip install tensorboard`) writes to `tensorboard/` in the run folder."""
+    upload: Annotated[tuple[Literal["metrics", "images", "model"], ...], FROM_LIST] = ("metrics", "images")
+    """What trackers are given: `metrics` (always) = recipe, versions, numbers, figures and tables without photographs, console lines;
+    `images` = photographs of the training and validation data; `model` = the best weights, and the list of the data's files with their
+    digests."""
+    media_every: Annotated[int, Field(ge=1)] = 10
+    """Epochs between two sets of confusion matrix, calibration, tables and images in the trackers, which also come at the end."""
     wandb: Literal["off", "online", "offline"] = "off"
     """Weights & Biases; `online` without an API key becomes `offline`, with a line that says so."""
     project: Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:]+$")] = "hw1"

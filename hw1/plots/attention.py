@@ -23,7 +23,7 @@ class AttentionRow(NamedTuple):
         image: uint8 [S, S, 3], RGB, as the model gets it.
         file: Name of the image's file.
         title: The class and its probability.
-        cam: Grad-CAM, float [S, S] in 0-1.
+        cam: Grad-CAM, float [S, S] in 0-1; None leaves it out.
         cam_size: Height and width of the feature map that Grad-CAM was computed on.
         gates: For each CBAM the stage that it follows, its channel gate [C] and its spatial gate [h, w].
     """
@@ -31,7 +31,7 @@ class AttentionRow(NamedTuple):
     image: NDArray[np.uint8]
     file: str
     title: str
-    cam: NDArray[np.floating[Any]]
+    cam: NDArray[np.floating[Any]] | None
     cam_size: tuple[int, int]
     gates: Sequence[tuple[str, NDArray[np.floating[Any]], NDArray[np.floating[Any]]]]
 
@@ -47,27 +47,20 @@ def plot_attention(rows: Sequence[AttentionRow]) -> Figure:
     """
     if not rows or len({tuple(gate[0] for gate in row.gates) for row in rows}) != 1:
         raise ValueError("expected rows, all of one model")
-    columns = 2 + 2 * len(rows[0].gates)
+    first = 1 + (rows[0].cam is not None)  # column of the first gate
     reach = _gate_reach(rows)
     with house_style():
-        figure, cells = new_grid(len(rows), columns, CELL)
+        figure, cells = new_grid(len(rows), first + 2 * len(rows[0].gates), CELL)
         for line, row in zip(cells, rows, strict=True):
             _show(line[0], row.image, f"{_shorten(row.file)}\n{row.title}")
-            _show(
-                line[1],
-                row.image,
-                f"Grad-CAM, {_size(row.cam_size)}\n0 to 1",
-                row.cam,
-                cmap="inferno",
-                vmin=0.0,
-                vmax=1.0,
-                interpolation="bilinear",
-            )
+            if row.cam is not None:
+                colors: dict[str, Any] = {"cmap": "inferno", "vmin": 0.0, "vmax": 1.0, "interpolation": "bilinear"}
+                _show(line[1], row.image, f"Grad-CAM, {_size(row.cam_size)}\n0 to 1", row.cam, **colors)
             for i, (stage, channel, spatial) in enumerate(row.gates):
                 own = f"{spatial.min():.2f} to {spatial.max():.2f} of {1 - reach:g} to {1 + reach:g}"
-                colors: dict[str, Any] = {"cmap": "coolwarm", "vmin": 1 - reach, "vmax": 1 + reach, "interpolation": "nearest"}
-                _show(line[2 + 2 * i], row.image, f"CBAM, {stage}, {_size(spatial.shape)}\n{own}", spatial, **colors)
-                _plot_channel_gate(line[3 + 2 * i], channel)
+                colors = {"cmap": "coolwarm", "vmin": 1 - reach, "vmax": 1 + reach, "interpolation": "nearest"}
+                _show(line[first + 2 * i], row.image, f"CBAM, {stage}, {_size(spatial.shape)}\n{own}", spatial, **colors)
+                _plot_channel_gate(line[first + 1 + 2 * i], channel)
     return figure
 
 

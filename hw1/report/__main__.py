@@ -14,7 +14,7 @@ from hw1.report.pair_results import PairResult, compare_pairs
 from hw1.report.run_record import Collection
 from hw1.report.run_tables import absent_table
 from hw1.report.tables import all_tables, possible_tables
-from hw1.runs.wandb_logger import log_report
+from hw1.tracking.wandb_tracker import log_report
 from hw1.utils.console import say
 from hw1.utils.files import replace_files
 from hw1.utils.text import to_bytes

@@ -106,6 +106,16 @@ class RunFolder:
         return self.path / "metrics.csv"
 
     @property
+    def steps_jsonl(self) -> Path:
+        """Metrics of single steps; see `StepMetrics`. Only runs with a tracker have it."""
+        return self.path / "steps.jsonl"
+
+    @property
+    def tensorboard(self) -> Path:
+        """Folder of TensorBoard's event files."""
+        return self.path / "tensorboard"
+
+    @property
     def summary(self) -> Path:
         """Results; written only when the run has finished."""
         return self.path / "summary.json"
@@ -243,8 +253,8 @@ class RunFolder:
         """Write `metrics.jsonl` and `metrics.csv` as a whole, so that neither ever holds half a row, or a row twice."""
         write_atomic(self.metrics_jsonl, "".join(json.dumps(row) + "\n" for row in rows).encode())
         records: list[dict[str, Any]] = [dict(row) for row in rows]
-        names = list(records[0]) if records else []
-        lines = [",".join(names), *(",".join(json.dumps(row[name]) for name in names) for row in records)]
+        names = list(dict.fromkeys(name for row in records for name in row))  # a tracker that is switched on has more measured
+        lines = [",".join(names), *(",".join(json.dumps(row[name]) if name in row else "" for name in names) for row in records)]
         write_atomic(self.metrics_csv, ("\n".join(lines) + "\n").encode())
 
     def write_json(self, path: Path, content: dict[str, Any]) -> None:

@@ -203,10 +203,11 @@ def locked_run(run: RunFolder, version: RunVersion) -> Iterator[None]:
         yield
 
 
-def write_environment(run: RunFolder, state: TrainState, data: TrainingData) -> None:
-    """Write `env.json`: what the run is made with."""
+def resolved_facts(state: TrainState, data: TrainingData) -> dict[str, Any]:
+    """Return what the recipe came to: the machine, versions and code, the data, the model's size, precision and processes."""
     total, trained = count_parameters(state.model)
-    facts = {
+    return {
+        **describe_environment(device_name(state.device)),
         "num_train": len(data.train),
         "num_val": len(data.val),
         "num_classes": data.classes.num_classes,
@@ -215,12 +216,10 @@ def write_environment(run: RunFolder, state: TrainState, data: TrainingData) -> 
         "num_trained_parameters": trained,
         "precision": precision_name(amp_dtype(state.recipe.train, state.device)),
         "num_processes": dist.world_size(),
-        "wandb_id": state.wandb_id,
     }
-    run.write_json(run.env, {**describe_environment(device_name(state.device)), **facts})
 
 
-def note_environment(run: RunFolder, data: TrainingData, progress: Progress) -> None:
+def note_environment(run: RunFolder, data: TrainingData, progress: Progress, wandb_id: str | None) -> None:
     """Say what has changed in the packages since the run began, and record in `env.json` from which epoch on; add fingerprints it lacks."""
     now = describe_environment("")["packages"]
     try:
@@ -232,6 +231,7 @@ def note_environment(run: RunFolder, data: TrainingData, progress: Progress) -> 
         env, changes = {}, {name: (None, now[name]) for name in PACKAGES_THAT_COUNT}
     before = dict(env)
     env |= _fingerprints(data)  # a run begun before contents counted has another one
+    env["wandb_id"] = wandb_id
     shown = ", ".join(f"{name} {old} -> {new}" for name, (old, new) in changes.items() if old)
     if shown:
         say(f"{run.path}: continued with other packages ({shown}): the numbers may differ from those of an uninterrupted run")

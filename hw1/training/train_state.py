@@ -56,6 +56,10 @@ class Progress:
     """Of the best epoch, by `train.best_by`; higher is better."""
     stale_epochs: int = 0
     """Epochs since the score last rose; `train.early_stop` counts these."""
+    told_loss: float = 0.0
+    """The part of the epoch's summed loss that the trackers' step curve has."""
+    told_images: float = 0.0
+    """Of so many images."""
 
     @property
     def is_best(self) -> bool:
@@ -99,6 +103,7 @@ class TrainState:
 
     def __post_init__(self) -> None:
         self.identity = identify(self.recipe, self.fingerprint)  # of the whole recipe: `shorten` changes no identity
+        self.grad_norm = torch.full((1,), torch.nan, device=self.device)  # before clipping; NaN until it is known: in fp16, if clipped
         self.guard = NonFiniteGuard(self.sums, list(self.model.buffers()), self.device)
 
     @property
@@ -158,7 +163,7 @@ class TrainState:
         """Count the finished epoch and clear what was summed over it."""
         progress = self.progress
         progress.epoch, progress.step = progress.epoch + 1, 0
-        progress.epoch_seconds = progress.wait_seconds = 0.0
+        progress.epoch_seconds = progress.wait_seconds = progress.told_loss = progress.told_images = 0.0
         if improved:
             progress.best_epoch = progress.epoch
         self.sums.zero_()

@@ -84,6 +84,8 @@ def update(state: TrainState, decay: float | Tensor) -> None:
         norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
     elif not scaler.is_enabled():
         norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    if norm is not None:
+        state.grad_norm.copy_(norm)
     state.guard.check(None if scaler.is_enabled() else norm)
 
     state.is_consistent = False

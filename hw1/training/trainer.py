@@ -1,10 +1,13 @@
 """The training loop: `Trainer.train` shows all of it."""
 
+import math
 import time
 import traceback
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
+
+import torch
 
 from hw1.config.recipe import Recipe, step_images
 from hw1.errors import Interrupted, RunError
@@ -15,13 +18,15 @@ from hw1.models.freeze import set_train_mode
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder, RunVersion, Status
 from hw1.runs.status import require_metrics, start_folder
+from hw1.runs.step_metrics import StepMetrics
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import is_out_of_memory
+from hw1.tracking.start import has_trackers
 from hw1.training.data_time import DataTimer, advice
 from hw1.training.overview import describe_run
 from hw1.training.progress_lines import ProgressLines
 from hw1.training.reporter import Reporter
-from hw1.training.setup import Parts, build_parts, locked_run, note_environment, prepare_process, write_environment
+from hw1.training.setup import Parts, build_parts, locked_run, note_environment, prepare_process, resolved_facts
 from hw1.training.stop_and_save import StopAndSave
 from hw1.training.time_limit import TimeLimit
 from hw1.training.train_step import train_step
@@ -134,13 +139,13 @@ class Trainer:
                 progress.epoch_seconds = seconds
                 progress.wait_seconds += self.data_timer.take()
                 self.lines.count_step()
-                if progress.step % self.recipe.log.every_steps == 0:
+                if is_update and progress.step % self.recipe.log.every_steps < self.recipe.train.grad_accum:
                     self.lines.show_loss(self.running_means()[0])
                 if is_update:
                     self.stop_and_save.sync()
                     self.stop_if_asked()
                     self.save_if_due()
-            self.raise_if_nonfinite()
+            self.running_means()
 
     def validate_epoch(self) -> Predictions:
         """Evaluate the model, or the average of its weights, on the validation split."""
@@ -176,7 +181,7 @@ class Trainer:
             self.save()
         if dist.is_main():
             self.lines.end_epoch(row, is_best=improved)
-            self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device))
+            self.reporter.end_epoch(lambda: advice(self.recipe.data, state.device), progress)
 
     def _score(self, row: EpochMetrics) -> float:
         """Return what `train.best_by` compares; higher is better."""
@@ -192,7 +197,7 @@ class Trainer:
 
         def measure() -> EpochMetrics:
             val: dict[str, Any] = summarize(predictions.logits, predictions.labels)
-            if self.recipe.train.best_by in CLASS_AVERAGES:
+            if self.recipe.train.best_by in CLASS_AVERAGES or has_trackers(self.recipe.log):
                 val |= class_averages(predictions.logits, predictions.labels)
             row: EpochMetrics = {
                 "epoch": progress.epoch + 1,
@@ -206,9 +211,7 @@ class Trainer:
                 "data_wait": min(progress.wait_seconds / seconds, 1.0),
                 "seconds": progress.epoch_seconds + val_seconds,
             }
-            if (best_by := self.recipe.train.best_by) in CLASS_AVERAGES:
-                row |= {f"val_{best_by}": val[best_by]}  # type: ignore[misc]
-            return row
+            return row | {f"val_{name}": val[name] for name in CLASS_AVERAGES if name in val}  # type: ignore[return-value]
 
         return dist.run_on_rank0(measure)
 
@@ -224,13 +227,14 @@ class Trainer:
         self.metrics += [row for row in rows if row["epoch"] <= progress.epoch]
         if len(self.metrics) < len(rows):
             run.write_metrics(self.metrics)
-        state.wandb_id = self.reporter.start(state.wandb_id)
+        facts = resolved_facts(state, data)
+        state.wandb_id = self.reporter.start(state, data, facts)
         if is_new:
-            write_environment(run, state, data)
+            run.write_json(run.env, {**facts, "wandb_id": state.wandb_id})
             self.reporter.show_samples(self.train_loader, data.classes.names)
         else:
             self.checkpointer.repair(state, self._damaged)
-            note_environment(run, data, progress)
+            note_environment(run, data, progress, state.wandb_id)
         for line in describe_run(run, state, data):
             say(line)
         if not is_new:
@@ -261,7 +265,7 @@ class Trainer:
         return summary
 
     def close(self) -> None:
-        """Wait for the checkpoint that is being written; end loader processes and the wandb client."""
+        """Wait for the checkpoint that is being written; end loader processes and the trackers."""
         self.checkpointer.close()
         self.train_loader.close()
         self.val_loader.close()
@@ -323,9 +327,15 @@ class Trainer:
             raise RunError(self._failure if dist.is_main() else "")
 
     def running_means(self) -> tuple[float, float]:
-        """Return mean loss and accuracy of the epoch so far, over all processes. Waits for the device."""
+        """Return mean loss and accuracy of the epoch so far, over all processes; tell trackers of the step. Waits for the device."""
         self.raise_if_nonfinite()
-        loss, correct, count = self.state.sums.tolist()
+        state, progress = self.state, self.state.progress
+        loss, correct, count, norm = torch.cat([state.sums, state.grad_norm.to(state.sums.dtype)]).tolist()
+        if count > progress.told_images:
+            mean = (loss - progress.told_loss) / (count - progress.told_images)
+            progress.told_loss, progress.told_images = loss, count
+            row: StepMetrics = {"step": progress.updates, "loss": mean, "lr": state.schedule.lr}
+            self.reporter.end_step(row | {"grad_norm": norm} if math.isfinite(norm) else row)
         return loss / max(count, 1), correct / max(count, 1)
 
     @contextmanager

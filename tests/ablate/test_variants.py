@@ -43,10 +43,10 @@ def flat(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 @cache
 def resolved(name: str, folder: str = "recipes/ablations") -> dict[str, Any]:
-    """Every key of the variant's recipe but its name."""
+    """Every key of the variant's recipe but its name, and where trackers show it."""
     keys = dict(flat(load_recipe(ROOT / folder / f"{name}.yaml").model_dump()))
     assert keys.pop("run.name") == name
-    return keys
+    return {key: value for key, value in keys.items() if not key.startswith("log.")}
 
 
 def header(name: str) -> str:

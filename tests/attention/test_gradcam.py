@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 import hw1.models  # noqa: F401  registers the models
-from hw1.attention.gradcam import cbam_gates, grad_cam
+from hw1.attention.gradcam import grad_cam
 from hw1.errors import UserError
 from hw1.models.cbam import Cbam
+from hw1.models.cbam_gates import cbam_gates
 from hw1.plots import AttentionRow, plot_attention
 
 

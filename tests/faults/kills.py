@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from helpers.wandb_files import records, values
-
+from benchmarks.common.wandb_file import records, values
 from faults.hooks import DYING
 from faults.processes import EPOCHS, Bench, Process, expect_gone, expect_same_run, is_running, last_in, run_in, states_in, updates_in
 from faults.tally import Lost, Tally, expect
@@ -113,9 +112,9 @@ def expect_same_curves(parts: list[Path], run: Path) -> None:
     sent = []
     for part in parts:
         history = (values(record.history.item) for file in part.glob("*.wandb") for record in records(file) if record.HasField("history"))
-        sent += [row for row in history if "val_loss" in row]
+        sent += [row for row in history if "val/loss" in row]
     expect({row["epoch"] for row in sent} == rows.keys(), f"epochs in wandb: {[row['epoch'] for row in sent]}")
-    expect(all(row["val_loss"] == rows[row["epoch"]]["val_loss"] for row in sent), "other numbers in wandb")
+    expect(all(row["val/loss"] == rows[row["epoch"]]["val_loss"] for row in sent), "other numbers in wandb")
 
 
 def soak(tally: Tally, folder: Path, n: int) -> None:

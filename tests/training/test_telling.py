@@ -15,8 +15,8 @@ from helpers.paths import ROOT
 from helpers.train_commands import command, newest_state, rows_without_times, run, write_recipe
 
 from hw1.data.synthetic import draw_shapes
-from hw1.runs import wandb_logger
 from hw1.runs.checkpoint import load_state
+from hw1.tracking.wandb_tracker import WandbTracker
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def test_lines_that_cannot_be_written_change_no_exit_code(tmp_path: Path, consol
     assert done.exists()
 
 
-@pytest.mark.parametrize("method", ["log", "finish", "stop"])
+@pytest.mark.parametrize("method", ["scalars", "images", "tables", "summary", "finish"])
 def test_a_tracker_that_fails_ends_no_run(recipe: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str) -> None:
     """As when wandb's service process has died."""
 
@@ -110,17 +110,16 @@ def test_a_tracker_that_fails_ends_no_run(recipe: Path, tmp_path: Path, monkeypa
             pass
 
         def __getattr__(self, name: str) -> Any:
-            def call(*arguments: Any) -> None:
+            def call(*arguments: Any, **named: Any) -> None:
                 if name == method:
                     raise ConnectionResetError("Connection reset by peer")
 
             return call
 
-    monkeypatch.setattr("hw1.training.reporter.WandbRun", Failing)
+    monkeypatch.setattr("hw1.tracking.start.WandbTracker", Failing)
     result = run("train.py", recipe, f"run.dir={tmp_path}", "log.wandb=offline")
     assert result.returncode == 0, result.stderr
-    if method != "stop":
-        assert result.stderr.count("wandb: ConnectionResetError: Connection reset by peer; training goes on without") == 1
+    assert result.stderr.count("wandb: ConnectionResetError: Connection reset by peer; training goes on without") == 1
     assert json.loads((tmp_path / "tiny/seed5/summary.json").read_text())["epochs"] == 2
 
 
@@ -129,17 +128,17 @@ def test_wandbs_service_may_die(recipe: Path, tmp_path: Path, monkeypatch: pytes
     """The real client, whose process is killed after the first epoch."""
     import wandb
 
-    real = wandb_logger.WandbRun.log
+    real = WandbTracker.scalars
 
-    def log(self: Any, row: Any) -> None:
-        real(self, row)
-        if row["epoch"] == 1:
+    def scalars(self: Any, values: Any, at: Any) -> None:
+        real(self, values, at)
+        if at.epoch == 1:
             children = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
             for child in children:
                 if b"wandb" in Path(f"/proc/{child}/cmdline").read_bytes():
                     os.kill(int(child), signal.SIGKILL)
 
-    monkeypatch.setattr(wandb_logger.WandbRun, "log", log)
+    monkeypatch.setattr(WandbTracker, "scalars", scalars)
     result = run("train.py", recipe, f"run.dir={tmp_path}", "log.wandb=offline", "train.epochs=3")
     with contextlib.suppress(OSError):  # the client's own end may find out that its service is gone
         wandb.teardown()

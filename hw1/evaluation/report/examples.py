@@ -69,7 +69,7 @@ def choose_examples(analysis: Analysis, images: ImageSet) -> ExampleImages:
         pairs.append(PairExamples(pair, mistaken[:NUM_PAIR_EXAMPLES], compared[:NUM_PAIR_EXAMPLES]))
     worst = analysis.by_loss(~analysis.correct)[::-1][:NUM_WORST]
     chosen = {i for examples in pairs for i in (*examples.mistaken, *examples.compared)} | set(worst)
-    return ExampleImages(_read_thumbnails(images, chosen), pairs, worst)
+    return ExampleImages(read_thumbnails(images, chosen), pairs, worst)
 
 
 def choose_for_attention(analysis: Analysis) -> list[int]:
@@ -87,7 +87,12 @@ def describe_prediction(analysis: Analysis, index: int) -> str:
     return f"✓ {confidence}" if predicted == analysis.labels[index] else f"→ {analysis.names[predicted]}, {confidence}"
 
 
-def _read_thumbnails(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+def read_thumbnails(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+    """Read the images at `indices`, by position: uint8 [H, W, 3], RGB, H and W at most `THUMBNAIL_SIDE`.
+
+    Raises:
+        RunError: A file cannot be read any more.
+    """
     source, thumbnails = FileSource(images, THUMBNAIL_SIDE), {}
     for index in sorted(indices):
         image = Image.fromarray(source.read(index))

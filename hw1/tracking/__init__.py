@@ -1,0 +1,1 @@
+"""Tell trackers of experiments, wandb and TensorBoard, of a run."""
