@@ -61,6 +61,7 @@ def tracker_writer(path: Path) -> Iterator[list[Writer]]:
 
 
 def _table(predictions: list[ImagePrediction], *, with_images: bool) -> Table:
+    rows: list[list[str | float | Image.Image | None]]
     rows = [[str(each.path), each.top_classes[0].description, each.top_classes[0].probability] for each in predictions]
     names = ["file", "predicted", "confidence"]
     if not with_images:

@@ -37,7 +37,7 @@ class TensorboardTracker:
         self._seen = set(kept)
         self._writer = SummaryWriter(str(folder))
         for event in kept.values():
-            self._writer.file_writer.add_event(event, walltime=event.wall_time)
+            self._writer.file_writer.add_event(event, walltime=event.wall_time)  # type: ignore[attr-defined]  # torch types it None
         for name, text in config.items():
             if self._is_new(f"{name}/text_summary", 0):
                 self._writer.add_text(name, text, 0)
