@@ -23,8 +23,8 @@ help:
 	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make format  format the code and write recipes/schema.json"
 	@echo "make lock    pin the newest versions that requirements*.txt allow"
-	@echo "make image   build the Docker image (IMAGE=NAME; see docs/docker.md)"
-	@echo "make wheelhouse  collect what a machine without internet needs (WHEEL_PYTHON=3.12, WHEEL_MACHINE=aarch64; see docs/offline.md)"
+	@echo "make image   build the Docker image (IMAGE=NAME; see docs/guide/docker.md)"
+	@echo "make wheelhouse  collect what a machine without internet needs (WHEEL_PYTHON=3.12, WHEEL_MACHINE=aarch64; see docs/guide/offline.md)"
 
 install: $(FOR_TRAINING)
 

@@ -22,7 +22,7 @@ from hw1.config.load import load_recipe
 CLOUD = ROOT / "docs/cloud"
 BIN = Path(sys.executable).parent
 SCRIPTS = [*ROOT.glob("docs/**/*.sh"), CLOUD / "slurm.sbatch", ROOT / ".ci/run"]
-PAGES = [ROOT / "docs/docker.md", ROOT / "docs/offline.md", CLOUD / "README.md", *SCRIPTS, *CLOUD.glob("*.yaml"), ROOT / "Dockerfile"]
+PAGES = [ROOT / "docs/guide/docker.md", ROOT / "docs/guide/offline.md", CLOUD / "README.md", *SCRIPTS, *CLOUD.glob("*.yaml"), ROOT / "Dockerfile"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -51,7 +51,7 @@ def test_every_recipe_and_key_in_a_page_is_one_of_the_project(page):
 def test_the_reader_of_pages_finds_commands():
     found = commands_in((CLOUD / "README.md").read_text())
     assert ("recipes/finetune.yaml", ["train.epochs=14"]) in found
-    assert any(commands_in((ROOT / "docs/docker.md").read_text()))
+    assert any(commands_in((ROOT / "docs/guide/docker.md").read_text()))
 
 
 # -------------------------------------------------------------------------------------------------------------- scripts
