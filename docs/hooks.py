@@ -76,11 +76,14 @@ def describe_type(item: dict[str, Any]) -> str:
         return ", ".join(shown) + (f" and {len(choices) - 12} more" if len(choices) > 12 else "")
     if "anyOf" in item:
         return "; ".join(describe_type(each) for each in item["anyOf"])
-    words = {"boolean": "`true`, `false`", "integer": "integer", "number": "number", "string": "text", "null": "`null`", "object": "mapping"}
+    words = {
+        "boolean": "`true`, `false`", "integer": "integer", "number": "number", "string": "text", "null": "`null`", "object": "mapping",
+    }  # fmt: skip
     if item.get("type") == "array":
         inside = item.get("prefixItems") or [item.get("items", {})]
         return f"list of {len(inside) if 'prefixItems' in item else 'any length'}: {describe_type(inside[0]) or 'text'}"
-    limits = [f"{sign} {item[key]}" for key, sign in (("minimum", "≥"), ("exclusiveMinimum", ">"), ("maximum", "≤"), ("exclusiveMaximum", "<")) if key in item]
+    signs = {"minimum": "≥", "exclusiveMinimum": ">", "maximum": "≤", "exclusiveMaximum": "<"}
+    limits = [f"{sign} {item[key]}" for key, sign in signs.items() if key in item]
     return " ".join([words.get(item.get("type", ""), ""), *limits]).strip()
 
 

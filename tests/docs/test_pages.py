@@ -81,6 +81,12 @@ def test_every_key_and_command_that_a_page_names_is_there(page: Path) -> None:
         assert (ROOT / path).exists() or path in later, path
 
 
+def test_the_reader_of_commands_finds_them() -> None:
+    found = commands_in((ROOT / "docs/cloud/README.md").read_text())
+    assert ("recipes/finetune.yaml", ["train.epochs=14"]) in found
+    assert ("photos", ["data.root=my_photos", "data.val_fraction=0.2"]) in commands_in(README.read_text())
+
+
 # ------------------------------------------------------------------------------------------------------------- commands
 
 
@@ -127,6 +133,8 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Zygote]:
     folder = tmp_path_factory.mktemp("project")
     for name in ("hw1", "recipes"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("train.py", "validate.py"):
+        shutil.copy(ROOT / name, folder)
     for block in BLOCKS:
         if block.language == "diff":
             command = ["patch", "--strip=1", "--no-backup-if-mismatch", "--fuzz=0"]

@@ -7,9 +7,11 @@ A comment above a block says how it differs from a block that is simply carried 
     <!-- exit: 0 1 -->                      its commands may end with these codes
     <!-- file: mine.yaml -->                the block is the content of a file
     <!-- waits for: hw1 demo -->            it is carried out once that command, recipe key or name of the package exists
-    <!-- story: student -->                 part of what tests/docs/stories.py carries out in a fresh clone
+    <!-- story: student -->                 part of what tests/docs/test_stories.py carries out in a fresh clone;
+    <!-- whole: student -->                 there without the settings of `run with`
 
-`given`, alone on a page, says what its folder holds: `dataset`, `a run`, `a second run`. Several stand in one comment, with `;` between.
+`install` marks the block that installs. `given`, alone on a page, says what its folder holds: `dataset`, `a run`, `a second run`. Several
+stand in one comment, with `;` between.
 """
 
 import glob
@@ -24,10 +26,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from faults.processes import Zygote
+
 from helpers.paths import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-MARKERS = {"needs", "run with", "exit", "file", "waits for", "story", "given", "install"}
+MARKERS = {"needs", "run with", "exit", "file", "waits for", "story", "whole", "given", "install"}
 LANGUAGES = {"sh", "python", "yaml", "diff", "text"}
 BLOCK = re.compile(r"^(?:<!-- (?P<marker>.*?) -->\n)?^(?P<indent> *)```(?P<language>\S*)\n(?P<text>.*?)^ *```$", re.MULTILINE | re.DOTALL)
 GIVEN = re.compile(r"<!-- given: (.*?) -->")
