@@ -10,6 +10,7 @@ from faults.processes import Zygote
 from helpers.documents import (
     COMMAND,
     LANGUAGES,
+    LATER,
     MARKERS,
     PAGES,
     Block,
@@ -62,7 +63,7 @@ def test_a_command_in_a_block_of_text_would_be_found(text: str, is_found: bool) 
 @pytest.mark.parametrize("page", [page for page in PAGES if page not in EXTENDING], ids=name_of)
 def test_every_recipe_and_key_of_a_command_is_one_of_the_project(page: Path) -> None:
     mine = {block.marker["file"] for block in blocks_of(page) if "file" in block.marker}
-    for recipe, overrides in commands_in(page.read_text()):
+    for recipe, overrides in commands_in("\n".join(block.text for block in blocks_of(page) if block.language == "sh")):
         if f"{recipe}.yaml" not in mine and "NAME" not in recipe:
             load_recipe(recipe if recipe in ("mine", "RECIPE") else ROOT / recipe if "/" in recipe else recipe, overrides)
 
@@ -70,15 +71,14 @@ def test_every_recipe_and_key_of_a_command_is_one_of_the_project(page: Path) -> 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_every_key_and_command_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
-    later = {each.strip() for block in blocks_of(page) for each in block.marker.get("waits for", "").split(",")}
     sections = "|".join(name for name, field in Recipe.model_fields.items() if hasattr(field.annotation, "model_fields"))
-    files = {f"{stem}.{suffix}" for stem in sections.split("|") for suffix in ("py", "onnx", "patch", "safetensors")}
+    files = {f"{stem}.{suffix}" for stem in sections.split("|") for suffix in ("py", "sh", "onnx", "patch", "safetensors")}
     keys = set(re.findall(rf"`((?:{sections})\.[a-z_]+)\b(?!\()", text)) - files
-    assert keys - later <= set(all_keys())
-    commands = set(re.findall(r"`hw1 ([a-z-]+)", text))
-    assert commands - {each.removeprefix("hw1 ") for each in later} <= set(COMMANDS)
+    assert keys - LATER <= set(all_keys())
+    commands = set(re.findall(r"`hw1 ([a-z][a-z-]*)", text))
+    assert {f"hw1 {command}" for command in commands} - LATER <= {f"hw1 {command}" for command in COMMANDS}
     for path in re.findall(r"`((?:recipes|hw1|tests|benchmarks|docs|notebooks)/[\w/.-]+\.\w+)`", text):
-        assert (ROOT / path).exists() or path in later, path
+        assert (ROOT / path).exists() or path in LATER, path
 
 
 def test_the_reader_of_commands_finds_them() -> None:
