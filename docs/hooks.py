@@ -26,14 +26,14 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Add the files outside of docs/ that a page links to or shows, so that a link works on the site as it does in the repository."""
     pages = [file for file in files if file.is_documentation_page()]
     for path in sorted({path for page in pages for _, path in links_out(page.src_uri, page.content_string)}):
-        files.append(File.generated(config, f"{COPIED}/{path}", abs_src_path=str(ROOT / path)))
+        files.append(File.generated(config, copy_of(path), abs_src_path=str(ROOT / path)))
     return files
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
     """Point these links to the copies, and put in what is made from the code."""
     for link, path in links_out(page.file.src_uri, markdown):
-        inside = posixpath.relpath(f"{COPIED}/{path}", posixpath.dirname(page.file.src_uri))
+        inside = posixpath.relpath(copy_of(path), posixpath.dirname(page.file.src_uri))
         markdown = markdown.replace(f"]({link}", f"]({inside}")
     for marker, make in {"<!-- recipe keys -->": recipe_keys, "<!-- commands -->": commands}.items():
         if marker in markdown:
@@ -47,6 +47,11 @@ def links_out(page: str, markdown: str) -> Iterator[tuple[str, str]]:
         path = posixpath.normpath(posixpath.join("docs", posixpath.dirname(page), link))
         if "://" not in link and not path.startswith("docs/") and (ROOT / path).is_file():
             yield link, path
+
+
+def copy_of(path: str) -> str:
+    """Return where the site has a file of the project; Markdown as plain text, since its links are those of the repository."""
+    return f"{COPIED}/{path}" + (".txt" if path.endswith(".md") else "")
 
 
 def recipe_keys() -> str:
