@@ -16,10 +16,14 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-sys.path.insert(0, str(ROOT))  # the code that is documented is this checkout's
 LINK = re.compile(r"(?<=\]\()[^)\s#]+")
 COPIED = "files"
 """Folder of the site for the files of the project that pages link to."""
+
+
+def on_config(config: MkDocsConfig) -> None:
+    """Document the code of this checkout; MkDocs takes back what a hook does to the path while it is loaded."""
+    sys.path.insert(0, str(ROOT))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
