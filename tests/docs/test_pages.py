@@ -9,6 +9,7 @@ import pytest
 from faults.processes import Zygote
 from helpers.documents import (
     COMMAND,
+    IMPORTS,
     LANGUAGES,
     LATER,
     MARKERS,
@@ -92,7 +93,7 @@ def test_the_reader_of_commands_finds_them() -> None:
 
 @pytest.fixture(scope="module")
 def zygote() -> Zygote:
-    return Zygote()
+    return Zygote(imports=IMPORTS)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +141,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Zygote]:
             command = ["patch", "--strip=1", "--no-backup-if-mismatch", "--fuzz=0"]
             done = subprocess.run(command, cwd=folder, input=block.text, capture_output=True, text=True)
             assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
-    return folder, Zygote(folder)
+    return folder, Zygote(folder, IMPORTS)
 
 
 @pytest.mark.slow

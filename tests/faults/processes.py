@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,13 +65,13 @@ class Process:
 
 
 class Zygote:
-    """The process of `zygote`, with the code of the checkout `root`. It ends when this one does, at the end of its input."""
+    """The process of `zygote`, with the code of the checkout `root` and these modules imported. It ends with this one."""
 
-    def __init__(self, root: Path = ROOT) -> None:
+    def __init__(self, root: Path = ROOT, imports: Sequence[str] = ()) -> None:
         path = os.pathsep.join([str(root), str(ROOT / "tests")])
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.zygote"], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
+            [sys.executable, "-m", "faults.zygote", *imports], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
         )
 
     def ask(self, order: dict[str, Any]) -> Any:
