@@ -67,7 +67,7 @@ def recipe_keys() -> str:
     for name, item in schema["properties"].items():
         section = schema["$defs"].get(item.get("$ref", "").rpartition("/")[2])
         if section is None:
-            texts.append(f"## `{name}`\n\n{item['description']} {describe_type(item)}")
+            texts.append(f"## `{name}`\n\n{item['description']} Values: {describe_type(item)}.")
             continue
         rows = [
             f"| `{name}.{key}` {{ #{name}.{key} }} | {cell(each['description'])} | {describe_type(each)} | {default_of(each)} |"
