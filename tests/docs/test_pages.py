@@ -40,10 +40,11 @@ def name_of(page: Path) -> str:
     return str(page.relative_to(ROOT))
 
 
-def is_carried_out(block: Block) -> bool:
+def is_carried_out(block: Block, *, minutes: bool = False) -> bool:
     """Whether the block's commands are run here; those of the README that stand on another page too, with the README's."""
-    is_code = block.language in ("sh", "python", "diff") and not {"needs", "file"} & block.marker.keys()
-    return is_code and (block.page == README or block.text not in README.read_text())
+    needs_nothing = "needs" not in block.marker or (minutes and block.marker["needs"] == "minutes")
+    is_code = block.language in ("sh", "python", "diff") and "file" not in block.marker
+    return is_code and needs_nothing and (block.page == README or block.text not in README.read_text())
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
@@ -122,11 +123,22 @@ def test_the_commands_of_a_page_work(page: Path, zygote: Zygote, filled: Path, t
     carry_out_page(page, Shell(folder, zygote))
 
 
-def carry_out_page(page: Path, shell: Shell) -> None:
+@pytest.mark.long
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("page", [page for page in PAGES if any(b.marker.get("needs") == "minutes" for b in blocks_of(page))], ids=name_of)
+def test_the_commands_of_a_page_work_that_take_longer(page: Path, zygote: Zygote, filled: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(filled, folder, symlinks=True)
+    if "a run" not in given_on(page):
+        shutil.rmtree(folder / "runs")
+    carry_out_page(page, Shell(folder, zygote), minutes=True)
+
+
+def carry_out_page(page: Path, shell: Shell, *, minutes: bool = False) -> None:
     for block in blocks_of(page):
         if "file" in block.marker:
             (shell.folder / block.marker["file"]).write_text(block.text)
-        elif is_carried_out(block) and block.language != "diff" and is_ready(block):
+        elif is_carried_out(block, minutes=minutes) and block.language != "diff" and is_ready(block):
             shell.run(block)
 
 

@@ -3,6 +3,7 @@
 A comment above a block says how it differs from a block that is simply carried out, where the page's blocks are so far:
 
     <!-- needs: GPU -->                     it is not carried out; its recipes and keys are checked
+    <!-- needs: minutes -->                 it is carried out by `make torture`
     <!-- run with: train.epochs=1 -->       its `hw1 train` and `hw1 ablate` get these settings too
     <!-- exit: 0 1 -->                      its commands may end with these codes
     <!-- file: mine.yaml -->                the block is the content of a file
