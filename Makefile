@@ -73,7 +73,7 @@ test: $(ALL)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $$(($$(nproc) + 1)) --dist loadfile --no-loadscope-reorder -m "not long" $(COVERAGE)
 
 docs: $(FOR_DOCS)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 torture: $(ALL)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults
