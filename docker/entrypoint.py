@@ -30,9 +30,7 @@ from hw1.errors import UserError
 
 APP = Path(__file__).parents[1]
 NAMES = ("train", "validate", "predict", "ablate", "report", "audit", "export", "attention", "show-augmentation")
-COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], **{name: ["-m", "hw1", name] for name in NAMES}}
-PASSED_ON = ("bash", "wandb")
-"""Programs of the image that are run as they are."""
+COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], "wandb": ["-m", "wandb"], **{name: ["-m", "hw1", name] for name in NAMES}}
 KEPT = {"train": "/runs", "torchrun": "/runs", "ablate": "/runs", "report": "/report", "audit": "/audit"}
 """Where a command writes what the user will miss if the container goes."""
 
@@ -41,8 +39,8 @@ def main(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(__doc__)
         return
-    if argv[0] in PASSED_ON:
-        os.execvp(argv[0], argv)
+    if argv[0] == "bash":
+        os.execvp("bash", argv)
     name, *arguments = argv if argv[0] in COMMANDS else ["train", *argv]
     folder = KEPT.get(name)
     if folder and not {"-h", "--help", "--print-config", "--dry-run"} & set(arguments) and not is_mounted(folder):
