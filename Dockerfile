@@ -1,4 +1,4 @@
-# Trains on a rented GPU: docker run --gpus all -v "$PWD/data:/data" -v "$PWD/runs:/runs" hw1 recipes/finetune.yaml     (docs/docker.md)
+# Trains on a rented GPU: docker run --gpus all -v "$PWD/data:/data" -v "$PWD/runs:/runs" hw1 recipes/finetune.yaml     (docs/guide/docker.md)
 #
 # Debian's own Python and compilers on Debian: torch's wheels bring CUDA, so that of NVIDIA only the host's driver is needed.
 # A tag with a date stays what it is unless someone moves it; `docker pull` prints a digest that cannot move: debian:TAG@sha256:...
@@ -13,7 +13,7 @@ RUN apt-get update && apt-get upgrade -y && apt-get install -y --no-install-reco
 
 # The dependencies lie in a layer of their own, which is built, pushed and pulled anew only when these files change.
 WORKDIR /app
-ENV PATH=/opt/venv/bin:$PATH
+ENV PATH=/opt/venv/bin:/app/bin:$PATH
 COPY requirements.txt requirements-onnx.txt requirements.lock ./
 RUN python3 -m venv /opt/venv \
     && pip install --no-cache-dir -r requirements.txt -r requirements-onnx.txt -c requirements.lock
@@ -28,7 +28,7 @@ COPY train.py validate.py ./
 COPY docker/entrypoint.py docker/
 COPY hw1 hw1/
 # hw1 looks for the recipes beside itself, so that `finetune` is known as well as recipes/finetune.yaml.
-RUN ln -s /recipes recipes && chmod -R a+rX /app /recipes && python -m compileall -q /app
+RUN ln -s /recipes recipes && mkdir bin && printf '#!/bin/sh\nexec python -m hw1 "$@"\n' > bin/hw1 && chmod 755 bin/hw1 && chmod -R a+rX /app /recipes && python -m compileall -q /app
 
 ARG COMMIT=
 ENV HW1_COMMIT=$COMMIT

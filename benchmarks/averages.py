@@ -1,7 +1,7 @@
 """What averages buy: python -m benchmarks.averages RUN_DIR... [section.key=value ...], finished runs of some recipes over the same seeds.
 
 Every run predicts its validation images plainly and with each `--tta` of `validate.py`; the seeds of a recipe are averaged as `--with`
-does. Writes `results/averages_<hardware>_<date>.json` and prints the README's table.
+does. Writes `results/averages_<hardware>_<date>.json` and prints its table.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How fast an epoch is, from JPEG files to the last step, ours beside others', in one run: python -m benchmarks.epoch
 
 It trains on the images in $HW1_PHOTOS (train/ and val/), or on drawn images. --timm CHECKOUT also runs the train.py of your own
-checkout of timm on our model and these files. Writes a JSON file and prints the README's table; --markdown FILE prints that of a JSON file.
+checkout of timm on our model and these files. Writes a JSON file and prints its table; --markdown FILE prints that of a JSON file.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How fast a model is evaluated, ours beside others', in one run: python -m benchmarks.inference
 
 Batches of random images are on the device already; the ways take turns over them at every batch size. Writes a JSON file and a plot, and
-prints the README's table; --markdown FILE prints that of a JSON file.
+prints its table; --markdown FILE prints that of a JSON file.
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """How fast training images are made, ours beside the peers', in one run: python -m benchmarks.input_pipeline
 
 It reads the images in `$HW1_PHOTOS/train` and the larger ones in `--large` or `$HW1_PHOTOS_LARGE`, and draws images where they are
-not given. One thread a process. Writes a JSON file and a plot, and prints the README's table; `--markdown FILE` prints that of a JSON file.
+not given. One thread a process. Writes a JSON file and a plot, and prints its table; `--markdown FILE` prints that of a JSON file.
 """
 
 import argparse

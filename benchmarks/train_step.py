@@ -1,8 +1,8 @@
 """How fast one training step is, ours beside others', in one run: python -m benchmarks.train_step
 
 Loops take turns over the same batches, on the device already. Each --case has its own table; --growth adds how the cost grows, --check
-compares gradients and loss curves of our variants with plain FP32 instead of timing them. Writes a JSON file and a plot, and prints the
-README's table; --markdown FILE prints that of a JSON file.
+compares gradients and loss curves of our variants with plain FP32 instead of timing them. Writes a JSON file and a plot, and prints
+its table; --markdown FILE prints that of a JSON file.
 """
 
 import argparse

@@ -10,6 +10,8 @@ usage: docker run --rm --gpus all --user "$(id -u):$(id -g)" -v DATA:/data -v RU
   IMAGE audit data                                    with -v AUDIT:/audit
   IMAGE show-augmentation RECIPE --out runs/augmentation.png
   IMAGE COMMAND --help
+  IMAGE bash                                          a shell, where hw1 is known; with -it
+  IMAGE wandb ARGUMENTS                               wandb's own command: wandb sync runs/NAME/seedN/wandb/offline-run-*
 
 RECIPE: a file, or a recipe of the image: finetune, or recipes/finetune.yaml.
 Folders: /data images (data.root where neither recipe nor command line sets one), /runs runs, /recipes the image's recipes, /cache weights
@@ -28,7 +30,7 @@ from hw1.errors import UserError
 
 APP = Path(__file__).parents[1]
 NAMES = ("train", "validate", "predict", "ablate", "report", "audit", "export", "attention", "show-augmentation")
-COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], **{name: ["-m", "hw1", name] for name in NAMES}}
+COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], "wandb": ["-m", "wandb"], **{name: ["-m", "hw1", name] for name in NAMES}}
 KEPT = {"train": "/runs", "torchrun": "/runs", "ablate": "/runs", "report": "/report", "audit": "/audit"}
 """Where a command writes what the user will miss if the container goes."""
 
@@ -37,6 +39,8 @@ def main(argv: Sequence[str]) -> None:
     if not argv or argv[0] in ("-h", "--help", "help"):
         print(__doc__)
         return
+    if argv[0] == "bash":
+        os.execvp("bash", argv)
     name, *arguments = argv if argv[0] in COMMANDS else ["train", *argv]
     folder = KEPT.get(name)
     if folder and not {"-h", "--help", "--print-config", "--dry-run"} & set(arguments) and not is_mounted(folder):

@@ -1,4 +1,4 @@
-"""The README's table of `benchmarks.input_pipeline`, from its result file."""
+"""Table of `benchmarks.input_pipeline`, from its result file."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The README's tables of the benchmarks of training, from their result files."""
+"""Tables of the benchmarks of training, from their result files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -15,6 +15,7 @@ import kubernetes_validate
 import pytest
 import yaml
 from helpers.docker_steps import instructions
+from helpers.documents import commands_in
 from helpers.paths import ROOT
 
 from hw1.config.load import load_recipe
@@ -22,7 +23,7 @@ from hw1.config.load import load_recipe
 CLOUD = ROOT / "docs/cloud"
 BIN = Path(sys.executable).parent
 SCRIPTS = [*ROOT.glob("docs/**/*.sh"), CLOUD / "slurm.sbatch", ROOT / ".ci/run"]
-PAGES = [ROOT / "docs/docker.md", ROOT / "docs/offline.md", CLOUD / "README.md", *SCRIPTS, *CLOUD.glob("*.yaml"), ROOT / "Dockerfile"]
+PAGES = [*SCRIPTS, *CLOUD.glob("*.yaml"), ROOT / "Dockerfile"]
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.name)
@@ -31,27 +32,10 @@ def test_scripts_are_sound(script):
     assert done.returncode == 0, done.stdout
 
 
-def commands_in(text: str) -> list[tuple[str, list[str]]]:
-    """(recipe, overrides) of every line that names a recipe of this project."""
-    found = []
-    for line in re.sub(r"\\\n", " ", text).splitlines():
-        words = re.findall(r"[^\s\[\]`'\"]+", line)
-        recipes = [word for word in words if re.fullmatch(r"recipes/\w+\.yaml", word.removeprefix("RECIPE="))]
-        overrides = [word.rstrip(",;:)") for word in words if re.match(r"[a-z_]+\.[a-z_]+=|seed=", word) and word != "section.key=value"]
-        found += [(recipe.removeprefix("RECIPE="), overrides) for recipe in recipes]
-    return found
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 def test_every_recipe_and_key_in_a_page_is_one_of_the_project(page):
     for recipe, overrides in commands_in(page.read_text()):
         load_recipe(ROOT / recipe, overrides)
-
-
-def test_the_reader_of_pages_finds_commands():
-    found = commands_in((CLOUD / "README.md").read_text())
-    assert ("recipes/finetune.yaml", ["train.epochs=14"]) in found
-    assert any(commands_in((ROOT / "docs/docker.md").read_text()))
 
 
 # -------------------------------------------------------------------------------------------------------------- scripts
@@ -78,6 +62,7 @@ def cluster(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_command(folder / "bin", "srun", '"$@"')
     write_command(folder / "bin", "scontrol", f'echo "$@" >> {folder}/requeued')
     write_command(folder / ".venv/bin", "python", f'echo "$@" >> {folder}/trained; sleep "$(cat pause)"; exit "$(cat code)"')
+    (folder / "docs").symlink_to(ROOT / "docs")
     (folder / "pause").write_text("0")
     monkeypatch.setenv("PATH", f"{folder}/bin:{os.environ['PATH']}")
     monkeypatch.setenv("SLURM_ARRAY_JOB_ID", "41")
@@ -109,6 +94,43 @@ def test_the_shell_of_a_task_outlives_the_signal_that_preempts_it(cluster):
     assert (cluster / "requeued").exists()
 
 
+@pytest.mark.parametrize(("code", "expected"), [(0, 0), (1, 1)])
+def test_several_gpus_of_a_task_are_trained_on_by_torchrun(cluster, monkeypatch, code, expected):
+    (cluster / "code").write_text("0")  # of the look at the recipe
+    write_command(cluster / ".venv/bin", "torchrun", f'echo "$@" > launched; exit {code}')
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    assert subprocess.run(BATCH, timeout=60).returncode == expected
+    said = "--standalone --nproc-per-node 2 train.py recipes/finetune.yaml data.root=/my data seed=3\n"
+    assert (cluster / "launched").read_text() == said
+    (cluster / "launched").unlink()
+    (cluster / "code").write_text("2")
+    assert subprocess.run(BATCH, timeout=60).returncode == 2
+    assert not (cluster / "launched").exists()
+
+
+def test_a_signal_that_stops_torchrun_is_the_exit_code(cluster, monkeypatch):
+    """As srun sends it to every process of the step; torchrun itself ends with 1."""
+    (cluster / "code").write_text("0")
+    write_command(cluster / ".venv/bin", "torchrun", "trap 'exit 1' TERM; touch launched; sleep 30 & wait")
+    monkeypatch.setenv("SLURM_GPUS_ON_NODE", "2")
+    process = subprocess.Popen(BATCH, start_new_session=True)
+    while not (cluster / "launched").exists():
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGTERM)
+    assert process.wait(timeout=60) == 143
+    assert (cluster / "requeued").exists()
+
+
+def test_the_script_for_ssh_explains_itself():
+    text = (CLOUD / "ssh.sh").read_text()
+    for arguments in ([], ["host"], ["host", "start", "images"], ["host", "begin"]):
+        done = subprocess.run(["bash", CLOUD / "ssh.sh", *arguments], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 2
+        lines = done.stderr.splitlines()[-len(re.findall("(?m)^# ", text)) :]
+        assert all(f"# {line}" in text for line in lines)
+        assert sum("docs/cloud/ssh.sh HOST" in line for line in lines) == 4
+
+
 def test_slurm_tells_the_training_before_the_limit_and_keeps_the_log():
     options = re.findall(r"^#SBATCH --([a-z-]+)(?:=(\S+))?$", (CLOUD / "slurm.sbatch").read_text(), re.MULTILINE)
     assert len(options) == len(re.findall(r"^#SBATCH", (CLOUD / "slurm.sbatch").read_text(), re.MULTILINE))
@@ -124,10 +146,10 @@ def test_a_machine_behind_ssh_gets_project_images_and_command_and_gives_its_runs
     here, there = folder / "here", folder / "there"
     write_command(folder / "bin", "ssh", f'shift; cd {there}; export HOME={there}; exec bash -c "$*"')
     write_command(folder / "bin", "make", 'echo "make $*" >> said')
-    for name in ("ssh.sh", "keep_on.sh"):
+    for name in ("ssh.sh", "keep_on.sh", "train.sh"):
         (here / "docs/cloud").mkdir(parents=True, exist_ok=True)
         shutil.copy(CLOUD / name, here / "docs/cloud")
-    (here / "pictures/train").mkdir(parents=True)
+    (here / "images/train").mkdir(parents=True)
     (here / "images/train/a.jpg").touch()
     (here / "runs/old").mkdir(parents=True)
     (here / "train.py").touch()
@@ -144,7 +166,7 @@ def test_a_machine_behind_ssh_gets_project_images_and_command_and_gives_its_runs
         command = ["bash", "docs/cloud/ssh.sh", "host", *arguments]
         return subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=60)
 
-    start = ["start", "pictures", "recipes/finetune.yaml", "run.name=it's mine"]
+    start = ["start", "images", "recipes/finetune.yaml", "run.name=it's mine"]
     try:
         done = run(*start)
         assert done.returncode == 0, done.stdout + done.stderr
@@ -184,11 +206,23 @@ def test_the_resources_are_by_kubernetes_own_schemas(resources):
         kubernetes_validate.validate(job, "1.30", strict=True)
 
 
+def test_the_pod_that_fills_the_claim_is_sound_too(resources):
+    pod = yaml.safe_load((CLOUD / "kubernetes-fill.yaml").read_text())
+    kubernetes_validate.validate(pod, "1.30", strict=True)
+    [volume] = pod["spec"]["volumes"]
+    assert f"PersistentVolumeClaim/{volume['persistentVolumeClaim']['claimName']}" in resources
+    assert pod["spec"]["securityContext"] == resources["Job/hw1"]["spec"]["template"]["spec"]["securityContext"]
+
+
 def test_the_job_fits_the_image_and_its_claims(resources):
     pod = resources["Job/hw1"]["spec"]["template"]["spec"]
     [container] = pod["containers"]
     recipe, *overrides = container["args"]
     assert load_recipe(ROOT / recipe, overrides).data.root == "/data"
+    [several] = re.findall(r"# args: \[(.*)\]", (CLOUD / "kubernetes.yaml").read_text())
+    launcher, _, more = several.partition(", train.py, ")
+    assert launcher == 'torchrun, --nproc-per-node, "2"'
+    assert more.split(", ") == container["args"]
     claims = {volume["persistentVolumeClaim"]["claimName"] for volume in pod["volumes"] if "persistentVolumeClaim" in volume}
     assert {f"PersistentVolumeClaim/{name}" for name in claims} == resources.keys() - {"Job/hw1"}
     mounts = {mount["name"]: mount["mountPath"] for mount in container["volumeMounts"]}
@@ -206,9 +240,11 @@ def test_skypilots_task_trains_from_and_to_the_folders_it_mounts():
     task = yaml.safe_load((CLOUD / "skypilot.yaml").read_text())
     assert task.keys() <= {"name", "resources", "workdir", "file_mounts", "envs", "setup", "run", "num_nodes"}
     [line] = task["run"].strip().splitlines()
+    assert line.startswith("GPUS=$SKYPILOT_NUM_GPUS_PER_NODE ")
     words = [word.replace("$RECIPE", task["envs"]["RECIPE"]) for word in shlex.split(line)]
-    assert Path(words[1]) == CLOUD.relative_to(ROOT) / "keep_on.sh"
-    recipe, *overrides = words[words.index("train.py") + 1 :]
+    folder = str(CLOUD.relative_to(ROOT))
+    assert words[2:5] == [f"{folder}/keep_on.sh", "bash", f"{folder}/train.sh"]
+    recipe, *overrides = words[5:]
     loaded = load_recipe(ROOT / recipe, overrides)
     assert {loaded.data.root, loaded.run.dir} == task["file_mounts"].keys()
     assert task["file_mounts"]["/runs"]["mode"] == "MOUNT_CACHED"

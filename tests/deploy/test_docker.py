@@ -14,7 +14,7 @@ from helpers.paths import ROOT
 sys.path.insert(0, str(ROOT / "docker"))
 import entrypoint
 
-from hw1 import cli
+from hw1 import __version__, cli
 
 pytestmark = pytest.mark.slow
 BIN = Path(sys.executable).parent
@@ -106,9 +106,9 @@ def test_what_is_mounted_is_read_from_the_kernels_table(tmp_path):
 
 def test_every_command_of_the_entry_point_is_there():
     for name, command in entrypoint.COMMANDS.items():
-        assert name == "torchrun" or (command == ["-m", "hw1", name] and name in cli.COMMANDS)
+        assert name in ("torchrun", "wandb") or (command == ["-m", "hw1", name] and name in cli.COMMANDS)
     assert set(cli.COMMANDS) - set(entrypoint.COMMANDS) == {"schema"}  # of use to an editor outside
-    assert all(name in str(entrypoint.__doc__) for name in entrypoint.COMMANDS)
+    assert all(name in str(entrypoint.__doc__) for name in (*entrypoint.COMMANDS, "bash"))
 
 
 # ----------------------------------------------------------------------------------------------------------- containers
@@ -259,6 +259,15 @@ def test_exit_codes_pass_through_and_what_would_be_lost_is_said(image):
     code, output = finish(by_name)
     assert code == 0, output
     assert "\n  root: /data\n" in output
+
+
+def test_a_shell_and_wandbs_command_are_passed_on_as_they_are(image):
+    shell = image.docker_run("bash", "-c", 'hw1 --version && echo "$PWD $0 $1"; exit 7', "zero", "a b", user=USER)
+    client = image.docker_run("wandb", "sync", "--help", user=USER)
+    assert finish(shell) == (7, f"hw1 {__version__}\n/ zero a b\n")
+    code, output = finish(client)
+    assert code == 0, output
+    assert "wandb sync" in output
 
 
 def test_the_code_cannot_be_changed_from_inside(image):

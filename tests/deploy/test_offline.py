@@ -106,7 +106,7 @@ def test_the_table_of_weights_is_what_timm_would_download():
 
     import hw1.models  # noqa: F401  registers the models
 
-    rows = re.findall(r"\| `(\w+)` \| `(timm/[\w.]+)` \| `weights/([\w.]+)\.safetensors` \|", (ROOT / "docs/offline.md").read_text())
+    rows = re.findall(r"\| `(\w+)` \| `(timm/[\w.]+)` \| `weights/([\w.]+)\.safetensors` \|", (ROOT / "docs/guide/offline.md").read_text())
     assert len(rows) == 4
     for name, repository, kept in rows:
         cfg = get_pretrained_cfg(name)

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -64,12 +64,14 @@ class Process:
         return [int(pid) for task in Path(f"/proc/{self.pid}/task").glob("*/children") for pid in task.read_text().split()]
 
 
-class _Zygote:
-    def __init__(self) -> None:
-        path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+class Zygote:
+    """The process of `zygote`, with the code of the checkout `root` and these modules imported. It ends with this one."""
+
+    def __init__(self, root: Path = ROOT, imports: Sequence[str] = ()) -> None:
+        path = os.pathsep.join([str(root), str(ROOT / "tests")])
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "faults.zygote"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
+            [sys.executable, "-m", "faults.zygote", *imports], cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=env, text=True
         )
 
     def ask(self, order: dict[str, Any]) -> Any:
@@ -81,8 +83,8 @@ class _Zygote:
 
 
 @cache
-def _zygote() -> _Zygote:
-    return _Zygote()  # ends when this process does, at the end of its input
+def _zygote() -> Zygote:
+    return Zygote()
 
 
 def start(out: Path, script: str, *argv: object, env: dict[str, str] | None = None, hooks: dict[str, list[Any]] | None = None) -> Process:

@@ -23,6 +23,8 @@ def main() -> int:
 
     import hw1.training.trainer  # noqa: F401
 
+    for name in sys.argv[1:]:
+        importlib.import_module(name)
     while line := sys.stdin.readline():
         order = json.loads(line)
         if "poll" in order:

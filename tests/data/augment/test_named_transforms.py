@@ -54,7 +54,7 @@ REFUSED = {
     "PixelDistributionAdaptation", "RandomCrop3D", "RandomCropNearBBox", "RandomScale", "RandomCropFromBorders",
     "RandomSizedBBoxSafeCrop", "TextImage", "ToFloat", "ToTensor3D", "ToTensorV2",
 }  # fmt: skip
-"""What needs more than an image, or changes its kind or its size; docs/augmentation.md has the same list."""
+"""What needs more than an image, or changes its kind or its size; docs/guide/augmentation.md has the same list."""
 
 
 def aug_of(*steps: Any, size: int = SIZE, **keys: Any) -> AugConfig:
@@ -91,7 +91,7 @@ def test_every_transform_trains_or_is_refused_in_one_line(name: str) -> None:
 
 def test_refused_ones_are_all_there_and_all_others_have_schemas() -> None:
     assert transform_classes().keys() >= REFUSED
-    taken, refused = (ROOT / "docs/augmentation.md").read_text().split("## Transforms that ")[1:]
+    taken, refused = (ROOT / "docs/guide/augmentation.md").read_text().split("## Transforms that ")[1:]
     listed = [{*re.findall(r"\b[A-Z]\w+(?=[,. ])", text.partition("):\n" if text is taken else "code:\n")[2])} for text in (taken, refused)]
     assert listed[0] == transform_classes().keys() - REFUSED
     assert listed[1] - {"Compose", "ReplayCompose", "Sequential"} == REFUSED
