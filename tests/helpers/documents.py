@@ -109,7 +109,7 @@ def commands_in(text: str) -> list[tuple[str, list[str]]]:
     """(recipe, overrides) of every line that names a recipe of this project."""
     found = []
     for line in re.sub(r"\\\n", " ", text).splitlines():
-        words = re.findall(r"[^\s\[\]`'\"]+", line)
+        words = [word.strip("'") for word in re.findall(r"'[\w.]+=[^'\s]*'|[^\s\[\]`'\"]+", line)]
         recipes = [word.removeprefix("RECIPE=") for word in words if re.fullmatch(r"(RECIPE=)?recipes/\w+\.yaml", word)]
         recipes += re.findall(r"hw1 train (?:--\S+ )*([\w-]+)(?= |$)", line)
         overrides = [word.rstrip(",;:)") for word in words if re.match(r"[a-z_]+\.[a-z_]+=|seed=", word) and word != "section.key=value"]
