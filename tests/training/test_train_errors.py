@@ -84,7 +84,6 @@ def test_a_run_that_another_process_has_worked_on_meanwhile_is_left_alone(
         (["model.name=resnet18_cbm"], "model.name: timm has no model 'resnet18_cbm'; the nearest are resnet18_cbam"),
         (["freeze.stages=[layr1]"], "freeze.stages: this model has no stage 'layr1', the nearest is 'layer1'"),
         (["model.num_classes=7"], "model.num_classes"),
-        (["model.name=resnet18"], "model.cbam_stages"),
         (["model.weights=/nowhere.pth"], "model.weights: /nowhere.pth: no such file"),
         (["train.device=cuda"], "train.device: no cuda device"),
         (["model.name=x", "data.root=/nowhere"], "command line: data.root"),
@@ -95,8 +94,8 @@ def test_mistakes_are_named_and_nothing_is_written(recipe: Path, tmp_path: Path,
         pytest.skip("this machine has a CUDA device")
     result = run("train.py", recipe, f"run.dir={tmp_path / 'runs'}", *overrides)
     assert result.returncode == 2
-    assert message in result.stderr
-    assert result.stderr.startswith(("command line: ", str(recipe), str(ROOT / "recipes" / "base.yaml")))
+    [line] = [line for line in result.stderr.splitlines() if message in line]
+    assert line.startswith(("command line: ", str(recipe), str(ROOT / "recipes" / "base.yaml")))
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "runs").exists()
 
