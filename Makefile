@@ -16,12 +16,13 @@ WHEEL_FILES ?= requirements.txt requirements-onnx.txt
 GLIBC := $(shell seq 28 -1 5)
 PLATFORMS := $(patsubst %,--platform manylinux%_$(WHEEL_MACHINE),2014 2010 1 $(GLIBC:%=_2_%))
 
-.PHONY: help install run test torture docs format lock image wheelhouse
+.PHONY: help install run test testdemo torture docs format lock image wheelhouse
 
 help:
 	@echo "make run     train recipes/quickstart.yaml: no data, weights or internet needed, a few minutes on 2 cores (SET=train.epochs=2: changes)"
 	@echo "make install  make .venv with what training needs, as make run does first; make test and the rest add what they need"
 	@echo "make test    lint, types and tests, and which lines they ran (HW1_PHOTOS=FOLDER also runs those that need real photographs)"
+	@echo "make testdemo  test the demo in a browser, after installing gradio into .venv"
 	@echo "make torture kills, disk faults, damaged files and many more, hundreds of times over: under an hour on 2 idle cores"
 	@echo "make docs    build the documentation as a site into build/site; fails where a link or reference is broken"
 	@echo "make format  format the code and write recipes/schema.json"
@@ -75,6 +76,11 @@ test: $(ALL)
 
 docs: $(FOR_DOCS)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# Apart from the rest, as gradio takes an older Pillow than the lock.
+testdemo: $(ALL)
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-demo.txt
+	$(BIN)/python -m pytest -n0 tests/commands/test_demo.py
 
 torture: $(ALL)
 	OMP_NUM_THREADS=1 PYTHONPATH=tests $(BIN)/python -m faults

@@ -11,7 +11,7 @@ from helpers.loader_images import AUG, CPU, SIZE, assert_same, processes
 from PIL import Image
 from torch import nn
 
-from hw1.config.recipe import DataConfig, Recipe, TrainConfig
+from hw1.config.recipe import AugConfig, DataConfig, Recipe, TrainConfig
 from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.decode import read_image
 from hw1.data.image_folder import ImageSet, open_training_data
@@ -138,7 +138,7 @@ def test_dataset_reaches_other_processes_by_pickling_too(images):
 
 def test_real_photographs(photos):
     data = open_training_data(DataConfig(root=str(photos)), 118, None)
-    forked, single = (build_train_loader(data.train, Recipe(data=DataConfig(num_workers=n, batch_size=8)), CPU) for n in (1, 0))
+    forked, single = (build_train_loader(data.train, Recipe(data=DataConfig(num_workers=n, batch_size=8), aug=AugConfig()), CPU) for n in (1, 0))
     for _, ours, theirs in zip(range(3), forked.epoch(1, 5), single.epoch(1, 5), strict=False):
         assert_same([ours], [theirs])
         assert ours.image.shape == (8, 3, 224, 224)
