@@ -138,7 +138,9 @@ def test_dataset_reaches_other_processes_by_pickling_too(images):
 
 def test_real_photographs(photos):
     data = open_training_data(DataConfig(root=str(photos)), 118, None)
-    forked, single = (build_train_loader(data.train, Recipe(data=DataConfig(num_workers=n, batch_size=8), aug=AugConfig()), CPU) for n in (1, 0))
+    forked, single = (
+        build_train_loader(data.train, Recipe(data=DataConfig(num_workers=n, batch_size=8), aug=AugConfig()), CPU) for n in (1, 0)
+    )
     for _, ours, theirs in zip(range(3), forked.epoch(1, 5), single.epoch(1, 5), strict=False):
         assert_same([ours], [theirs])
         assert ours.image.shape == (8, 3, 224, 224)
