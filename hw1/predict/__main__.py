@@ -13,6 +13,7 @@ from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError, run_command
 from hw1.evaluation.temperature import add_temperature_option, choose_temperature
 from hw1.predict.find_images import find_images, split_paths
+from hw1.runs.folder import RunFolder
 from hw1.utils.console import say, show
 from hw1.utils.progress_bar import ProgressBar
 from hw1.utils.text import printable
@@ -98,7 +99,6 @@ def find_named_images(images: Sequence[str], *, null: bool) -> list[Path]:
 def predict(args: argparse.Namespace, classifier: "Classifier", temperature: float, paths: Sequence[Path], targets: Sequence[Path]) -> None:
     """Read, classify and write batch by batch, so that memory does not grow with the number of images."""
     from hw1.predict.top_k import classify
-    from hw1.predict.tracked import tracker_writer
     from hw1.predict.writers import Writer, drawing_writer, print_prediction, table_writer
 
     bad: list[str] = []
@@ -114,7 +114,10 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
         writers: list[Writer] = [stack.enter_context(table_writer(args.out, num_classes)) if args.out else print_prediction]
         if args.draw:
             writers.append(stack.enter_context(drawing_writer(args.draw, targets)))
-        writers += stack.enter_context(tracker_writer(args.model))
+        if RunFolder(args.model).config.is_file():
+            from hw1.predict.tracked import tracker_writer  # slow to import, and a single file has no trackers
+
+            writers += stack.enter_context(tracker_writer(args.model))
         is_mixed = not args.out and sys.stdout.isatty()  # a bar between the lines would be in their way
         bar = stack.enter_context(ProgressBar(total=len(paths), unit=" images", disable=True if is_mixed else None, leave=False))
         for prediction in classify(classifier, paths, temperature, num_classes, on_bad):

@@ -169,7 +169,7 @@ def test_a_table_holds_its_images_and_an_artifact_its_files(home, tmp_path):
     (content,) = [json.loads(Path(entry.local_path).read_bytes()) for entry in table.manifest.contents if entry.path.endswith("table.json")]
     assert content["columns"] == ["image", "true", "loss"]
     assert content["data"][0][1:] == ["cat", 1.5]
-    assert (model.name, model.type, list(model.aliases)) == ("a-seed118", "model", ["latest", "best"])
+    assert (model.name, model.type, sorted(model.aliases)) == ("a-seed118", "model", ["best", "latest"])
     assert json.loads(model.metadata) == {"epoch": 1}
     (file,) = model.manifest.contents
     assert (file.path, Path(file.local_path).read_bytes()) == ("best.bin", b"weights")
