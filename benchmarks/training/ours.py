@@ -79,7 +79,7 @@ class OurLoop:
         self.model = self.training.model
         set_train_mode(self.model, self.recipe.freeze)
         torch.manual_seed(self.recipe.seed)
-        loader: Any = SimpleNamespace(stop=None)
+        loader: Any = SimpleNamespace(stop=None, num_batches=None)
         nothing: Any = SimpleNamespace()
         run = RunFolder(Path("benchmark"))
         parts = Parts(True, self.training, nothing, loader, loader, Checkpointer(run), [])

@@ -64,54 +64,64 @@ def carry_out(args: argparse.Namespace, stop: StopRequest | None = None) -> RunF
     Returns:
         The run's folder.
     """
-    recipe, run, status, version = dist.run_on_rank0(lambda: look(args))
+    recipe, run, status, version, notes = dist.run_on_rank0(lambda: look(args))
     if status == "finished":
         show(f"{run.path}: {why_finished(run, recipe)}, --new starts another run, --overwrite starts this one over")
         show(f"next: {hw1_command()} validate {shlex.quote(str(run.path))}")
         return run
     try:
         if args.print_config:
-            recipe = close(recipe)
+            recipe = close(recipe, notes.append)
             check_augmentation(recipe)
+            for note in notes:
+                say(note)
             print(dump_recipe(recipe), end="")
         else:
-            train(recipe, run, status, version, overwrite=args.overwrite, stop=stop)
+            train(recipe, run, status, version, notes, overwrite=args.overwrite, stop=stop)
     except UserError as error:
         raise UserError(*with_sources(error.problems, args.recipe, args.overrides)) from None
     return run
 
 
-def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion]:
-    """Return the recipe, its run folder, what that holds, and the folder's version then. Reads only."""
-    recipe = load_recipe(args.recipe, args.overrides, tell=say)
+def look(args: argparse.Namespace) -> tuple[Recipe, RunFolder, Status, RunVersion, list[str]]:
+    """Return the recipe, its run folder, what that holds, the folder's version then, and what to tell the user. Reads only."""
+    notes: list[str] = []
+    recipe = load_recipe(args.recipe, args.overrides, tell=notes.append)
     typed = {override.partition("=")[0].strip() for override in args.overrides}
     recipe, variables = with_environment(recipe, typed, os.environ)
     if variables:
-        say(f"wandb: from the environment: {', '.join(variables)}")
+        notes.append(f"wandb: from the environment: {', '.join(variables)}")
     if args.print_config:
-        return recipe, RunFolder.of(recipe), "new", []
+        return recipe, RunFolder.of(recipe), "new", [], notes
     if args.new:
         recipe, name = numbered(recipe, again=dist.is_restart()), recipe.run.name
         if (number := recipe.run.name) != name:
-            say(f"{RunFolder.of(recipe).path}: a new run; the same command with run.name={number} instead of --new continues it")
+            notes.append(f"{RunFolder.of(recipe).path}: a new run; the same command with run.name={number} instead of --new continues it")
     run = RunFolder.of(recipe)
     run.require_unlocked()
     version = run.version()
     status = run_status(run, recipe, overwrite=args.overwrite and not dist.is_restart())
-    return recipe if status == "new" else close_like(recipe, run.read_recipe()), run, status, version
+    return recipe if status == "new" else close_like(recipe, run.read_recipe()), run, status, version, notes
 
 
 def train(
-    recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False, stop: StopRequest | None = None
+    recipe: Recipe,
+    run: RunFolder,
+    status: Status,
+    version: RunVersion,
+    notes: list[str],
+    *,
+    overwrite: bool = False,
+    stop: StopRequest | None = None,
 ) -> None:
-    """Train, and say where the results are."""
+    """Train, and say where the results are; `notes` are told once nothing is left that could be the user's mistake."""
     dist.all_or_raise(lambda: check_files(recipe, status))
-    closed = dist.all_or_raise(lambda: close(recipe, say if dist.is_main() else None)) if status == "new" else recipe
+    closed = dist.all_or_raise(lambda: close(recipe, notes.append)) if status == "new" else recipe
     dist.all_or_raise(lambda: check_augmentation(closed))
 
     from hw1.training.trainer import fit  # torch takes seconds to import: only once what can be known without it is right
 
-    summary = fit(closed, run, status, version, overwrite=overwrite, stop=stop)
+    summary = fit(closed, run, status, version, notes, overwrite=overwrite, stop=stop)
     best_by = summary["best_by"]
     best = f"best val {best_by.replace('top1', 'top-1')} {summary[f'best_{best_by}']:.4f} in epoch {summary['best_epoch']}"
     show(f"{run.path}: {best}; see curves.png, metrics.csv, checkpoints/")

@@ -3,7 +3,7 @@
 import math
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
@@ -40,7 +40,14 @@ NUM_NAMED = 256  # images that a message names before it counts the rest
 
 
 def fit(
-    recipe: Recipe, run: RunFolder, status: Status, version: RunVersion, *, overwrite: bool = False, stop: StopRequest | None = None
+    recipe: Recipe,
+    run: RunFolder,
+    status: Status,
+    version: RunVersion,
+    notes: Sequence[str] = (),
+    *,
+    overwrite: bool = False,
+    stop: StopRequest | None = None,
 ) -> dict[str, Any]:
     """Train the recipe in the run folder, from the start or from where it was interrupted.
 
@@ -51,6 +58,7 @@ def fit(
         run: Its run folder.
         status: What the folder held when its version was `version`.
         version: See `RunFolder.version`.
+        notes: Lines to say before training begins.
         overwrite: Start over where the run cannot be continued.
         stop: Hears the signals that ask to stop; None takes one whose second signal ends the process.
 
@@ -73,7 +81,7 @@ def fit(
             dist.run_on_rank0(lambda: stack.enter_context(locked_run(run, version)))
             stack.enter_context(stop.listening())
             stack.callback(trainer.close)
-            dist.run_on_rank0(lambda: trainer.start(overwrite=overwrite))
+            dist.run_on_rank0(lambda: trainer.start(notes, overwrite=overwrite))
             return trainer.train()
     except Exception as error:
         if not is_out_of_memory(error):
@@ -217,7 +225,7 @@ class Trainer:
 
     # --------------------------------------------------------------------------------------- beginning and end
 
-    def start(self, *, overwrite: bool = False) -> None:
+    def start(self, notes: Sequence[str] = (), *, overwrite: bool = False) -> None:
         """Write what comes first: recipe, environment, samples, and the metrics up to the checkpoint."""
         is_new = self._is_new
         run, state, data, progress = self.run, self.state, self.data, self.state.progress
@@ -235,7 +243,7 @@ class Trainer:
         else:
             self.checkpointer.repair(state, self._damaged)
             note_environment(run, data, progress, state.wandb_id)
-        for line in describe_run(run, state, data):
+        for line in [*notes, *describe_run(run, state, data)]:
             say(line)
         if not is_new:
             say(f"{run.path}: continues in epoch {progress.epoch + 1} at step {progress.step}")

@@ -107,7 +107,7 @@ def test_what_is_mounted_is_read_from_the_kernels_table(tmp_path):
 def test_every_command_of_the_entry_point_is_there():
     for name, command in entrypoint.COMMANDS.items():
         assert name in ("torchrun", "wandb") or (command == ["-m", "hw1", name] and name in cli.COMMANDS)
-    assert set(cli.COMMANDS) - set(entrypoint.COMMANDS) == {"schema"}  # of use to an editor outside
+    assert set(cli.COMMANDS) - set(entrypoint.COMMANDS) == {"schema", "demo"}  # of use to an editor and a browser outside
     assert all(name in str(entrypoint.__doc__) for name in (*entrypoint.COMMANDS, "bash"))
 
 
