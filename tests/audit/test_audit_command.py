@@ -212,7 +212,7 @@ def test_the_page_shows_what_was_found_side_by_side(page):
     assert len(boxes) == 2
     assert boxes[0]["y"] == boxes[1]["y"]
     images = "[...document.querySelectorAll('img[src^=data]')]"
-    widths = page.evaluate(f"Promise.all({images}.map(async i => (await i.decode(), i.naturalWidth)))")
+    widths = page.evaluate(f"Promise.all({images}.map(async i => (i.loading = 'eager', await i.decode(), i.naturalWidth)))")
     assert widths == [180] * 6
     assert "test/bad.jpg" in page.locator("#unreadable").inner_text()
     assert "val has no image of class c" in page.locator("#missing-class").inner_text()

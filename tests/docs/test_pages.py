@@ -157,7 +157,7 @@ def extended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Zygote]:
     return folder, Zygote(folder, IMPORTS)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("page", EXTENDING, ids=name_of)
 def test_the_example_of_a_page_on_extending_works(page: Path, extended: tuple[Path, Zygote], tmp_path: Path) -> None:

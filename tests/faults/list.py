@@ -49,7 +49,7 @@ FAULTS = [
     Fault("wandb", "kill -9, curves in wandb", kills.wandb_goes_on, 0, 4),
     Fault("soak", "kill -9 and resume, one run again and again", kills.soak, 3, 60),
     Fault("stop", "any of six signals that stop, at any moment", stops.stop_and_resume, 0, 12),
-    Fault("levers", "kill -9 under timm's optimizers, schedules and losses", levers.kill_and_resume, 3, 12),
+    Fault("levers", "kill -9 under timm's optimizers, schedules and losses", levers.kill_and_resume, 0, 12),
     Fault("levers-ranks", "the same with two processes that train together", levers.kill_ranks_and_resume, 0, 2),
     Fault("stop-large", "SIGTERM to a ResNeXt101", stops.stop_large, 0, 1),
     Fault("stop-hung", "SIGTERM or SIGINT while the loader hangs", stops.stop_hung, 0, 4),

@@ -65,7 +65,7 @@ def test_the_parameters_of_the_guide_are_keys_of_the_recipe_and_its_metric_is_re
     assert config["metric"] == {"name": "val/top1", "goal": "maximize"}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_agent_trains_each_trial_in_a_folder_of_its_own_and_continues_it(tmp_path: Path) -> None:
     draw_shapes(tmp_path / "shapes", 1)
     recipe = write_recipe(tmp_path, tmp_path / "shapes")

@@ -196,7 +196,7 @@ def test_a_killed_run_has_every_step_and_epoch_once(tracked: RunFolder, recipe: 
     assert [step for step, _ in found["perf/epoch_seconds"]] == [1, 2, 3]
     parts = {path.name.rpartition("-")[2] for path in folder.path.glob("wandb/offline-run-*")}
     assert len(parts) == 1
-    newest = max(folder.path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)
+    newest = max(folder.path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.parent.name)  # its time of start
     (whole,) = recorded(tracked)
     again = Recorded(newest)
     for names, axis in ((STEPS, "train/step"), (EPOCHS, "epoch")):
