@@ -71,10 +71,8 @@ def carry_out(args: argparse.Namespace, stop: StopRequest | None = None) -> RunF
         return run
     try:
         if args.print_config:
-            recipe = close(recipe, notes.append)
+            recipe = close(recipe)
             check_augmentation(recipe)
-            for note in notes:
-                say(note)
             print(dump_recipe(recipe), end="")
         else:
             train(recipe, run, status, version, notes, overwrite=args.overwrite, stop=stop)

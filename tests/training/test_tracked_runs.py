@@ -182,8 +182,9 @@ def test_a_killed_run_has_every_step_and_epoch_once(tracked: RunFolder, recipe: 
     """Killed in the second epoch, wherever it is; what TensorBoard and wandb's last file hold is what they hold of the whole run."""
     folder = RunFolder(tmp_path / "tiny/seed5")
     arguments = (recipe, f"run.dir={tmp_path}", *TRACKED, "checkpoint.every_steps=1")
+    env = {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}  # this process' client would go on holding the run
     with open(os.devnull, "wb") as nothing:
-        process = subprocess.Popen(command("train.py", *arguments), stdout=nothing, stderr=nothing)
+        process = subprocess.Popen(command("train.py", *arguments), stdout=nothing, stderr=nothing, env=env)
     deadline = time.monotonic() + 180
     while not any(path.name >= "epoch0001" for path in folder.state_files()) and process.poll() is None and time.monotonic() < deadline:
         time.sleep(0.01)
