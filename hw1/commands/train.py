@@ -22,7 +22,7 @@ from hw1.runs.status import numbered, run_status, why_finished
 from hw1.runtime import distributed as dist
 from hw1.tracking.start import check_trackers
 from hw1.tracking.wandb_environment import with_environment
-from hw1.utils.console import say, show
+from hw1.utils.console import show
 from hw1.utils.files import missing_file
 from hw1.utils.own_command import hw1_command
 from hw1.utils.signals import StopRequest, ignore_at_exit
