@@ -24,7 +24,7 @@ def describe_run(run: RunFolder, state: TrainState, data: TrainingData) -> list[
         f"model: {recipe.model.name}, {trained / 1e6:.1f} of {total / 1e6:.1f} M parameters trained, "
         f"in {precision_name(amp_dtype(recipe.train, device))} on {where}",
         f"data: {len(data.train)} images to train on, {len(data.val)} to validate on, {data.classes.num_classes} classes; "
-        f"{workers or 'no'} worker processes{'' if num == 1 else ' each'}",
+        f"{workers or 'no'} worker process{'' if workers == 1 else 'es'}{'' if num == 1 else ' each'}",
         f"batches: {size} images of {recipe.aug.size} x {recipe.aug.size}{step}; {recipe.optim.name}, rate {base_lr(recipe):g}, "
         f"{recipe.sched.name}; {recipe.train.epochs} epochs of {state.steps_per_epoch} batches{hours}",
         f"run: {run.path}; {run.samples.name} in it shows the images as the model gets them, from now on",
