@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError
-from hw1.evaluation.temperature import add_temperature_option, choose_temperature
+from hw1.evaluation.temperature import choose_temperature
+from hw1.predict.options import add_model_options, parse_model_options
 from hw1.utils.console import show
 
 if TYPE_CHECKING:
@@ -31,16 +32,10 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
         UserError: An option has a wrong value.
     """
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog="needs pip install -r requirements-demo.txt; ended by Ctrl-C")
-    parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1 export wrote, or .onnx file")
+    add_model_options(parser)
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; 0.0.0.0 lets the whole network in (default: 127.0.0.1)")
     parser.add_argument("--port", type=int, default=PORT, help=f"port to listen on; 0 takes any that is free (default: {PORT})")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each image (default: 5)")
-    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="weights of a run folder (default: best)")
-    add_temperature_option(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    args = parser.parse_args(argv)
-    if args.top < 1:
-        raise UserError(f"--top: must be at least 1, got {args.top}")
+    args = parse_model_options(parser, argv)
     if not 0 <= args.port < 65536:
         raise UserError(f"--port: must be within 0 ... 65535, got {args.port}")
     return args

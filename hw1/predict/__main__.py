@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from hw1.config.recipe import TrainConfig
 from hw1.errors import UserError, run_command
-from hw1.evaluation.temperature import add_temperature_option, choose_temperature
+from hw1.evaluation.temperature import choose_temperature
 from hw1.predict.find_images import find_images, split_paths
+from hw1.predict.options import add_model_options, parse_model_options
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say, show
 from hw1.utils.progress_bar import ProgressBar
@@ -32,19 +33,13 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.predict") -> argparse.
         UserError: An option has a wrong value.
     """
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
-    parser.add_argument("model", metavar="RUN_OR_EXPORT", type=Path, help="run folder, folder that hw1 export wrote, or .onnx file")
+    add_model_options(parser)
     parser.add_argument("images", metavar="IMAGE|DIR|GLOB", nargs="*", help="folders are read at any depth; - reads paths from stdin")
     parser.add_argument("-0", "--null", action="store_true", help="read paths from stdin, each ended by a NUL byte (find -print0)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each image (default: 5)")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write a .csv or .json file instead of lines to stdout")
     parser.add_argument("--draw", type=Path, metavar="DIR", help="write each image there with its three likeliest classes above it")
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
-    parser.add_argument("--checkpoint", choices=("best", "last", "ema"), help="weights of a run folder (default: best)")
-    add_temperature_option(parser)
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto")
-    args = parser.parse_args(argv)
-    if args.top < 1:
-        raise UserError(f"--top: must be at least 1, got {args.top}")
+    args = parse_model_options(parser, argv)
     if args.out and args.out.suffix not in (".csv", ".json"):
         raise UserError(f"--out {printable(args.out)}: the name must end in .csv or .json")
     if args.out and args.out.is_dir():

@@ -11,20 +11,13 @@ import pytest
 import torch
 from faults.processes import expect_clear, start
 from helpers.malformed_runs import MALFORMED, METRICS, change_state
-from helpers.train_commands import newest_state, rows_without_times, run, write_recipe
+from helpers.train_commands import newest_state, rows_without_times, run
 from PIL import Image
 
 from hw1.data.synthetic import draw_shapes
 from hw1.runs.checkpoint import load_state, load_weights, save_state
 from hw1.runs.folder import RunFolder
 from hw1.training import trainer
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("data") / "shapes"
-    draw_shapes(data, 1)
-    return write_recipe(tmp_path_factory.mktemp("recipe"), data)
 
 
 @pytest.fixture(scope="module")

@@ -12,18 +12,10 @@ from typing import Any
 
 import pytest
 from helpers.paths import ROOT
-from helpers.train_commands import command, newest_state, rows_without_times, run, write_recipe
+from helpers.train_commands import command, newest_state, rows_without_times, run
 
-from hw1.data.synthetic import draw_shapes
 from hw1.runs.checkpoint import load_state
 from hw1.tracking.wandb_tracker import WandbTracker
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("data") / "shapes"
-    draw_shapes(data, 1)
-    return write_recipe(tmp_path_factory.mktemp("recipe"), data)
 
 
 @pytest.mark.slow

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 import torch
 from helpers.tensorboard_files import events, scalars
-from helpers.train_commands import assert_equal, command, newest_state, run, write_recipe
+from helpers.train_commands import assert_equal, command, newest_state, run
 from helpers.wandb_files import Recorded, recorded
 from PIL import Image
 
-from hw1.data.synthetic import draw_shapes
 from hw1.errors import run_command
 from hw1.evaluation.metrics import log_softmax
 from hw1.evaluation.predictions import load_predictions
@@ -31,13 +30,6 @@ TRACKED = ("log.wandb=offline", "log.to=[tensorboard]", "log.upload=[metrics, im
 STEPS = ("train/loss_step", "lr", "grad_norm")
 EPOCHS = ("train/loss", "train/accuracy", "val/loss", "val/top1", "val/top5", "val/macro_f1", "val/balanced_accuracy")
 SPEED = ("perf/images_per_second", "perf/data_wait", "perf/epoch_seconds")
-
-
-@pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    data = tmp_path_factory.mktemp("data") / "shapes"
-    draw_shapes(data, 1)
-    return write_recipe(tmp_path_factory.mktemp("recipe"), data)
 
 
 @pytest.fixture(scope="module")
