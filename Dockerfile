@@ -13,7 +13,7 @@ RUN apt-get update && apt-get upgrade -y && apt-get install -y --no-install-reco
 
 # The dependencies lie in a layer of their own, which is built, pushed and pulled anew only when these files change.
 WORKDIR /app
-ENV PATH=/opt/venv/bin:/app/bin:$PATH
+ENV PATH=/app/bin:/opt/venv/bin:$PATH
 COPY requirements.txt requirements-onnx.txt requirements.lock ./
 RUN python3 -m venv /opt/venv \
     && pip install --no-cache-dir -r requirements.txt -r requirements-onnx.txt -c requirements.lock
