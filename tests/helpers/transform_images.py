@@ -1,6 +1,7 @@
 """For the tests of augmentation: single steps of the policy, what they drew, and noise to apply them to."""
 
 import numpy as np
+import torch
 import torchvision.transforms.functional as functional
 from PIL import Image
 
@@ -52,3 +53,16 @@ def in_torchvision(array: np.ndarray, params: AugmentParams, size: int) -> Image
     for name, factor in params.jitter:
         image = getattr(functional, f"adjust_{name}")(image, factor)
     return image
+
+
+def in_torchvision_float64(array: np.ndarray, params: AugmentParams, size: int) -> np.ndarray:
+    """The whole policy by torchvision on a float64 tensor, which rounds nowhere: float64 [size, size, 3], 0 to 255."""
+    left, top, width, height = params.box
+    image = torch.from_numpy(array.transpose(2, 0, 1) / 255)
+    image = functional.resized_crop(image, top, left, height, width, [size, size], BILINEAR, antialias=True)
+    image = functional.hflip(image) if params.flip else image
+    image = functional.rotate(image, params.angle, BILINEAR)
+    for name, factor in params.jitter:
+        image = getattr(functional, f"adjust_{name}")(image, factor)
+    assert image.dtype == torch.float64
+    return image.numpy().transpose(1, 2, 0) * 255

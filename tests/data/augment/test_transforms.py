@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.functional as functional
-from helpers.transform_images import BILINEAR, JITTER, difference, drawn, in_torchvision, noise, only, soft_image
+from helpers.transform_images import BILINEAR, JITTER, difference, drawn, in_torchvision, in_torchvision_float64, noise, only, soft_image
 from matplotlib.colors import hsv_to_rgb, rgb_to_hsv
 from PIL import Image, ImageFilter
 from scipy import stats
@@ -39,6 +39,18 @@ def test_whole_policy_gives_torchvisions_images(impl):
         assert ours.shape == (112, 112, 3)
         assert error.mean() < 4
         assert np.quantile(error, 0.99) <= 40
+
+
+@pytest.mark.parametrize(("impl", "off", "bias"), [("fused", 1.5, 0.3), ("albumentations", 2.7, 1.8)])
+@pytest.mark.parametrize("size", [112, 224])
+def test_whole_policy_gives_torchvisions_images_in_float64(impl, off, bias, size):
+    """Beside what rounds nowhere, levels of 255 on average of an image: albumentations' steps cut off, one after the other."""
+    transform = build_train_transform(AugConfig(size=size, impl=impl))
+    for index in range(30):
+        image = soft_image(130 + 4 * index, 250 - 3 * index, index)
+        signed = transform(image, (1, 2, index)) - in_torchvision_float64(image, drawn(transform), size)
+        assert np.abs(signed).mean() < off
+        assert abs(signed.mean()) < bias
 
 
 @pytest.mark.parametrize("name", JITTER[:3])
