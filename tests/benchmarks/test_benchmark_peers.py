@@ -11,7 +11,7 @@ from hw1.errors import RunError, UserError
 
 
 def run(program: str, seed: int, top1: float, minutes: float) -> dict[str, Any]:
-    return {"program": program, "seed": seed, "top1": top1, "minutes": minutes}
+    return {"program": program, "seed": seed, "top1": top1, "minutes": minutes, "processor_minutes": 2 * minutes}
 
 
 def test_ours_is_compared_with_the_better_peer() -> None:
@@ -20,8 +20,10 @@ def test_ours_is_compared_with_the_better_peer() -> None:
     assert found == [
         ("ours, half: top-1 minus timm's", 0.01, True),
         ("ours, half: minutes over timm's", 0.5, True),
+        ("ours, half: processor minutes over timm's", 0.5, True),
         ("ours, equal: top-1 minus timm's", 0.01, False),
         ("ours, equal: minutes over timm's", 1.05, False),
+        ("ours, equal: processor minutes over timm's", 1.05, False),
     ]
     assert peers.checks(runs[2:]) == []
 
@@ -55,6 +57,6 @@ def test_a_stopped_benchmark_goes_on(photos: Path, tmp_path: Path, monkeypatch: 
     result = json.loads((tmp_path / "r.json").read_text())
     assert result["complete"]
     assert result["settings"]["num_val"] == 2
-    assert "| ours, half | 3 | 0.0 | 0.5000, 0.5000 | 0.5000 | 0.095-0.905 |" in capsys.readouterr().out, "Wilson's interval of 1 of 2"
+    assert "| ours, half | 3 | 0.0 | 0.0 | 0.5000, 0.5000 | 0.5000 | 0.095-0.905 |" in capsys.readouterr().out, "Wilson's interval of 1 of 2"
     with pytest.raises(UserError, match="--weights are needed"):
         peers.main([str(photos)])

@@ -41,7 +41,7 @@ def test_whole_policy_gives_torchvisions_images(impl):
         assert np.quantile(error, 0.99) <= 40
 
 
-@pytest.mark.parametrize(("impl", "off", "bias"), [("fused", 1.5, 0.3), ("albumentations", 2.7, 1.8)])
+@pytest.mark.parametrize(("impl", "off", "bias"), [("fused", 1.5, 0.6), ("albumentations", 2.7, 1.8)])
 @pytest.mark.parametrize("size", [112, 224])
 def test_whole_policy_gives_torchvisions_images_in_float64(impl, off, bias, size):
     """Beside what rounds nowhere, levels of 255 on average of an image: albumentations' steps cut off, one after the other."""
