@@ -16,6 +16,8 @@ from hypothesis import HealthCheck, settings
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 os.environ.setdefault("WANDB_MODE", "offline")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
+# Compiling takes seconds, and every test has a cache folder of its own (see below): the compiled loops are kept for all.
+os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "numba"))
 
 # A shell starts what it runs in the background (`make test &`) with SIGINT ignored, and children would inherit that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -65,7 +65,7 @@ def timm(args: argparse.Namespace, seed: int, folder: Path, epochs: int) -> dict
     ]
     words += ["--model", args.model, "--pretrained", "--pretrained-path", args.weights, "--img-size", args.size, "--crop-pct", 1.0]
     words += ["--device", "cpu", "--workers", 2, "--batch-size", 32, "--epochs", epochs, "--seed", seed, "--output", folder]
-    words += ["--opt", "adamw", "--lr", 1e-3, "--weight-decay", 0.05, "--sched-on-updates", "--warmup-epochs", 0.5, "--min-lr", 1e-6]
+    words += ["--opt", "adamw", "--lr", 1e-3, "--weight-decay", 0.05, "--sched-on-updates", "--warmup-epochs", 1, "--min-lr", 1e-6]
     words += ["--smoothing", 0.1, "--scale", 0.8, 1.0, "--color-jitter", 0.2, "--checkpoint-hist", 1, "--experiment", "timm"]
     _run([sys.executable, find_script(args.timm), *words])
     with (folder / "timm/summary.csv").open() as file:

@@ -2,7 +2,8 @@
 
 oneDNN's kernels are made for large maps and few channels. In layer4 of a ResNet-18 at 64 pixels, whose maps have 2 x 2 positions, its
 gradient of the weights takes eight times as long as these products, the rest twice as long; the gradient of the weights of 1 x 1
-convolutions takes up to twice as long at any size. Everywhere else torch's convolution is used. Measurements: benchmarks/NOTES.md.
+convolutions takes up to twice as long at any size. In bf16 it is the gradient of the weights alone. Everywhere else torch's convolution is
+used. Measurements: benchmarks/NOTES.md.
 
 Shapes: B images, C channels in, D channels out, input H x W, output H' x W', kernel K x L. dx and dw are the gradients of the loss with
 respect to the input and the weights, dy that of the output.
@@ -36,15 +37,20 @@ class UseMatmul(NamedTuple):
     dw: bool
 
 
-def choose_matmul(batch: int, positions: int, weight: torch.Size) -> UseMatmul:
+def choose_matmul(batch: int, positions: int, weight: torch.Size, dtype: torch.dtype = torch.float32) -> UseMatmul:
     """Return which results of a convolution are faster as matrix products.
 
     Args:
         batch: Number of images.
         positions: Height x width of the output.
         weight: Shape of the weights, [D, C, K, L].
+        dtype: What it computes in; products are made for float32 and bfloat16 only.
     """
+    if dtype not in (torch.float32, torch.bfloat16):
+        return UseMatmul(False, False, False)
     work = batch * weight[0] * weight[1]
+    if dtype is torch.bfloat16:
+        return UseMatmul(False, False, positions <= MAX_POSITIONS and work >= MIN_WORK)
     if weight[2:] == (1, 1):
         is_small = positions <= MAX_POSITIONS
         return UseMatmul(is_small, is_small, True)
@@ -53,7 +59,7 @@ def choose_matmul(batch: int, positions: int, weight: torch.Size) -> UseMatmul:
 
 
 def use_conv_matmul(model: nn.Module) -> None:
-    """Turn the model's ungrouped, zero-padded float32 convolutions on the CPU into `MatmulConv2d`, in place.
+    """Turn the model's ungrouped, zero-padded convolutions with float32 weights on the CPU into `MatmulConv2d`, in place.
 
     Parameters and state dict do not change; outputs and gradients agree within rounding.
     """
@@ -81,19 +87,25 @@ class MatmulConv2d(nn.Conv2d):
             nhwc = input.permute(0, 2, 3, 1)[:, ::rows, ::columns]
             weight = self.weight if self.weight.stride(3) == 1 else self.weight.permute(0, 2, 3, 1)  # so that dw has its strides
             return F.linear(nhwc, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-        output: Tensor = _ConvMatmul.apply(input, self.weight, self.stride, self.padding, use)
-        return output if self.bias is None else output + self.bias.view(-1, 1, 1)
+        dtype = _compute_dtype(input)
+        output: Tensor = _ConvMatmul.apply(input.to(dtype), self.weight.to(dtype), self.stride, self.padding, use)
+        return output if self.bias is None else output + self.bias.to(dtype).view(-1, 1, 1)
 
     def _use_matmul(self, input: Tensor) -> UseMatmul:
         never = UseMatmul(False, False, False)
-        if input.device.type != "cpu" or input.dtype != torch.float32 or torch.is_autocast_enabled("cpu"):
+        if input.device.type != "cpu":
             return never
         height, width = _output_size(input.shape[2:], self.weight.shape[2:], cast(Pair, self.stride), cast(Pair, self.padding))
-        use = choose_matmul(len(input), height * width, self.weight.shape)
+        use = choose_matmul(len(input), height * width, self.weight.shape, _compute_dtype(input))
         if self.kernel_size == (1, 1) and not input.is_contiguous(memory_format=torch.channels_last):
             return never  # each product would begin with a copy into that memory order
         has_grad = torch.is_grad_enabled()
         return UseMatmul(use.output, use.dx and has_grad, use.dw and has_grad and self.weight.requires_grad)
+
+
+def _compute_dtype(input: Tensor) -> torch.dtype:
+    """Return what a convolution of a tensor on the CPU computes in: autocast casts its input and weights."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
 
 
 class _ConvMatmul(torch.autograd.Function):

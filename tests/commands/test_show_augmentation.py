@@ -1,5 +1,6 @@
 """`hw1 show-augmentation`: a row for each image, a column for each step; mistakes in one line."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ STEPS = ("policy", {"CoarseDropout": {"p": 0.01}}, {"InvertImg": {"p": 0.01}})
 
 def show(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "hw1", "show-augmentation", str(ROOT / "recipes/debug.yaml"), *arguments]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 @pytest.mark.slow

@@ -110,8 +110,40 @@ def test_choose_matmul(batch: int, positions: int, weight: tuple[int, ...], prod
     assert [name for name, value in chosen.items() if value] == products.split()
 
 
+@pytest.mark.parametrize(
+    ("dtype", "positions", "products"),
+    [(torch.bfloat16, 9, "dw"), (torch.bfloat16, 64, ""), (torch.float16, 9, ""), (torch.float64, 9, "")],
+)
+def test_choose_matmul_in_other_precisions(dtype: torch.dtype, positions: int, products: str) -> None:
+    chosen = conv_matmul.choose_matmul(32, positions, torch.Size((512, 512, 3, 3)), dtype)._asdict()
+    assert [name for name, value in chosen.items() if value] == products.split()
+
+
 @pytest.mark.usefixtures("any_work")
-def test_products_only_for_small_float32_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("size", "kernel", "stride"), [(2, 3, 1), (6, 3, 2), (5, 1, 1), (6, 1, 2)])
+def test_gradients_in_bf16_are_within_its_rounding(size: int, kernel: int, stride: int) -> None:
+    """As near to those in float64 as torch's own in bf16, and in the weights' own precision."""
+    plain, ours = swapped(16, 24, kernel, stride=stride, padding=kernel // 2)
+    x = torch.randn(9, 16, size, size).to(memory_format=torch.channels_last)
+    factor = torch.randn_like(plain(x))
+    errors = []
+    exact = F.conv2d(x.double(), weight := plain.weight.detach().double().requires_grad_(), None, stride, kernel // 2)
+    (exact * factor.double()).sum().backward()
+    for conv in (plain, ours):
+        with torch.autocast("cpu", torch.bfloat16):
+            output = conv(x)
+        assert output.dtype == torch.bfloat16
+        (output * factor).sum().backward()
+        assert conv.weight.grad.dtype == torch.float32
+        assert conv.weight.grad.stride() == conv.weight.stride()
+        assert conv.bias.grad.dtype == torch.float32
+        errors.append(float((conv.weight.grad - weight.grad).norm() / weight.grad.norm()))
+    assert "Convolution" not in type(output.grad_fn).__name__
+    assert errors[1] < max(1.2 * errors[0], 0.004)
+
+
+@pytest.mark.usefixtures("any_work")
+def test_products_only_for_small_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
     used = []
     real = conv_matmul._ConvMatmul.apply
     monkeypatch.setattr(conv_matmul._ConvMatmul, "apply", lambda *args: used.append(args[0].shape) or real(*args))
@@ -119,7 +151,7 @@ def test_products_only_for_small_float32_convolutions(monkeypatch: pytest.Monkey
     ours(torch.randn(1, 4, 8, 8))
     with torch.no_grad():
         ours(torch.randn(1, 4, 4, 4))
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
         ours(torch.randn(1, 4, 2, 2))
     ours.requires_grad_(False)
     ours(torch.randn(1, 4, 4, 4))
