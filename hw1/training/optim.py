@@ -13,7 +13,7 @@ from timm.optim import (
     param_groups_layer_decay,  # type: ignore[attr-defined]
     param_groups_weight_decay,  # type: ignore[attr-defined]
 )
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 
 from hw1.config.recipe import OptimConfig
@@ -82,12 +82,34 @@ def create_optimizer(groups: ParamGroups, config: OptimConfig) -> Optimizer:
         devices = {parameter.device.type for group in groups for parameter in group["params"]}
         options["fused" if devices.issubset(FUSED_DEVICES) else "foreach"] = True
     optimizer = create_optimizer_v2(groups, opt=config.name, **options)
+    if isinstance(optimizer, Adam) and optimizer.defaults["fused"]:
+        _step_on_contiguous_views(optimizer)
     if isinstance(optimizer, SGD) and optimizer.defaults["fused"] and config.betas[0]:
         # torch's fused kernel would leave the buffer uninitialised if the first step is skipped
         optimizer.state.update(
             {parameter: {"momentum_buffer": torch.zeros_like(parameter)} for group in groups for parameter in group["params"]}
         )
     return optimizer
+
+
+def _step_on_contiguous_views(optimizer: Adam) -> None:
+    """Show the fused kernel parameters in channels_last order on the CPU, their gradients and states, as contiguous views.
+
+    It changes each number by itself, so that their order is nothing to it; but of a tensor that is not contiguous it makes a copy, which
+    takes twice as long as the step.
+    """
+    collect = optimizer._init_group
+
+    def collect_views(group: dict[str, Any], parameters: list[Tensor], *others: list[Tensor]) -> bool:
+        has_complex = collect(group, parameters, *others)
+        is_permuted = [p.device.type == "cpu" and p.ndim == 4 and not p.is_contiguous() for p in parameters]
+        for tensors in (parameters, *others):
+            for number, tensor in enumerate(tensors):
+                if is_permuted[number] and tensor.ndim == 4:
+                    tensors[number] = tensor.permute(0, 2, 3, 1)
+        return bool(has_complex)
+
+    optimizer._init_group = collect_views  # type: ignore[method-assign]
 
 
 def parameter_groups(model: nn.Module, config: OptimConfig) -> ParamGroups:
