@@ -18,7 +18,11 @@ if TYPE_CHECKING:
     from benchmarks.common.result_file import ResultFile
     from benchmarks.training.case import Case
 
-CPU_CASES = ["resnet18_cbam:96:32"]
+CPU_CASES = [f"resnet18_cbam:96:{batch}:{amp}" for amp in ("auto", "off") for batch in (8, 32, 128)]
+"""Where the processor computes in bf16; elsewhere `auto` is FP32 too, and left out."""
+CPU_LOOPS = ["faithful/n*", "fast/n*", "report", "timm/n*", "timm/compiled", "timm-fast/n*", "timm-fast/compiled"]
+"""Not our compiled ones: a training on a CPU compiles nothing, and compiling takes minutes."""
+COPY_MEBIBYTES, MATRIX_SIDE = 256, 1024
 CUDA_CASES = ["resnext101_32x8d_cbam:224:32"]
 
 
@@ -26,8 +30,15 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.train_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--case", action="append", metavar="MODEL:SIZE:BATCH", help=f"default {CPU_CASES[0]}, on CUDA {CUDA_CASES[0]}")
-    parser.add_argument("--loop", action="append", metavar="PATTERN", help="which to measure, as faithful/* or timm/nhwc; default all")
+    parser.add_argument(
+        "--case", action="append", metavar="MODEL:SIZE:BATCH[:AMP]", help=f"on CUDA {CUDA_CASES[0]}; else several: {CPU_CASES[0]}"
+    )
+    parser.add_argument(
+        "--loop",
+        action="append",
+        metavar="PATTERN",
+        help="which to measure, as faithful/* or timm/nhwc; default all, on a CPU all but our compiled ones",
+    )
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn, at least one step")
@@ -52,12 +63,16 @@ def main(argv: Sequence[str]) -> None:
         result = read_result(args.markdown)
         print(tables.check_table(result) if result["benchmark"] == "train_check" else tables.step_tables(result))
         return
+    import torch
+
     from benchmarks.training.case import parse_case
     from benchmarks.training.device import describe_device, open_device, prepare_process
 
     device = open_device(args.device)
     prepare_process()
     cases = [parse_case(text) for text in args.case or (CUDA_CASES if device.type == "cuda" else CPU_CASES)]
+    if not args.case and cases[0].dtype(device) is torch.float32:
+        cases = [case for case in cases if case.amp == "off"]
     settings = {name: getattr(args, name) for name in ("rounds", "seconds", "steps")}
     name = "train_check" if args.check else "train_step"
     file = ResultFile(name, describe_device(device), settings, args.out)
@@ -65,11 +80,12 @@ def main(argv: Sequence[str]) -> None:
 
 
 def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> None:
+    from benchmarks.training.card import measure_rates
     from benchmarks.training.case import with_weights
     from benchmarks.training.device import open_device
     from benchmarks.training.growth import measure_growth
     from benchmarks.training.loops import LABELS, choose
-    from benchmarks.training.measure import Amounts, CaseBench, targets_of
+    from benchmarks.training.measure import Amounts, CaseBench, roofline, roofline_shares, targets_of
     from benchmarks.training.plots import plot_growth, plot_steps
     from benchmarks.training.tables import step_tables
     from hw1.plots.style import save_figure
@@ -80,10 +96,14 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
     blocks = file.content["cases"] = []
     for case in cases:
         with with_weights(case) as ready:
-            bench = CaseBench(ready, choose(args.loop or [], list(LABELS)), device, amounts, file.save)
+            loops = choose(args.loop or (CPU_LOOPS if device.type == "cpu" else []), list(LABELS))
+            bench = CaseBench(ready, loops, device, amounts, file.save)
             blocks.append(bench.block)
+            rates = measure_rates(device, mebibytes=COPY_MEBIBYTES, side=MATRIX_SIDE, dtype=case.dtype(device))
+            bench.block["roofline"] = roofline(case, rates, device)
             bench.run()
             bench.close()
+        bench.block["roofline_share"] = roofline_shares(bench.block)
         bench.block["targets"] = targets_of(bench.block, device.type == "cuda")
         file.save()
         save_figure(plot_steps(file.content), file.path.with_suffix(".png"))

@@ -28,12 +28,12 @@ def step_dtype(device: torch.device) -> torch.dtype:
     return amp_dtype(TrainConfig(), device) or torch.float32
 
 
-def measure_rates(device: torch.device, *, mebibytes: int, side: int) -> Rates:
-    """Of a copy of so many MiB, and of the product of two square matrices of `side` rows, in the step's precision."""
+def measure_rates(device: torch.device, *, mebibytes: int, side: int, dtype: torch.dtype | None = None) -> Rates:
+    """Of a copy of so many MiB, and of the product of two square matrices of `side` rows, in the step's precision or another."""
     source = torch.zeros(mebibytes * 2**20, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
     copy = seconds_of(lambda: target.copy_(source), device)
-    one = torch.randn(side, side, device=device).to(step_dtype(device))
+    one = torch.randn(side, side, device=device).to(dtype or step_dtype(device))
     product = seconds_of(lambda: one @ one, device)
     return Rates(flops=2.0 * side**3 / product, bytes=2.0 * source.numel() / copy)
 

@@ -12,11 +12,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from hw1.config.load import load_recipe
+from hw1.config.recipe import TrainConfig
 from hw1.data.image_set import ClassMap
 from hw1.data.loader.base import Batch
 from hw1.errors import UserError
 from hw1.models.factory import build_model, check_model
 from hw1.models.resolve import resolve
+from hw1.runtime.device import amp_dtype
 
 BASE = Path(__file__).parents[2] / "recipes" / "base.yaml"
 SETTLING_IMAGES = 8
@@ -31,9 +33,11 @@ class Case:
     num_classes: int = 100
     weights: Path | None = None
     """Where every loop's model starts; None: at random (`with_weights` makes a file)."""
+    amp: str = "auto"
+    """The recipe's `train.amp`: `off` is FP32."""
 
     def __str__(self) -> str:
-        return f"{self.model}, {self.size} px, batch {self.batch}"
+        return f"{self.model}, {self.size} px, batch {self.batch}, amp {self.amp}"
 
     @property
     def classes(self) -> ClassMap:
@@ -41,20 +45,24 @@ class Case:
 
     def describe(self) -> dict[str, Any]:
         """What a result file says of it."""
-        return {"model": self.model, "size": self.size, "batch": self.batch}
+        return {"model": self.model, "size": self.size, "batch": self.batch, "amp": self.amp}
+
+    def dtype(self, device: torch.device) -> torch.dtype:
+        """What convolutions compute in on this device."""
+        return amp_dtype(TrainConfig(amp=self.amp), device) or torch.float32  # type: ignore[arg-type]  # `parse_case` has checked it
 
     def overrides(self) -> list[str]:
         """Of a recipe."""
         weights = ["model.pretrained=false"] if self.weights is None else [f"model.weights={self.weights}"]
-        return [f"model.name={self.model}", f"aug.size={self.size}", f"data.batch_size={self.batch}", *weights]
+        return [f"model.name={self.model}", f"aug.size={self.size}", f"data.batch_size={self.batch}", f"train.amp={self.amp}", *weights]
 
 
 def parse_case(text: str) -> Case:
-    """`MODEL:SIZE:BATCH`. Raises UserError for anything else, and for a model or a size that cannot be."""
+    """`MODEL:SIZE:BATCH` or `MODEL:SIZE:BATCH:AMP`. Raises UserError for anything else, and for a model or a size that cannot be."""
     parts = text.split(":")
-    if len(parts) != 3 or not all(part.isdecimal() and int(part) for part in parts[1:]):
-        raise UserError(f"--case: reads MODEL:SIZE:BATCH, as resnet18_cbam:96:32; got {text}")
-    case = Case(parts[0], int(parts[1]), int(parts[2]))
+    if not 3 <= len(parts) <= 4 or not all(part.isdecimal() and int(part) for part in parts[1:3]):
+        raise UserError(f"--case: reads MODEL:SIZE:BATCH[:AMP], as resnet18_cbam:96:32 or resnet18_cbam:96:32:off; got {text}")
+    case = Case(parts[0], int(parts[1]), int(parts[2]), amp="".join(parts[3:]) or "auto")
     recipe, _ = resolve(load_recipe(BASE, case.overrides()))
     if problems := check_model(recipe.model, recipe.freeze, image_size=case.size):
         raise UserError(*(f"--case {text}: {problem}" for problem in problems))

@@ -17,8 +17,7 @@ from benchmarks.training.epoch_measure import default_loops, measure_epochs
 from benchmarks.training.inference_measure import Amounts as InferenceAmounts
 from benchmarks.training.inference_measure import measure_inference
 from benchmarks.training.loops import LABELS
-from benchmarks.training.measure import Amounts, CaseBench, freezing_of
-from benchmarks.training.roofline import Rates, analyse_case
+from benchmarks.training.measure import Amounts, CaseBench, freezing_of, roofline
 from benchmarks.training.turns import fastest
 
 # Loops in the order in which they are built: eager ones cost nothing, each compiled one up to a minute and a half.
@@ -96,12 +95,6 @@ def measure_card(run: Run, until: float) -> None:
     run.content["card"] = {"copy_gigabytes_per_second": rates.bytes / 1e9, "matrix_teraflops": rates.flops / 1e12}
     run.content["card"]["precision"] = str(step_dtype(run.device)).removeprefix("torch.")
     run.content["roofline"] = roofline(run.case, rates, run.device)
-
-
-def roofline(case: Case, rates: Rates, device: torch.device) -> dict[str, Any]:
-    """Of both recipes, in the precision that a step has on the device."""
-    size = step_dtype(device).itemsize
-    return {freezing: analyse_case(case, freezing, size).describe(rates) for freezing in ours.FREEZING}
 
 
 def check_correctness(run: Run, until: float) -> None:

@@ -62,15 +62,19 @@ def remarks(block: Mapping[str, Any]) -> list[str]:
     """What is missing and why, and what was promised."""
     lines = [f"- {block['labels'][key]}: not measured, {why}" for key, why in block["left_out"].items()]
     lines += [f"- {block['labels'][key]}: failed, {why}" for key, why in block["failed"].items()]
+    lines += [f"- {freezing}: {share:.0%} of the roofline" for freezing, share in block.get("roofline_share", {}).items()]
     lines += target_lines(block.get("targets", []))
     return ["\n".join(lines)] if lines else []
 
 
 def target_lines(targets: Sequence[Mapping[str, Any]]) -> list[str]:
-    return [
-        f"- {target['claim']}: {target['measured']:.2f} (at least {target['needed']:g}: {'yes' if target['met'] else 'missed'})"
-        for target in targets
-    ]
+    lines = []
+    for target in targets:
+        answer = "yes" if target["met"] else "missed"
+        if "roofline_share" in target:
+            answer = f"missed, at {target['roofline_share']:.0%} of the roofline"
+        lines.append(f"- {target['claim']}: {target['measured']:.2f} (at least {target['needed']:g}: {answer})")
+    return lines
 
 
 def growth_tables(growth: Mapping[str, Any]) -> list[str]:
@@ -166,7 +170,7 @@ def check_table(result: Mapping[str, Any]) -> str:
 
 
 def case_name(case: Mapping[str, Any]) -> str:
-    return f"{case['model']}, {case['size']} px, batch {case['batch']}"
+    return f"{case['model']}, {case['size']} px, batch {case['batch']}" + (", FP32" if case.get("amp") == "off" else "")
 
 
 def number(value: float) -> str:

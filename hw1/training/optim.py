@@ -1,7 +1,7 @@
 """The optimizer, of timm's, and its parameter groups."""
 
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -98,7 +98,7 @@ def _step_on_contiguous_views(optimizer: Adam) -> None:
     It changes each number by itself, so that their order is nothing to it; but of a tensor that is not contiguous it makes a copy, which
     takes twice as long as the step.
     """
-    collect = optimizer._init_group
+    collect: Callable[..., Any] = optimizer._init_group
 
     def collect_views(group: dict[str, Any], parameters: list[Tensor], *others: list[Tensor]) -> bool:
         has_complex = collect(group, parameters, *others)
