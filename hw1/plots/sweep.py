@@ -82,9 +82,8 @@ def _draw_key(axes: Axes, trials: Sequence[TrialPoint], key: str, *, is_log: boo
 
 
 def _points(axes: Axes, trials: Sequence[TrialPoint], x: Sequence[float]) -> None:
+    style: dict[str, Any] = {"markersize": 5.5, "linestyle": "none", "zorder": 2}
     for is_pruned, color, face, label in ((False, BLUE, BLUE, "trained to the end"), (True, GREY, "white", "stopped early")):
         chosen = [(place, trial.score) for place, trial in zip(x, trials, strict=True) if trial.is_pruned == is_pruned]
         if chosen:
-            axes.plot(
-                *zip(*chosen, strict=True), "o", color=color, markerfacecolor=face, markersize=5.5, linestyle="none", label=label, zorder=2
-            )
+            axes.plot(*zip(*chosen, strict=True), "o", color=color, markerfacecolor=face, label=label, **style)

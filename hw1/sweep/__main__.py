@@ -6,11 +6,13 @@ ordinary run, unpromising ones are stopped early, and the same command continues
 
 import argparse
 import json
+import os
 import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
 from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 from hw1.ablate.__main__ import carry_out as train_runs
 from hw1.ablate.plan import check_data
@@ -28,6 +30,9 @@ from hw1.utils.files import make_folder, write_atomic
 from hw1.utils.own_command import hw1_command
 from hw1.utils.text import counted
 
+if TYPE_CHECKING:
+    from hw1.sweep.study import Trial
+
 EXIT_CODES = (
     "exit codes: 0 done, 2 mistake in recipe, space, data or folder (nothing was started), 3 too many trials failed, 130/143 interrupted "
     "(SIGINT/SIGTERM), state saved"
@@ -37,9 +42,8 @@ EXIT_CODES = (
 def parse(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> argparse.Namespace:
     """Parse the command line of the program `prog`."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
-    parser.add_argument("recipe", metavar="RECIPE", help=RULE)
-    parser.add_argument("space", metavar="SPACE.yaml", help="the keys that vary, and over what")
-    parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe, for all trials")
+    items_help = f"{RULE}; the file with the keys that vary; and changes to all trials"
+    parser.add_argument("items", metavar="RECIPE SPACE.yaml | section.key=value", nargs="+", help=items_help)
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials in all, those of before included (default: 20)")
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help="new seeds for the winner and the recipe (default: 3; 0: none)")
     parser.add_argument("--top", type=int, default=1, metavar="N", help="test the best N trials on the new seeds (default: 1)")
@@ -55,7 +59,11 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> None:
     args = parse(argv, prog)
     check_numbers(args)
     check_options(args.ray, args.cpus_per_run, args.gpus_per_run)
-    plan = SweepPlan.read(args.recipe, args.space, args.overrides)
+    overrides = [item for item in args.items if "=" in item and not os.path.isfile(item)]
+    paths = [item for item in args.items if item not in overrides]
+    if len(paths) != 2:
+        raise UserError(f"hw1 sweep: needs one recipe and one SPACE.yaml, got {shlex.join(paths) or 'neither'}")
+    plan = SweepPlan.read(*paths, overrides)
     num_trials = int(min(args.trials, num_combinations(plan.space)))
     if args.dry_run:
         show(describe_space(plan, num_trials))
@@ -132,7 +140,7 @@ def carry_out(plan: SweepPlan, args: argparse.Namespace, num_trials: int) -> Non
     show(format_table(plan, trials))
     if trials[0].state != "finished":
         raise RunError(f"{plan.folder}: no trial was trained to its end")
-    show(f"{plan.folder}: trials.csv and trials.png; the best one: {command_of(plan, args.recipe, as_overrides(trials[0].values))}")
+    show(f"{plan.folder}: trials.csv and trials.png; the best one: {command_of(plan, trials[0])}")
     contenders = choose_contenders(plan, trials, args.top) if args.seeds else []
     if args.seeds and not contenders:
         show("all finished trials have the recipe's own values: nothing to compare on new seeds")
@@ -148,9 +156,9 @@ def carry_out(plan: SweepPlan, args: argparse.Namespace, num_trials: int) -> Non
             show(line)
 
 
-def command_of(plan: SweepPlan, recipe: str, overrides: Sequence[str]) -> str:
+def command_of(plan: SweepPlan, trial: "Trial") -> str:
     """Return the command that trains a trial's values as a run of its own."""
-    return f"{hw1_command()} train {shlex.join([recipe, *plan.overrides, *overrides])}"
+    return f"{hw1_command()} train {shlex.join([plan.recipe_path, *plan.overrides, *as_overrides(trial.values)])}"
 
 
 if __name__ == "__main__":

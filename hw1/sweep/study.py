@@ -21,6 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from hw1.errors import UserError
 from hw1.sweep.space import Choice, Range, Space, Values
+from hw1.utils.text import first_line
 
 NUM_RANDOM = 10
 """Trials that are drawn at random before Optuna's model of the scores proposes."""
@@ -226,6 +227,4 @@ def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, optuna.exceptions.OptunaError) as error:
-        raise UserError(
-            f"{path}: damaged ({' '.join(str(error).split())[:120]}); restore it, or run.name=NAME begins another sweep"
-        ) from None
+        raise UserError(f"{path}: damaged ({first_line(error)}); restore it, or run.name=NAME begins another sweep") from None

@@ -114,9 +114,8 @@ class TrialQueue:
         self._tell(f"{trial.name} of {self._num_trials}: {describe_result(trial, problem)}  {describe_values(trial.values)}")
         self._failures = [*self._failures, f"{trial.name}: {problem}"] if trial.state == "failed" else []
         if len(self._failures) == MAX_FAILURES:
-            raise RunError(
-                "\n".join([f"{MAX_FAILURES} trials in a row have failed; the same command goes on with others", *self._failures])
-            )
+            head = f"{MAX_FAILURES} trials in a row have failed; the same command goes on with others"
+            raise RunError("\n".join([head, *self._failures]))
 
 
 def describe_result(trial: Trial, problem: str = "") -> str:

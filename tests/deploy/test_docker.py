@@ -68,6 +68,7 @@ def test_the_build_takes_in_the_code_and_nothing_else(tmp_path):
 def recipes(folder: Path) -> Path:
     (folder / "plain.yaml").write_text("{}")
     (folder / "own.yaml").write_text("data: {root: images}")
+    (folder / "space.yaml").write_text("optim.lr: [1e-3, 1e-2]")
     return folder
 
 
@@ -87,6 +88,7 @@ def recipes(folder: Path) -> Path:
         ("train", "plain.yaml train.epoch=3", "plain.yaml train.epoch=3"),  # a mistake, which train.py names
         ("ablate", "plain.yaml --seeds 0 1", "plain.yaml data.root=/data --seeds 0 1"),
         ("ablate", "plain.yaml own.yaml --seeds 0 1", "plain.yaml own.yaml --seeds 0 1"),
+        ("sweep", "plain.yaml space.yaml --seeds 2", "plain.yaml data.root=/data space.yaml --seeds 2"),
         ("validate", "runs/plain.yaml", "runs/plain.yaml"),
         ("torchrun", "--nproc-per-node 2 train.py plain.yaml", f"--nproc-per-node 2 {ROOT}/train.py plain.yaml data.root=/data"),
         ("torchrun", "--help", "--help"),
