@@ -90,6 +90,23 @@ def list_images(folder: Path) -> list[str]:
     return [file.removeprefix("./") for file in files]
 
 
+def list_all_files(folder: Path) -> list[str]:
+    """Return the files at any depth below `folder`, images or not, hidden ones too, as POSIX paths relative to it, in no order."""
+    files: list[str] = []
+    todo: list[tuple[str, frozenset[FolderId]]] = [("", frozenset())]
+    while todo:
+        subfolder, parents = todo.pop()
+        folder_id = _folder_id(folder / subfolder)
+        if folder_id not in parents:  # else it is a link to one of its parents
+            for entry in _entries(folder / subfolder):
+                path = f"{subfolder}{entry.name}"
+                if entry.is_dir():
+                    todo.append((f"{path}/", parents | {folder_id}))
+                else:
+                    files.append(path)
+    return files
+
+
 def has_image_suffix(name: str) -> bool:
     """Return whether a file of this name counts as an image; hidden files do not."""
     return not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
