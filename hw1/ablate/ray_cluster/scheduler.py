@@ -56,8 +56,10 @@ def run_on_ray(runs: Sequence[PlannedRun], address: str, cpus: int | None, gpus:
     with connected(address) as ray, probe_files(unfinished) as probes:
         nodes = list_nodes(ray)
         resources = choose_resources(nodes, cpus, gpus, on_gpu=any(run.recipe.train.device != "cpu" for run in unfinished))
-        data_roots = {str(run.recipe.data.root) for run in unfinished if not run.recipe.data.generate}
-        requirements = Requirements(os.getcwd(), code_digest(), probes, tuple(sorted(data_roots)))
+        data = [run.recipe.data for run in unfinished if not run.recipe.data.generate]
+        data_roots = sorted({each.root for each in data if each.root})
+        label_files = sorted({each.labels for each in data if each.labels})
+        requirements = Requirements(os.getcwd(), code_digest(), probes, tuple(data_roots), tuple(label_files))
         check_nodes(ray, [node for node in nodes if resources.num_runs(node)], requirements)
         num_parallel = sum(resources.num_runs(node) for node in nodes)
         say(f"{describe(runs, num_parallel=num_parallel)}; {num_parallel} at once, each with {resources}")
