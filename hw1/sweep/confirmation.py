@@ -101,7 +101,7 @@ def confirm(plan: SweepPlan, contenders: Sequence[Contender], num_seeds: int, nu
     runs = {each.name: [run for run in collection.runs_of(each.name) if run.seed in seeds] for each in contenders}
     key: Any = f"val_{plan.best_by}"
     sign = -1 if plan.best_by == "loss" else 1
-    scores = {name: [sign * max(sign * float(epoch[key]) for epoch in run.epochs) for run in each] for name, each in runs.items()}
+    scores = {name: [sign * max(sign * float(dict(epoch)[key]) for epoch in run.epochs) for run in each] for name, each in runs.items()}
     baseline, *winners = contenders
     correct = {name: np.stack([run.correct for run in each]) for name, each in runs.items()}
     found = verdicts([compare(correct[baseline.name], correct[winner.name]) for winner in winners])

@@ -168,7 +168,9 @@ def _parse_values(key: str, value: Any) -> Choice | Range:
 
 
 def _parse_range(key: str, value: dict[str, Any]) -> Range:
-    low, high, log, step = value.get("low"), value.get("high"), value.get("log", False), value.get("step")
+    low: Any = value.get("low")
+    high: Any = value.get("high")
+    log, step = value.get("log", False), value.get("step")
     types = _number_types()
     if key in types and not types[key]:
         raise UserError("takes no number, so it has no range; list its values")

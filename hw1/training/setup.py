@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hw1.config.recipe import Recipe, TrainConfig, step_images
+from hw1.config.recipe import NO_COLUMN, Recipe, TrainConfig, step_images
 from hw1.data.alike_names import describe_alike
 from hw1.data.bad_images import check_images
 from hw1.data.image_folder import open_training_data
@@ -103,7 +103,8 @@ def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
     if dist.is_main():
         say(describe_device(device))
-        faults = describe_faults(data, is_held_out=recipe.data.val_fraction is not None)
+        by_image = recipe.data.val_fraction is not None and recipe.data.group_column in (None, NO_COLUMN)
+        faults = describe_faults(data, is_held_out=by_image, labels=recipe.data.labels)
         for line in filter(None, (describe_passed_over(data.train, data.val), describe_alike(data.classes.names), faults)):
             say(line)
     recipe = choose_batch_size(recipe, device, data.classes.num_classes)

@@ -150,8 +150,10 @@ def open_cluster(runs: Sequence[PlannedRun], address: str, cpus: int | None, gpu
     with connected(address) as ray, probe_files(runs) as probes:
         nodes = list_nodes(ray)
         resources = choose_resources(nodes, cpus, gpus, on_gpu=any(run.recipe.train.device != "cpu" for run in runs))
-        data_roots = {str(run.recipe.data.root) for run in runs if not run.recipe.data.generate}
-        requirements = Requirements(os.getcwd(), code_digest(), probes, tuple(sorted(data_roots)))
+        data = [run.recipe.data for run in runs if not run.recipe.data.generate]
+        data_roots = sorted({each.root for each in data if each.root})
+        label_files = sorted({each.labels for each in data if each.labels})
+        requirements = Requirements(os.getcwd(), code_digest(), probes, tuple(data_roots), tuple(label_files))
         check_nodes(ray, [node for node in nodes if resources.num_runs(node)], requirements)
         yield Cluster(ray, resources, requirements, sum(resources.num_runs(node) for node in nodes))
         time.sleep(LOG_SECONDS)
