@@ -23,6 +23,8 @@ from hw1.runs.folder import RunFolder
 from hw1.utils.files import write_atomic
 
 EXIT_FINDINGS = 1
+OUT_OF_FOLD = "out_of_fold.npz"
+"""In the folder of `hw1 folds`: a prediction of every training image."""
 EXIT_CODES = "exit codes: 0 clean, 1 findings, 2 a mistake in the command, 3 the audit could not be written, 130 interrupted"
 
 
@@ -35,7 +37,9 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.audit") -> argparse.Na
     )
     parser.add_argument("--labels", metavar="FILE", help="table that lists the images and labels (data.labels); others are not read")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("audit"), help="for audit.html and audit.json (default: ./audit)")
-    parser.add_argument("--run", metavar="RUN_DIR", help="a run on this data: also lists labels and images that its model doubts")
+    doubts = parser.add_mutually_exclusive_group()
+    doubts.add_argument("--run", metavar="RUN_DIR", help="a run on this data: also lists labels and images that its model doubts")
+    doubts.add_argument("--folds", metavar="DIR", type=Path, help="the same of all training images, by the folds of hw1 folds")
     return parser.parse_intermixed_args(without_dashes(argv))
 
 
@@ -55,7 +59,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
     if args.out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"--out {args.out}: lies in {root}, which is only read; choose a folder elsewhere")
     inventory = list_inventory(_data_config(args)) if args.labels else take_inventory(root)
-    label_errors = find_label_errors(RunFolder.existing(args.run), inventory) if args.run else None
+    label_errors = _find_label_errors(args, inventory)
     paths = [inventory.path(index) for index in range(len(inventory.images))]
     scan = scan_files(paths)
     groups = find_copies(paths, scan)
@@ -72,6 +76,15 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
     print("\n".join(lines))
     print(f"see {args.out / 'audit.html'}; every finding with its paths: {args.out / 'audit.json'}")
     return EXIT_FINDINGS if findings else 0
+
+
+def _find_label_errors(args: argparse.Namespace, inventory: Inventory) -> LabelErrors | None:
+    if args.folds:
+        return find_label_errors(args.folds, args.folds / OUT_OF_FOLD, inventory)
+    if args.run:
+        run = RunFolder.existing(args.run)
+        return find_label_errors(run.path, run.val_predictions, inventory)
+    return None
 
 
 def _data_config(args: argparse.Namespace) -> DataConfig:

@@ -67,7 +67,7 @@ def take_inventory(root: Path) -> Inventory:
     for name in splits or [""]:
         split = name or WHOLE
         listing = list_class_folders(root, name)
-        beside = list_flat_images(root / name)[0] if _split_key(name)[0] == 2 else []
+        beside = list_flat_images(root / name)[0] if is_test(name) else []
         if any(listing.files.values()) or not beside:
             classes[split] = {label: len(files) for label, files in listing.files.items()}
             images += [Image(file, split, label) for label, files in listing.files.items() for file in files]
@@ -95,6 +95,11 @@ def list_inventory(config: DataConfig) -> Inventory:
         if counts:
             classes[split] = {label: counts[label] for label in sorted(counts, key=natural_key)}
     return Inventory(listed.root, images, classes, [])
+
+
+def is_test(split: str) -> bool:
+    """Return whether a split, by its name, is for testing."""
+    return _split_key(split)[0] == 2
 
 
 def _split_key(split: str) -> tuple[int, NaturalKey]:
