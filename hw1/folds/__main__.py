@@ -29,8 +29,8 @@ from hw1.utils.own_command import hw1_command
 from hw1.utils.text import counted
 
 EXIT_CODES = (
-    "exit codes: 0 done, 2 mistake in recipe or data (nothing was started), 3 some runs failed (the others were trained), 130/143 interrupted "
-    "(SIGINT/SIGTERM), state saved"
+    "exit codes: 0 done, 2 mistake in recipe or data (nothing was started), 3 some runs failed (the others were trained), 130/143 "
+    "interrupted (SIGINT/SIGTERM), state saved"
 )
 
 

@@ -102,6 +102,5 @@ def _listed(config: DataConfig) -> FoldImages:
     rows = [row for row, (label, split) in enumerate(zip(listed.labels, listed.splits, strict=True)) if label and split != "test"]
     columns = (listed.files, listed.labels, listed.groups)
     files, labels, groups = ([column[row] for row in rows] for column in columns)
-    return FoldImages(
-        listed.root, files, labels, groups, [file for file, label in zip(listed.files, listed.labels, strict=True) if not label]
-    )
+    test_files = [file for file, label in zip(listed.files, listed.labels, strict=True) if not label]
+    return FoldImages(listed.root, files, labels, groups, test_files)

@@ -77,10 +77,9 @@ def cross_validate(table: FoldTable, joined: SavedPredictions) -> CrossValidated
 def describe_accuracy(result: CrossValidated) -> list[str]:
     """Return the accuracy in words, a line each for all images and for the folds."""
     top1 = result.num_right / result.num_images
-    folds = result.over_folds
-    spread = (
-        "" if folds.low is None or folds.high is None else f" (95% t interval {max(folds.low, 0):.4f} to {min(folds.high, 1):.4f}, rough)"
-    )
+    folds, spread = result.over_folds, ""
+    if folds.low is not None and folds.high is not None:
+        spread = f" (95% t interval {max(folds.low, 0):.4f} to {min(folds.high, 1):.4f}, rough)"
     return [
         f"top-1 {top1:.4f} (95% {result.low:.4f} to {result.high:.4f}) on {result.num_images:,} images, each by a run that never saw it",
         f"by fold: {', '.join(f'{accuracy:.4f}' for accuracy in result.per_fold)}; mean {folds.mean:.4f}{spread}",

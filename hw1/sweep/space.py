@@ -137,7 +137,7 @@ def _read_file(path: str) -> dict[str, Any]:
         with Path(path).open("rb") as file:
             text = file.read(MAX_BYTES).decode()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file; it lists the keys to vary, as `optim.lr: {{low: 1e-5, high: 1e-2, log: true}}`") from None
+        raise UserError(f"{path}: no such file; it lists keys to vary, as `optim.lr: {{low: 1e-5, high: 1e-2, log: true}}`") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -66,7 +66,7 @@ class Trial:
 
 
 class _NoLock:
-    """A lock of Optuna's that keeps nobody out. The sweep is locked as a whole: a lock file of the journal's own would outlive a killed process."""
+    """A lock that keeps nobody out: the sweep is locked as a whole, and a lock file of the journal's own would outlive a killed process."""
 
     def acquire(self) -> bool:
         return True
