@@ -17,10 +17,11 @@ from hw1.ablate.plan import PlannedRun, check_data, plan_run, print_plan
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.audit.__main__ import OUT_OF_FOLD
 from hw1.config.load import load_recipe
-from hw1.config.recipe import NO_COLUMN, Recipe
+from hw1.config.recipe import NO_COLUMN
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE
 from hw1.errors import UserError, run_command
+from hw1.folds.images import FoldImages, join_copies, read_images
 from hw1.folds.table import FoldTable
 from hw1.utils.console import say, show
 from hw1.utils.file_lock import hold_lock
@@ -56,6 +57,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.folds") -> None:
     recipe = load_recipe(args.recipe, overrides)
     if args.group and recipe.data.labels is None:
         raise UserError("--group: names a column of data.labels, which is not set; folders have no groups")
+    images = read_images(recipe.data)
     folder = Path(recipe.run.dir) / f"{recipe.run.name}-folds"
     with ExitStack() as stack:
         try:
@@ -63,7 +65,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.folds") -> None:
             stack.enter_context(hold_lock(folder / ".lock", lambda: refuse_second(folder)))
         except OSError as error:
             raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
-        table = open_table(folder / "folds.csv", recipe, args.k)
+        table = open_table(folder / "folds.csv", images, args.k, recipe.seed)
         runs = plan_folds(args.recipe, overrides, folder, table)
         if args.dry_run:
             print_plan(runs)
@@ -78,22 +80,20 @@ def refuse_second(folder: Path) -> None:
     raise UserError(f"{folder}: another process is training these folds")
 
 
-def open_table(path: Path, recipe: Recipe, k: int) -> FoldTable:
+def open_table(path: Path, images: FoldImages, k: int, seed: int) -> FoldTable:
     """Read the folds that were drawn before, or draw and write them.
 
     Raises:
         UserError: The images have changed since, or no such folds can be drawn.
     """
-    from hw1.folds.assign import assign_folds
-    from hw1.folds.images import join_copies, read_images
-
-    images = read_images(recipe.data)
     if path.exists():
         table = FoldTable.read(path, images, k)
         say(f"{path}: {k} folds of {counted(len(images.files), 'image')}, drawn before")
         return table
+    from hw1.folds.assign import assign_folds  # scikit-learn takes a second to import
+
     images, num_copies = join_copies(images)
-    table = FoldTable(images, assign_folds(images.labels, images.groups, k, recipe.seed).tolist(), k)
+    table = FoldTable(images, assign_folds(images.labels, images.groups, k, seed).tolist(), k)
     table.write(path, {})
     num_groups = len({group for group in images.groups if group})
     copies = f"; {num_copies} show the same as another and stay together" if num_copies else ""

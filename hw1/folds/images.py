@@ -45,7 +45,7 @@ def read_images(config: DataConfig) -> FoldImages:
         UserError: There are none, or they are of a kind of which no folds are made.
     """
     if config.dataset is not None:
-        raise UserError("data.dataset: folds are made of image folders or of data.labels; write its images to a folder first")
+        raise UserError("data.dataset: folds are made of image folders or of data.labels")
     images = _listed(config) if config.labels is not None else _of_folders(require_root(config.root))
     if not images.files:
         raise UserError(f"data.root: {printable(images.root)}: no labelled images beside those of the test split")
