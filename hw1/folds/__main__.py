@@ -23,6 +23,7 @@ from hw1.config.shipped import RULE
 from hw1.errors import UserError, run_command
 from hw1.folds.images import FoldImages, join_copies, read_images
 from hw1.folds.table import FoldTable
+from hw1.plots.style import save_figure
 from hw1.utils.console import say, show
 from hw1.utils.file_lock import hold_lock
 from hw1.utils.files import make_folder, write_atomic
@@ -128,7 +129,7 @@ def plan_folds(path: str, overrides: Sequence[str], folder: Path, table: FoldTab
 
 def conclude(folder: Path, table: FoldTable, runs: Sequence[PlannedRun]) -> None:
     """Join the predictions, write them, predict the test images, and say what came of it."""
-    from hw1.folds.results import cross_validate, describe_accuracy, join_predictions
+    from hw1.folds.results import cross_validate, describe_accuracy, join_predictions, plot_accuracy
 
     joined = join_predictions(table, [run.folder for run in runs])
     result = cross_validate(table, joined)
@@ -138,14 +139,15 @@ def conclude(folder: Path, table: FoldTable, runs: Sequence[PlannedRun]) -> None
     table.write(folder / "folds.csv", predicted)
     content = result._asdict() | {"over_folds": vars(result.over_folds)}
     write_atomic(folder / "folds.json", (json.dumps(content, indent=2) + "\n").encode())
+    save_figure(plot_accuracy(table, joined), folder / "folds.png")
     if (missing := len(table.images.files) - len(joined.files)) > 0:
         say(f"{folder}: {counted(missing, 'image')} could not be read and have no prediction")
     if table.images.test_files:
         predict_test(runs)
     for line in describe_accuracy(result):
         show(line)
-    root = shlex.quote(str(table.images.root))
-    show(f"{folder}: folds.csv with every prediction, folds.json; next: {hw1_command()} audit {root} --folds {shlex.quote(str(folder))}")
+    root, place = shlex.quote(str(table.images.root)), shlex.quote(str(folder))
+    show(f"{folder}: folds.csv with every prediction, folds.json, folds.png; next: {hw1_command()} audit {root} --folds {place}")
 
 
 def predict_test(runs: Sequence[PlannedRun]) -> None:

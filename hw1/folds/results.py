@@ -9,6 +9,8 @@ from hw1.errors import UserError
 from hw1.evaluation.predictions import Predictions, SavedPredictions, load_predictions
 from hw1.evaluation.significance import Interval, paired_t, proportion_interval
 from hw1.folds.table import FoldTable
+from hw1.plots.folds import Accuracy, plot_folds
+from hw1.plots.style import Figure
 from hw1.runs.folder import RunFolder
 
 
@@ -84,3 +86,14 @@ def describe_accuracy(result: CrossValidated) -> list[str]:
         f"top-1 {top1:.4f} (95% {result.low:.4f} to {result.high:.4f}) on {result.num_images:,} images, each by a run that never saw it",
         f"by fold: {', '.join(f'{accuracy:.4f}' for accuracy in result.per_fold)}; mean {folds.mean:.4f}{spread}",
     ]
+
+
+def plot_accuracy(table: FoldTable, joined: SavedPredictions) -> Figure:
+    """Plot the accuracy of each fold and of all images, with Wilson's intervals."""
+    is_right = joined.predictions.logits.argmax(axis=1) == joined.predictions.labels
+    folds = np.asarray(table.folds)[joined.predictions.index]
+
+    def accuracy(of: np.ndarray) -> Accuracy:
+        return Accuracy(float(of.mean()), *proportion_interval(int(of.sum()), len(of)), len(of))
+
+    return plot_folds([accuracy(is_right[folds == fold]) for fold in range(table.k)], accuracy(is_right))
