@@ -13,6 +13,7 @@ import numpy as np
 
 from hw1.ablate.plan import PlannedRun
 from hw1.config.recipe import LogConfig, Recipe, RunConfig
+from hw1.errors import RunError
 from hw1.evaluation.selection import expected_maximum, pooled_std
 from hw1.report.collect import collect
 from hw1.report.verdict import compare, verdicts
@@ -95,10 +96,16 @@ def plan_seeds(plan: SweepPlan, contenders: Sequence[Contender], num_seeds: int)
 
 
 def confirm(plan: SweepPlan, contenders: Sequence[Contender], num_seeds: int, num_trials: int) -> list[Confirmed]:
-    """Compare each winner with the baseline, the first contender, over the new seeds, whose runs are all finished."""
+    """Compare each winner with the baseline, the first contender, over the new seeds, whose runs are all finished.
+
+    Raises:
+        RunError: The files of a run do not agree with each other.
+    """
     seeds = range(plan.recipe.seed + 1, plan.recipe.seed + 1 + num_seeds)
     collection = collect(plan.seeds)
     runs = {each.name: [run for run in collection.runs_of(each.name) if run.seed in seeds] for each in contenders}
+    if any(len(each) < num_seeds for each in runs.values()):
+        raise RunError("\n".join(f"{plan.seeds}/{run.path}: {run.reason}" for run in collection.left_out))
     key: Any = f"val_{plan.best_by}"
     sign = -1 if plan.best_by == "loss" else 1
     scores = {name: [sign * max(sign * float(dict(epoch)[key]) for epoch in run.epochs) for run in each] for name, each in runs.items()}
