@@ -38,7 +38,7 @@ def call(*arguments: str) -> int:
 
 
 def trials() -> list[dict[str, str]]:
-    rows = list(csv.DictReader((FOLDER / "trials.csv").open()))
+    rows = list(csv.DictReader((FOLDER / "trials.csv").read_text().splitlines()))
     return sorted(rows, key=lambda row: int(row["trial"]))
 
 
@@ -76,7 +76,7 @@ def test_each_trial_is_a_run_and_a_line_and_the_best_is_first_in_the_table(whole
 @pytest.mark.slow
 def test_trials_below_the_median_are_stopped_early_and_say_so(whole):
     folder, _, err = whole
-    rows = list(csv.DictReader((folder / FOLDER / "trials.csv").open()))
+    rows = list(csv.DictReader((folder / FOLDER / "trials.csv").read_text().splitlines()))
     pruned = [row for row in rows if row["state"] == "pruned"]
     assert all(int(row["trial"]) > 5 and 1 < int(row["epochs"]) < 4 for row in pruned)
     finished = [float(row["val_top1"]) for row in rows if row["state"] == "finished"]
@@ -88,7 +88,7 @@ def test_trials_below_the_median_are_stopped_early_and_say_so(whole):
 def test_the_winner_is_run_again_on_new_seeds_and_its_luck_is_told(whole):
     folder, out, _ = whole
     [winner] = json.loads((folder / FOLDER / "winners.json").read_text())
-    rows = {f"trial{int(row['trial']):03}": row for row in csv.DictReader((folder / FOLDER / "trials.csv").open())}
+    rows = {f"trial{int(row['trial']):03}": row for row in csv.DictReader((folder / FOLDER / "trials.csv").read_text().splitlines())}
     lr = float(rows[winner["name"]]["optim.lr"])
     new = [accuracy(lr, 1.0, seed) for seed in (1, 2, 3)]
     own = [accuracy(3e-5, 1.0, seed) for seed in (1, 2, 3)]
@@ -116,7 +116,9 @@ def test_a_sweep_that_is_killed_goes_on_where_it_was_and_trains_nothing_twice(pr
     epochs = [tuple(each) for each in epochs_trained()]
     assert len(set(epochs)) == len(epochs)
     num_epochs = len(epochs)
-    assert trials() == sorted(csv.DictReader((whole[0] / FOLDER / "trials.csv").open()), key=lambda row: int(row["trial"]))
+    assert trials() == sorted(
+        csv.DictReader((whole[0] / FOLDER / "trials.csv").read_text().splitlines()), key=lambda row: int(row["trial"])
+    )
     assert (FOLDER / "winners.json").read_bytes() == (whole[0] / FOLDER / "winners.json").read_bytes()
     assert call(*COMMAND) == 0
     assert len(epochs_trained()) == num_epochs

@@ -42,7 +42,7 @@ def test_trials_run_side_by_side_and_unpromising_ones_are_stopped(tmp_path, monk
     shutil.rmtree(folder, ignore_errors=True)
     assert done.returncode == 0, done.stderr
     assert "2 at once, each with 1 core" in done.stderr
-    rows = list(csv.DictReader(Path("runs/tiny-sweep/trials.csv").open()))
+    rows = list(csv.DictReader(Path("runs/tiny-sweep/trials.csv").read_text().splitlines()))
     assert len(rows) == 8
     assert {row["state"] for row in rows} <= {"finished", "pruned"}
     for row in rows:
