@@ -28,8 +28,8 @@ def plot_folds(folds: Sequence[Accuracy], whole: Accuracy) -> Figure:
     with house_style():
         figure = new_figure(7.0, 1.4 + 0.42 * len(folds))
         axes = figure.subplots()
-        axes.axvspan(whole.low, whole.high, color=BLUE, alpha=0.15, linewidth=0, label="95% interval of it")
         axes.axvline(whole.value, color=BLUE, label=f"all {whole.num_images:,} images: {whole.value:.4f}")
+        axes.axvspan(whole.low, whole.high, color=BLUE, alpha=0.15, linewidth=0, label="its 95% interval")
         for row, fold in enumerate(folds):
             ends = [[fold.value - fold.low], [fold.high - fold.value]]
             label = "one fold, 95% interval" if not row else None
