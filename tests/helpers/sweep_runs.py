@@ -71,7 +71,8 @@ def accuracy(lr: float, progress: float, seed: int) -> float:
 def make_sweep_project(folder: Path) -> None:
     make_project(folder)
     (folder / STAND_IN_FILE).write_text(STAND_IN)
-    (folder / "tiny.yaml").write_text("seed: 0\ndata: {root: data}\ntrain: {epochs: 4}\noptim: {lr: 3e-5}\nsched: {warmup_epochs: 0, min_lr: 0}\n")
+    sections = ["seed: 0", "data: {root: data}", "train: {epochs: 4}", "optim: {lr: 3e-5}", "sched: {warmup_epochs: 0, min_lr: 0}"]
+    (folder / "tiny.yaml").write_text("\n".join(sections))
     (folder / "space.yaml").write_text("optim.lr: {low: 1e-5, high: 1e-1, log: true}\nmodel.drop_rate: [0.0, 0.2]\n")
 
 
