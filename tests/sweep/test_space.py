@@ -14,7 +14,7 @@ from hw1.sweep.space import FIXED, Choice, Range, as_overrides, num_combinations
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text("train: {epochs: 2}\nsched: {warmup_epochs: 1}\n")
+    Path("tiny.yaml").write_text("train: {epochs: 2}\nsched: {name: cosine, warmup_epochs: 1}\n")
     return "tiny.yaml"
 
 
@@ -50,13 +50,13 @@ def test_a_recipe_takes_the_values_as_they_were_drawn(recipe, values):
     ("text", "line"),
     [
         ("optim.lrr: [1, 2]", "optim.lrr: unknown key; nearest: optim.lr"),
-        ("optim.lr: {low: 0, high: 1}", "optim.lr: Input must be greater than 0, got 0.0"),
-        ("aug.hflip: {low: 0, high: 2}", "aug.hflip: Input must be less than or equal to 1, got 2.0"),
-        ("aug.hflip: [0.5, yes, 3]", "aug.hflip: Input must be a valid number, got 'yes'"),
+        ("optim.lr: {low: 0, high: 1}", "optim.lr: must be greater than 0, got 0.0"),
+        ("aug.hflip: {low: 0, high: 2}", "aug.hflip: must be less than or equal to 1, got 2.0"),
+        ("aug.hflip: [0.5, yes, 3]", "aug.hflip: must be a valid number, got 'yes'"),
         ("optim.lr: {low: 1e-3, high: 1e-4}", "optim.lr: low must be less than high, got 0.001 and 0.0001"),
         ("optim.weight_decay: {low: 0, high: 1, log: true}", "optim.weight_decay: low must be more than 0 with log, got 0"),
         ("optim.lr: {low: 1e-4, hgih: 1e-2}", "optim.lr: hgih: unknown; nearest: high"),
-        ("optim.lr: {low: 1e-4}", "optim.lr: high: must be a number, got None"),
+        ("optim.lr: {low: 1e-4}", "optim.lr: high: must be a number, got null"),
         ("optim.lr: {low: 1e-4, high: 1, step: 2}", "optim.lr: step must be more than 0, at most high - low, and without log, got 2"),
         ("optim.lr: 1e-3", "optim.lr: must be a list of values or {low: A, high: B}, got 0.001; one value belongs into the recipe"),
         ("optim.lr: [1e-3]", "optim.lr: must list two different values or more, got [0.001]"),
@@ -67,7 +67,7 @@ def test_a_recipe_takes_the_values_as_they_were_drawn(recipe, values):
         ("seed: [0, 1]", "seed: is the same in all trials; set it in the recipe or on the command line"),
         ("train.epochs: [1, 2]", "train.epochs: is the same in all trials; set it in the recipe or on the command line"),
         ("mixup.alpha: [0.1, 0.2]", "mixup.alpha: is set on the command line too; leave it out in one place"),
-        ("sched.warmup_epochs: [0, 3]", "sched.warmup_epochs: must not exceed train.epochs (2), got 3"),
+        ("sched.warmup_epochs: [0, 3]", "sched.warmup_epochs: must not exceed train.epochs (2), got 3.0"),
         ("- optim.lr", None),
         ("", None),
         ("optim.lr: [1, 2", None),
@@ -79,7 +79,7 @@ def test_a_mistake_is_one_line_with_file_and_key(recipe, text, line):
         read(text, "mixup.alpha=0.3")
     assert all("\n" not in problem and problem.startswith("space.yaml: ") for problem in error.value.problems)
     if line is not None:
-        assert [problem.replace("Input should", "Input must") for problem in error.value.problems] == [f"space.yaml: {line}"]
+        assert error.value.problems == (f"space.yaml: {line}",)
 
 
 def test_all_mistakes_are_said_at_once(recipe):
