@@ -93,7 +93,8 @@ def test_a_trial_below_the_median_of_the_finished_ones_is_to_be_stopped(tmp_path
         assert not study.should_prune(number)  # too few have finished
         study.end(number, "finished")
     median = np.median(range(NUM_UNPRUNED))
-    assert not study.should_prune(report([-9.0, -9.0]))  # epoch 3 is the first that counts
+    assert not study.should_prune(report([-9.0]))  # epoch 2 is the first that counts
+    assert study.should_prune(report([0.0, median - 0.1]))
     assert study.should_prune(report([0.0, 0.0, median - 0.1]))
     assert not study.should_prune(report([0.0, 0.0, median + 0.1]))
     pruned = study.end(len(study.trials()) - 1, "pruned")
