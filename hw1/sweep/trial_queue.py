@@ -71,9 +71,9 @@ class TrialQueue:
     def end(self, run: PlannedRun, problem: str | None) -> None:
         """Record how a trial ended."""
         path = str(run.folder.path)
-        number = self._under_way.pop(path)
         run.refresh()
         self._report(run)
+        number = self._under_way.pop(path)
         trial = self._study.trials()[number - 1]
         if run.status == "finished":
             self._finish(trial, "finished")
