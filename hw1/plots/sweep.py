@@ -47,9 +47,10 @@ def plot_sweep(trials: Sequence[TrialPoint], metric: str, *, minimize: bool, log
         raise ValueError("no trials to plot")
     keys = list(trials[0].values)
     num_rows = -(-(len(keys) + 1) // PANELS_IN_ROW)
+    num_columns = -(-(len(keys) + 1) // num_rows)
     with house_style():
-        figure = new_figure(4.0 * min(len(keys) + 1, PANELS_IN_ROW), 0.6 + 3.0 * num_rows)
-        panels = figure.subplots(num_rows, min(len(keys) + 1, PANELS_IN_ROW), squeeze=False, sharey=True).flat
+        figure = new_figure(4.0 * num_columns, 0.6 + 3.0 * num_rows)
+        panels = figure.subplots(num_rows, num_columns, squeeze=False, sharey=True).flat
         first = next(panels)
         _points(first, trials, [trial.number for trial in trials])
         whole = [trial for trial in trials if not trial.is_pruned]
@@ -62,7 +63,7 @@ def plot_sweep(trials: Sequence[TrialPoint], metric: str, *, minimize: bool, log
         for panel in panels:
             panel.set_axis_off()
         for row in range(num_rows):
-            figure.axes[row * PANELS_IN_ROW].set_ylabel(metric)
+            figure.axes[row * num_columns].set_ylabel(metric)
         figure.legend(*first.get_legend_handles_labels(), loc="outside lower left", ncols=3)
     return figure
 
