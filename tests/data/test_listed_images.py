@@ -15,7 +15,7 @@ from hw1.config.load import load_recipe
 from hw1.config.recipe import DataConfig
 from hw1.data.image_folder import find_split, open_training_data
 from hw1.data.image_set import ImageSet
-from hw1.data.label_columns import close_labels, describe_labels, read_labels
+from hw1.data.label_columns import close_labels, read_labels
 from hw1.errors import UserError
 
 
@@ -276,16 +276,30 @@ def test_a_name_that_fits_two_files_is_refused(root):
 
 def test_what_was_found_is_said_in_one_line_and_kept(root):
     config = table(root, ["image_id", "breed", "patient"], [[*row, position] for position, row in enumerate(rows_of(root))])
-    closed = close_labels(config)
+    closed, said = close_labels(config, 118)
     assert (closed.file_column, closed.label_column, closed.split_column, closed.group_column) == ("image_id", "breed", "none", "patient")
     assert closed.val_fraction == 0.2
-    assert describe_labels(config, closed, 118) == (
+    assert said == [
         f"data.labels: {config.labels}: columns file = image_id, label = breed, group = patient (by name; data.file_column=NAME takes "
         "another); about 20% of each class, drawn by seed 118, are held out for validation, each patient on one side"
-    )
-    assert close_labels(closed) == closed
-    assert describe_labels(closed, closed, 118) == ""
+    ]
+    assert close_labels(closed, 118) == (closed, [])
     assert open_training_data(closed, 118, None).fingerprint == open_training_data(config, 118, None).fingerprint
+
+
+@pytest.mark.parametrize(("column", "keys"), [("split", {}), ("fold", {"fold": 1})])
+def test_groups_that_the_file_has_on_both_sides_are_said(root, column, keys):
+    rows = [
+        [*row, position % 2 if column == "fold" else ("train", "val")[position % 2], position // 2]
+        for position, row in enumerate(rows_of(root))
+    ]
+    rows[0][3] = rows[2][3] = "alone"
+    config = table(root, ["image", "label", column, "patient"], rows, **keys)
+    _, said = close_labels(config, 1)
+    assert said[1:] == [f"warning: {config.labels}: 8 of 10 patient in validation are in training too (2, 3 and 6 more)"]
+    for row in rows:
+        row[3] = ""
+    assert len(close_labels(table(root, ["image", "label", column, "patient"], rows, **keys), 1)[1]) == 1
 
 
 def test_the_fingerprint_is_of_the_labels_and_not_of_the_file(root):

@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 images of 100 classes, in a table in another order, with ids and names of their own; 10 more have no label."""
     folder = tmp_path_factory.mktemp("listed")
     draw_shapes(folder / "shapes", 2)
-    rows = [[f"{path.parent.name}/{path.stem}", f"shape {path.parent.name}"] for path in (folder / "shapes/train").glob("*/*.jpg")]
+    rows = [[f"train/{path.parent.name}/{path.stem}", f"shape {path.parent.name}"] for path in (folder / "shapes/train").glob("*/*.jpg")]
     rows.sort(key=lambda row: row[0][::-1])
     rows += [[path.stem, ""] for path in sorted((folder / "shapes/test").glob("*.jpg"))[:10]]
     with open(folder / "labels.csv", "w", newline="") as file:
