@@ -34,7 +34,7 @@ NAMES = {
     "fold": (("fold", "kfold", "foldid", "folds"),),
     "group": (("group", "groupid", "patient", "patientid", "subject", "subjectid", "participant", "participantid", "lesionid", "videoid"),),
 }  # fmt: skip
-"""Usual names of the columns, in lower case and of letters alone. Where several names are there, those of an earlier group count."""
+"""Usual names of the columns, in lower case, of letters and digits alone. Where several names are there, those of an earlier group count."""
 NEEDED = ("file", "label", "fold")
 
 
@@ -169,7 +169,7 @@ def _choose(role: str, name: str | None, table: Table, taken: set[str | None], p
 
 
 def _plain(column: str) -> str:
-    return re.sub("[^a-z]", "", column.lower())
+    return re.sub("[^a-z0-9]", "", column.lower())
 
 
 def _nearest(name: str, table: Table) -> str:
