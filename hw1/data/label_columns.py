@@ -34,7 +34,7 @@ NAMES = {
     "fold": (("fold", "kfold", "foldid", "folds"),),
     "group": (("group", "groupid", "patient", "patientid", "subject", "subjectid", "participant", "participantid", "lesionid", "videoid"),),
 }  # fmt: skip
-"""Usual names of the columns, in lower case, of letters and digits alone. Where several names are there, those of an earlier group count."""
+"""Usual names of the columns, in lower case, of letters and digits alone. Of several that are there, those of an earlier group count."""
 NEEDED = ("file", "label", "fold")
 
 

@@ -16,6 +16,7 @@ from hw1.config.recipe import DataConfig
 from hw1.data.image_folder import find_split, open_training_data
 from hw1.data.image_set import ImageSet
 from hw1.data.label_columns import close_labels, read_labels
+from hw1.data.list_files import natural_key
 from hw1.errors import UserError
 
 
@@ -55,17 +56,17 @@ def test_a_table_of_a_folder_is_the_folder(tmp_path, names, fraction):
     """The same images, split, labels, classes and fingerprint, so that all else is the same too."""
     root = make(tmp_path / "d", *(f"{name}/{i}.jpg" for name in names for i in range(12)))
     folder = open_training_data(folder_config(root, fraction or 0.2), 5, None)
-    files = [f"{name}/{i}.jpg" for name in names for i in range(12)]
+    files = [f"{name}/{i}.jpg" for name in sorted(names, key=natural_key) for i in range(12)]
     config = table(root, ["path", "class"], [[file, file.split("/")[0]] for file in files], val_fraction=fraction)
     listed = open_training_data(config, 5, None)
     assert listed.fingerprint == folder.fingerprint
     assert (listed.val.files, listed.classes) == (folder.val.files, folder.classes)
-    split = table(root, ["path", "class", "set"], [[f, f.split("/")[0], "Validation" if f in folder.val.files else "TRAIN"] for f in files])
-    assert open_training_data(split, 9, None).fingerprint == folder.fingerprint
     for name in ("train", "val"):
         images, _ = find_split(name, config, folder.classes, 5)
         assert images.files == getattr(folder, name).files
         assert labels(images) == labels(getattr(folder, name))
+    split = table(root, ["path", "class", "set"], [[f, f.split("/")[0], "Validation" if f in folder.val.files else "TRAIN"] for f in files])
+    assert open_training_data(split, 9, None).fingerprint == folder.fingerprint
 
 
 def test_only_listed_images_are_used_and_in_the_order_of_the_table(tmp_path):
@@ -137,8 +138,8 @@ def test_test_images_may_have_labels_if_all_have(root):
     assert (test.files, labels(test)) == (("test/t0.jpg", "test/t1.jpg"), [1, 0])
     with pytest.raises(UserError, match=r"1 of 3 test images have no label \(line 24\); give one to all or to none"):
         find_split("test", table(root, ["id", "label", "split"], [*rows, ["t2", "", "test"]]), classes, 1)
-    with pytest.raises(UserError, match=r"line 22: class Dog is unknown to the checkpoint; 'Dog' differs only .* from 'dog'"):
-        find_split("test", table(root, ["id", "label", "split"], [*rows[:20], ["t0", "Dog", "test"]]), classes, 1)
+    with pytest.raises(UserError, match=r"line 22: class cow is unknown to the checkpoint"):
+        find_split("test", table(root, ["id", "label", "split"], [*rows[:20], ["t0", "cow", "test"]]), classes, 1)
 
 
 def test_every_problem_is_listed_with_its_lines(root):
@@ -164,7 +165,16 @@ def test_very_many_problems_are_some_lines(root):
 
 @pytest.mark.parametrize(
     ("first", "second"),
-    [("cat", "Cat"), ("cat", "cat "), ("1", "1.0"), ("1", "01"), ("0", "0.0"), ("sea lion", "sea  lion"), ("é", "é"), ("1.0", "1")],
+    [
+        ("cat", "Cat"),
+        ("cat", "cat "),
+        ("1", "1.0"),
+        ("1", "01"),
+        ("0", "0.0"),
+        ("sea lion", "sea  lion"),
+        ("\u00e9", "e\u0301"),
+        ("1.0", "1"),
+    ],
 )
 def test_a_label_in_two_forms_is_refused(root, first, second):
     rows = [["cats/0", first], ["cats/1", first], ["cats/2", second], ["dogs/0", "other"], ["dogs/1", "other"]]
