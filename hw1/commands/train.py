@@ -16,7 +16,7 @@ from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE, shipped_recipes
 from hw1.data.flat_folder import describe_flat, with_flat_fraction
 from hw1.data.folders import make_cache_folder, require_root
-from hw1.data.label_columns import close_labels, describe_labels
+from hw1.data.label_columns import close_labels
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder, RunVersion, Status
 from hw1.runs.status import numbered, run_status, why_finished
@@ -141,10 +141,9 @@ def close(recipe: Recipe, tell: Callable[[str], None] | None = None) -> Recipe:
     if data is not closed.data:
         closed = closed.model_copy(update={"data": data})
         notes.append(describe_flat(data, recipe.seed))
-    data = close_labels(closed.data)
-    if data is not closed.data:
-        notes += filter(None, [describe_labels(closed.data, data, recipe.seed)])
-        closed = closed.model_copy(update={"data": data})
+    data, lines = close_labels(closed.data, recipe.seed)
+    notes += lines
+    closed = closed.model_copy(update={"data": data})
     if tell is not None:
         for note in notes:
             tell(note)

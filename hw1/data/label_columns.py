@@ -34,7 +34,7 @@ NAMES = {
     "fold": (("fold", "kfold", "foldid", "folds"),),
     "group": (("group", "groupid", "patient", "patientid", "subject", "subjectid", "participant", "participantid", "lesionid", "videoid"),),
 }  # fmt: skip
-"""Usual names of the columns, in lower case and of letters alone. Where several names are there, those of an earlier group count."""
+"""Usual names of the columns, in lower case, of letters and digits alone. Of several that are there, those of an earlier group count."""
 NEEDED = ("file", "label", "fold")
 
 
@@ -63,16 +63,28 @@ def read_labels(config: DataConfig) -> tuple[Table, DataConfig]:
     return table, config.model_copy(update=columns)
 
 
-def close_labels(config: DataConfig) -> DataConfig:
+def close_labels(config: DataConfig, seed: int) -> tuple[DataConfig, list[str]]:
     """Return the section with its columns set, and `val_fraction` where it is null and the file names no validation images.
 
     Without `labels`, or where there is no such file, the section is returned as it is.
+
+    Args:
+        config: The recipe's section `data`.
+        seed: The run's seed.
+
+    Returns:
+        The section; and what to tell the user, a line each.
     """
     if config.labels is None or not Path(config.labels).is_file():
-        return config
+        return config, []
     table, closed = read_labels(config)
-    is_held_out = config.fold is None and config.val_fraction is None and "val" not in split_words(table, closed).values()
-    return closed.model_copy(update={"val_fraction": FLAT_VAL_FRACTION}) if is_held_out else closed
+    sides = _sides(table, closed)
+    if "val" not in sides and config.val_fraction is None:
+        closed = closed.model_copy(update={"val_fraction": FLAT_VAL_FRACTION})
+    lines = [_describe_found(config, closed, seed)]
+    if "val" in sides and closed.group_column != NO_COLUMN:
+        lines.append(_describe_shared(table.column(str(closed.group_column)), sides, closed))
+    return closed, [line for line in lines if line]
 
 
 def split_words(table: Table, config: DataConfig) -> dict[str, Split | None]:
@@ -99,14 +111,20 @@ def split_words(table: Table, config: DataConfig) -> dict[str, Split | None]:
     return words
 
 
-def describe_labels(before: DataConfig, closed: DataConfig, seed: int) -> str:
-    """Say in one line which columns were found by name, and what is held out.
+def _sides(table: Table, config: DataConfig) -> list[Split | None]:
+    """Return the split of each row as the file says it, by split or by fold; None where it does not."""
+    words = split_words(table, config)
+    splits: list[Split | None] = [None] * len(table.lines)
+    if words:
+        splits = [words[cell] for cell in table.column(str(config.split_column))]
+    if config.fold is None:
+        return splits
+    folds = [cell.strip().removesuffix(".0") for cell in table.column(str(config.fold_column))]
+    return [split if split == "test" else "val" if fold == str(config.fold) else "train" for split, fold in zip(splits, folds, strict=True)]
 
-    Args:
-        before: The section `data` as the recipe has it.
-        closed: What `close_labels` made of it.
-        seed: The run's seed.
-    """
+
+def _describe_found(before: DataConfig, closed: DataConfig, seed: int) -> str:
+    """Say in one line which columns were found by name, and what is held out."""
     keys = [key for key in DataConfig.model_fields if key.endswith("_column") and getattr(before, key) is None]
     found = [
         f"{key.removesuffix('_column')} = {printable(name)}" for key in keys if (name := getattr(closed, key)) not in (None, NO_COLUMN)
@@ -114,9 +132,19 @@ def describe_labels(before: DataConfig, closed: DataConfig, seed: int) -> str:
     parts = [f"columns {', '.join(found)} (by name; data.{keys[0]}=NAME takes another)"] if found else []
     if before.val_fraction is None and closed.val_fraction is not None:
         group = "" if closed.group_column == NO_COLUMN else f", each {printable(closed.group_column)} on one side"
-        about = "about " if group else ""
-        parts.append(f"{about}{closed.val_fraction:.0%} of each class, drawn by seed {seed}, are held out for validation{group}")
+        share = f"{'about ' if group else ''}{closed.val_fraction:.0%}"
+        parts.append(f"{share} of each class, drawn by seed {seed}, are held out for validation{group}")
     return f"data.labels: {printable(closed.labels)}: {'; '.join(parts)}" if parts else ""
+
+
+def _describe_shared(groups: Sequence[str], sides: Sequence[Split | None], config: DataConfig) -> str:
+    """Warn in one line of groups that the file has both in training and in validation; return "" if there are none."""
+    train, val = ({group for group, each in zip(groups, sides, strict=True) if each == side} - {""} for side in ("train", "val"))
+    shared = sorted(train & val)
+    if not shared:
+        return ""
+    column, name = printable(config.group_column), printable(config.labels)
+    return f"warning: {name}: {len(shared)} of {len(val)} {column} in validation are in training too ({some_of(shared, 2)})"
 
 
 def _choose(role: str, name: str | None, table: Table, taken: set[str | None], problems: list[str]) -> str:
@@ -141,7 +169,7 @@ def _choose(role: str, name: str | None, table: Table, taken: set[str | None], p
 
 
 def _plain(column: str) -> str:
-    return re.sub("[^a-z]", "", column.lower())
+    return re.sub("[^a-z0-9]", "", column.lower())
 
 
 def _nearest(name: str, table: Table) -> str:

@@ -30,7 +30,7 @@ def match_files(names: Sequence[str], root: Path) -> list[list[str]]:
     Raises:
         UserError: A folder cannot be read.
     """
-    listed = list_all_files(root)
+    listed = sorted(list_all_files(root))
     files, absolute_root = set(listed), os.path.abspath(root)
     paths = [name if name in files else _relative(name, absolute_root) for name in names]
     unmatched = {_key(path) for path in paths if path not in files}

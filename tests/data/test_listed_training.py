@@ -22,7 +22,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """200 images of 100 classes, in a table in another order, with ids and names of their own; 10 more have no label."""
     folder = tmp_path_factory.mktemp("listed")
     draw_shapes(folder / "shapes", 2)
-    rows = [[f"{path.parent.name}/{path.stem}", f"shape {path.parent.name}"] for path in (folder / "shapes/train").glob("*/*.jpg")]
+    rows = [[f"train/{path.parent.name}/{path.stem}", f"shape {path.parent.name}"] for path in (folder / "shapes/train").glob("*/*.jpg")]
     rows.sort(key=lambda row: row[0][::-1])
     rows += [[path.stem, ""] for path in sorted((folder / "shapes/test").glob("*.jpg"))[:10]]
     with open(folder / "labels.csv", "w", newline="") as file:
@@ -62,7 +62,7 @@ def test_changed_labels_are_changed_data_and_a_moved_table_is_not(finished, fold
     moved, changed = tmp_path / "moved.csv", tmp_path / "changed.csv"
     shutil.copy(folder / "labels.csv", moved)
     lines = (folder / "labels.csv").read_text().splitlines()
-    changed.write_text("\n".join([lines[0], lines[1].replace("shape", "Shape"), *lines[2:]]))
+    changed.write_text("\n".join([lines[0], lines[1].replace("shape", "form"), *lines[2:]]))
     shutil.copytree(finished, tmp_path / "runs/tiny/seed5")
     recipe, _, fraction = arguments
     results = [
@@ -70,7 +70,7 @@ def test_changed_labels_are_changed_data_and_a_moved_table_is_not(finished, fold
         for path in (changed, moved)
     ]
     assert [result.returncode for result in results] == [2, 0], results[1].stderr
-    assert "trained on other classes" in results[0].stderr or "have changed since" in results[0].stderr
+    assert "trained on other classes than those in" in results[0].stderr
     assert "continues in epoch 3" in results[1].stderr
 
 
@@ -88,13 +88,6 @@ def test_a_sample_submission_is_filled(finished, tmp_path):
     result = run("validate.py", finished, "--split", "test", "--sample-submission", sample)
     assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
     assert "line 12: 1 id is none of the 10 images: nothing" in result.stderr
-
-
-def test_the_run_is_evaluated_as_it_was_validated(finished):
-    result = run("validate.py", finished)
-    assert result.returncode == 0, result.stderr
-    best = max(rows_without_times(finished), key=lambda row: row["val_top1"])
-    assert f"top-1 {best['val_top1']:.4f}" in result.stdout
 
 
 def test_mistakes_come_before_anything_is_written(folder, arguments, tmp_path):
