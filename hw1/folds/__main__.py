@@ -54,10 +54,10 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.folds") -> None:
     check_options(args.ray, args.cpus_per_run, args.gpus_per_run)
     if args.k < 2:
         raise UserError(f"--k: at least 2, got {args.k}")
+    if args.group and load_recipe(args.recipe, args.overrides).data.labels is None:
+        raise UserError("--group: names a column of data.labels, which is not set; folders have no groups")
     overrides = [*args.overrides, *([f"data.group_column={json.dumps(args.group)}"] if args.group else [])]
     recipe = load_recipe(args.recipe, overrides)
-    if args.group and recipe.data.labels is None:
-        raise UserError("--group: names a column of data.labels, which is not set; folders have no groups")
     images = read_images(recipe.data)
     folder = Path(recipe.run.dir) / f"{recipe.run.name}-folds"
     with ExitStack() as stack:

@@ -63,7 +63,8 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> None:
     paths = [item for item in args.items if item not in overrides]
     if len(paths) != 2:
         raise UserError(f"hw1 sweep: needs one recipe and one SPACE.yaml, got {shlex.join(paths) or 'neither'}")
-    plan = SweepPlan.read(*paths, overrides)
+    recipe_path, space_path = paths
+    plan = SweepPlan.read(recipe_path, space_path, overrides)
     num_trials = int(min(args.trials, num_combinations(plan.space)))
     if args.dry_run:
         show(describe_space(plan, num_trials))

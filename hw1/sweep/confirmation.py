@@ -7,7 +7,7 @@ shows that.
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -106,9 +106,11 @@ def confirm(plan: SweepPlan, contenders: Sequence[Contender], num_seeds: int, nu
     runs = {each.name: [run for run in collection.runs_of(each.name) if run.seed in seeds] for each in contenders}
     if any(len(each) < num_seeds for each in runs.values()):
         raise RunError("\n".join(f"{plan.seeds}/{run.path}: {run.reason}" for run in collection.left_out))
-    key: Any = f"val_{plan.best_by}"
+    key = f"val_{plan.best_by}"
     sign = -1 if plan.best_by == "loss" else 1
-    scores = {name: [sign * max(sign * float(dict(epoch)[key]) for epoch in run.epochs) for run in each] for name, each in runs.items()}
+    scores = {
+        name: [sign * max(sign * float(cast(Any, epoch)[key]) for epoch in run.epochs) for run in each] for name, each in runs.items()
+    }
     baseline, *winners = contenders
     correct = {name: np.stack([run.correct for run in each]) for name, each in runs.items()}
     found = verdicts([compare(correct[baseline.name], correct[winner.name]) for winner in winners])

@@ -17,7 +17,7 @@ def test_the_expected_maximum_is_that_of_the_closed_forms():
 @pytest.mark.parametrize("num", [12, 50, 1000])
 def test_the_expected_maximum_is_that_of_random_draws(num):
     draws = np.random.default_rng(0).standard_normal((20_000, num), dtype=np.float32).max(axis=1)
-    assert expected_maximum(num) == pytest.approx(draws.mean(), abs=5 * draws.std() / math.sqrt(20_000))
+    assert expected_maximum(num) == pytest.approx(float(draws.mean()), abs=5 * float(draws.std()) / math.sqrt(20_000))
 
 
 def test_no_draw_has_no_maximum():

@@ -148,7 +148,7 @@ def test_groups_of_a_table_stay_together_and_the_audit_reads_the_predictions(pro
     ("arguments", "line"),
     [
         (["--k", "1"], "--k: at least 2, got 1"),
-        (["--k", "99"], "--k 99: there are only 64 groups of images"),
+        (["--k", "99"], "--k 99: there are only 56 groups of images"),
         (["--group", "patient"], "--group: names a column of data.labels, which is not set; folders have no groups"),
         (
             ["data.dataset=torch/cifar10"],

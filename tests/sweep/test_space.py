@@ -14,7 +14,7 @@ from hw1.sweep.space import FIXED, Choice, Range, as_overrides, num_combinations
 @pytest.fixture
 def recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    Path("tiny.yaml").write_text("train: {epochs: 2}\nsched: {name: cosine, warmup_epochs: 1}\n")
+    Path("tiny.yaml").write_text("train: {epochs: 2}\nsched: {name: cosine, warmup_epochs: 1, min_lr: 0}\n")
     return "tiny.yaml"
 
 
