@@ -98,7 +98,7 @@ def open_table(path: Path, images: FoldImages, k: int, seed: int) -> FoldTable:
     table.write(path, {})
     num_groups = len({group for group in images.groups if group})
     copies = f"; {num_copies} show the same as another and stay together" if num_copies else ""
-    groups = f", {counted(num_groups, 'group')} of two and more or by column" if num_groups else ""
+    groups = f", {counted(num_groups, 'group')}" if num_groups else ""
     say(f"{path}: {k} folds of {counted(len(images.files), 'image')}{groups}{copies}")
     return table
 
@@ -137,7 +137,8 @@ def conclude(folder: Path, table: FoldTable, runs: Sequence[PlannedRun]) -> None
     answers = joined.predictions.logits.argmax(axis=1).tolist()
     predicted = {file: joined.class_names[answer] or str(answer) for file, answer in zip(joined.files, answers, strict=True)}
     table.write(folder / "folds.csv", predicted)
-    content = result._asdict() | {"over_folds": vars(result.over_folds)}
+    over_folds = {name: getattr(result.over_folds, name) for name in ("mean", "low", "high")}
+    content = result._asdict() | {"over_folds": over_folds}
     write_atomic(folder / "folds.json", (json.dumps(content, indent=2) + "\n").encode())
     save_figure(plot_accuracy(table, joined), folder / "folds.png")
     if (missing := len(table.images.files) - len(joined.files)) > 0:
