@@ -31,7 +31,7 @@ from hw1.utils.own_command import hw1_command
 from hw1.utils.text import counted
 
 if TYPE_CHECKING:
-    from hw1.sweep.study import Trial
+    from hw1.sweep.study import Study, Trial
 
 EXIT_CODES = (
     "exit codes: 0 done, 2 mistake in recipe, space, data or folder (nothing was started), 3 too many trials failed, 130/143 interrupted "
@@ -109,43 +109,75 @@ def describe_space(plan: SweepPlan, num_trials: int) -> str:
 
 
 def carry_out(plan: SweepPlan, args: argparse.Namespace, num_trials: int) -> None:
-    """Train the trials, then the winners over new seeds, and say what came of it."""
-    from hw1.sweep.confirmation import as_json, choose_contenders, confirm, describe_confirmed, plan_seeds
-    from hw1.sweep.results import format_table, ranked, write_results
-    from hw1.sweep.study import Study
-    from hw1.sweep.trial_queue import TrialQueue
+    """Train the trials, then the winners over new seeds, and say what came of it.
 
-    prune_after = args.prune_after or max(1, plan.recipe.train.epochs // 5)
-    minimize = plan.best_by == "loss"
-    study = Study(plan.journal, plan.space, minimize=minimize, seed=plan.recipe.seed, prune_after=prune_after)
+    Raises:
+        RunError: No trial was trained to its end, or runs failed.
+        Interrupted: A signal asked to stop.
+    """
+    from hw1.sweep.results import format_table, ranked, write_results
+
+    study = open_study(plan, args.prune_after or max(1, plan.recipe.train.epochs // 5))
+    try:
+        search(plan, study, args, num_trials)
+    finally:
+        write_results(plan, study.trials())
+    trials = ranked(study.trials(), minimize=plan.best_by == "loss")
+    show(format_table(plan, trials))
+    if trials[0].state != "finished":
+        raise RunError(f"{plan.folder}: no trial was trained to its end")
+    show(f"{plan.folder}: trials.csv and trials.png; the best one: {command_of(plan, trials[0])}")
+    if args.seeds:
+        compare_on_new_seeds(plan, trials, args)
+
+
+def open_study(plan: SweepPlan, prune_after: int) -> "Study":
+    """Open the study of a sweep, or begin it.
+
+    Raises:
+        UserError: It was begun with another recipe or space, or is damaged.
+    """
+    from hw1.sweep.study import Study
+
+    study = Study(plan.journal, plan.space, minimize=plan.best_by == "loss", seed=plan.recipe.seed, prune_after=prune_after)
     if facts := study.facts():
         plan.require_same(facts)
     else:
         study.set_facts(plan.facts())
     study.complete_proposals()
+    return study
+
+
+def search(plan: SweepPlan, study: "Study", args: argparse.Namespace, num_trials: int) -> None:
+    """Train trials until there are so many, those of before included."""
+    from hw1.sweep.trial_queue import TrialQueue
+
     known = study.trials()
     num_done = sum(trial.state != "running" for trial in known)
     num_trials = max(num_trials, len(known))
     say(f"{plan.folder}: {counted(num_trials, 'trial')}, {num_done} done; each trial's own lines are in {plan.trials}/trialNNN-seed*.log")
-    try:
-        if num_done < num_trials:
-            queue = TrialQueue(plan, study, num_trials, say)
-            if args.ray is None:
-                train_queue(queue)
-            else:
-                first = plan.plan_run(plan.trials, "checked", {})
-                train_queue_on_ray(queue, first, args.ray, args.cpus_per_run, args.gpus_per_run)
-    finally:
-        write_results(plan, study.trials())
-    trials = ranked(study.trials(), minimize=minimize)
-    show(format_table(plan, trials))
-    if trials[0].state != "finished":
-        raise RunError(f"{plan.folder}: no trial was trained to its end")
-    show(f"{plan.folder}: trials.csv and trials.png; the best one: {command_of(plan, trials[0])}")
-    contenders = choose_contenders(plan, trials, args.top) if args.seeds else []
-    if args.seeds and not contenders:
-        show("all finished trials have the recipe's own values: nothing to compare on new seeds")
+    if num_done == num_trials:
+        return
+    queue = TrialQueue(plan, study, num_trials, say)
+    if args.ray is None:
+        train_queue(queue)
+    else:
+        train_queue_on_ray(queue, plan.plan_run(plan.trials, "checked", {}), args.ray, args.cpus_per_run, args.gpus_per_run)
+
+
+def compare_on_new_seeds(plan: SweepPlan, trials: "list[Trial]", args: argparse.Namespace) -> None:
+    """Train the winners and the baseline over new seeds, and say whether they differ and how lucky the winners were.
+
+    Args:
+        plan: The sweep.
+        trials: All trials, the best first.
+        args: The command line.
+    """
+    from hw1.sweep.confirmation import as_json, choose_contenders, confirm, describe_confirmed, plan_seeds
+
+    contenders = choose_contenders(plan, trials, args.top)
     if not contenders:
+        show("all finished trials have the recipe's own values: nothing to compare on new seeds")
         return
     make_folder(plan.seeds)
     train_runs(plan_seeds(plan, contenders, args.seeds), args)

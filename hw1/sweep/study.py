@@ -23,6 +23,7 @@ from hw1.errors import UserError
 from hw1.sweep.space import Choice, Range, Space, Values
 from hw1.utils.text import first_line
 
+FACTS = "begun with"
 NUM_RANDOM = 10
 """Trials that are drawn at random before Optuna's model of the scores proposes."""
 NUM_UNPRUNED = 5
@@ -107,12 +108,11 @@ class Study:
 
     def facts(self) -> dict[str, Any]:
         """Return what `set_facts` kept; empty for a study that was not begun."""
-        return dict(self._study.user_attrs)
+        return dict(self._study.user_attrs.get(FACTS, {}))
 
     def set_facts(self, facts: dict[str, Any]) -> None:
-        """Keep what the study was begun with."""
-        for name, fact in facts.items():
-            self._study.set_user_attr(name, fact)
+        """Keep what the study was begun with, in one line of the journal."""
+        self._study.set_user_attr(FACTS, facts)
 
     def trials(self) -> list[Trial]:
         """Return all trials, by number."""
