@@ -195,13 +195,14 @@ def _find_duplicates(runs: Sequence[PlannedRun]) -> list[str]:
             if run.folder == other.folder:
                 problems.append(f"{run.path}: would be written to {run.folder.path}, as {other.path} is; leave one of them out")
                 break
-            if _experiment(run.recipe) == _experiment(other.recipe):
+            if experiment(run.recipe) == experiment(other.recipe):
                 problems.append(f"{run.path}: is the same experiment as {other.path} with these overrides; leave one of them out")
                 break
     return problems
 
 
-def _experiment(recipe: Recipe) -> Recipe:
+def experiment(recipe: Recipe) -> Recipe:
+    """Return the recipe without what says where it is written and logged: equal for equal experiments."""
     return recipe.model_copy(update={"run": RunConfig(), "log": LogConfig()})
 
 

@@ -9,11 +9,11 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from pathlib import Path
 
 from hw1.ablate.__main__ import carry_out as train_runs
 from hw1.ablate.plan import PlannedRun, check_data, plan_run, print_plan
+from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.audit.__main__ import OUT_OF_FOLD
 from hw1.config.load import load_recipe
@@ -25,8 +25,7 @@ from hw1.folds.images import FoldImages, join_copies, read_images
 from hw1.folds.table import FoldTable
 from hw1.plots.style import save_figure
 from hw1.utils.console import say, show
-from hw1.utils.file_lock import hold_lock
-from hw1.utils.files import make_folder, write_atomic
+from hw1.utils.files import write_atomic
 from hw1.utils.own_command import hw1_command
 from hw1.utils.text import counted
 
@@ -60,12 +59,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.folds") -> None:
     recipe = load_recipe(args.recipe, overrides)
     images = read_images(recipe.data)
     folder = Path(recipe.run.dir) / f"{recipe.run.name}-folds"
-    with ExitStack() as stack:
-        try:
-            make_folder(folder)
-            stack.enter_context(hold_lock(folder / ".lock", lambda: refuse_second(folder)))
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written to: {error.strerror}") from None
+    with locked_folder(folder):
         table = open_table(folder / "folds.csv", images, args.k, recipe.seed)
         runs = plan_folds(args.recipe, overrides, folder, table)
         if args.dry_run:
@@ -74,11 +68,6 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.folds") -> None:
         check_data(runs)
         train_runs(runs, args)
         conclude(folder, table, runs)
-
-
-def refuse_second(folder: Path) -> None:
-    """Refuse to wait for another process."""
-    raise UserError(f"{folder}: another process is training these folds")
 
 
 def open_table(path: Path, images: FoldImages, k: int, seed: int) -> FoldTable:

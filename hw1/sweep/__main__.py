@@ -10,12 +10,12 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from hw1.ablate.__main__ import carry_out as train_runs
 from hw1.ablate.plan import check_data
+from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.ablate.ray_cluster.scheduler import train_queue_on_ray
 from hw1.ablate.run_queue import train_queue
@@ -25,7 +25,6 @@ from hw1.errors import RunError, UserError, run_command
 from hw1.sweep.plan import SweepPlan
 from hw1.sweep.space import as_overrides, num_combinations
 from hw1.utils.console import say, show
-from hw1.utils.file_lock import hold_lock
 from hw1.utils.files import make_folder, write_atomic
 from hw1.utils.own_command import hw1_command
 from hw1.utils.text import counted
@@ -72,12 +71,8 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> None:
     if find_spec("optuna") is None:
         raise UserError("hw1 sweep: Optuna is not installed; pip install -r requirements-sweep.txt")
     check_data(plan.runs_to_check())
-    with ExitStack() as stack:
-        try:
-            make_folder(plan.trials)
-            stack.enter_context(hold_lock(plan.folder / ".lock", lambda: refuse_second(plan)))
-        except OSError as error:
-            raise UserError(f"{plan.folder}: cannot be written to: {error.strerror}") from None
+    with locked_folder(plan.folder):
+        make_folder(plan.trials)
         carry_out(plan, args, num_trials)
 
 
@@ -90,11 +85,6 @@ def check_numbers(args: argparse.Namespace) -> None:
     for name, least in (("trials", 1), ("seeds", 0), ("top", 1), ("prune_after", 1)):
         if (value := getattr(args, name)) is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')}: at least {least}, got {value}")
-
-
-def refuse_second(plan: SweepPlan) -> None:
-    """Refuse to wait for another process."""
-    raise UserError(f"{plan.folder}: another process is carrying out this sweep")
 
 
 def describe_space(plan: SweepPlan, num_trials: int) -> str:

@@ -11,8 +11,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from hw1.ablate.plan import PlannedRun
-from hw1.config.recipe import LogConfig, Recipe, RunConfig
+from hw1.ablate.plan import PlannedRun, experiment
+from hw1.config.recipe import Recipe
 from hw1.errors import RunError
 from hw1.evaluation.selection import expected_maximum, pooled_std
 from hw1.report.collect import collect
@@ -72,9 +72,9 @@ def choose_contenders(plan: SweepPlan, ranked_trials: Sequence[Trial], top: int)
     The baseline is the recipe's own values, or, where the best trial has just those, the best trial with others; if there is none, the
     result is empty: nothing is left to compare.
     """
-    own = _experiment(plan.recipe)
+    own = experiment(plan.recipe)
     finished = [trial for trial in ranked_trials if trial.state == "finished"]
-    others = [trial for trial in finished if _experiment(_recipe_of(plan, trial)) != own]
+    others = [trial for trial in finished if experiment(_recipe_of(plan, trial)) != own]
     if not others:
         return []
     if finished[0] is others[0]:
@@ -155,7 +155,3 @@ def _contender(trial: Trial) -> Contender:
 
 def _recipe_of(plan: SweepPlan, trial: Trial) -> Recipe:
     return plan.plan_run(plan.trials, trial.name, trial.values).recipe
-
-
-def _experiment(recipe: Recipe) -> Recipe:
-    return recipe.model_copy(update={"run": RunConfig(), "log": LogConfig()})
