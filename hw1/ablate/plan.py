@@ -177,7 +177,7 @@ def plan_run(path: str, overrides: Sequence[str], seed: str, group: str = WANDB_
     labels = []
     if recipe.log.wandb != "off":
         if recipe.log.group is None:
-            labels.append(f"log.group={json.dumps(group)}")
+            labels.append(f"log.group={group}")
         if not recipe.log.tags:
             labels.append(f"log.tags={json.dumps(tags_of(str(recipe.run.name)))}")
     changes[-1:-1] = labels
