@@ -156,19 +156,20 @@ def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data
     Raises:
         UserError: The data are not those of the run; says the difference.
     """
-    root = state.recipe.data.root or state.recipe.data.dataset
+    config = state.recipe.data
+    source = config.labels or config.root or config.dataset
     former, current = tuple(saved["classes"]), data.classes.names
     if former != current:
         gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))
         parts = [f"{len(former)} then, {len(current)} now", f"gone {_quoted(gone)}" if gone else "", f"new {_quoted(new)}" if new else ""]
         difference = "; ".join(filter(None, parts))
-        raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); {ANOTHER_RUN}")
+        raise UserError(f"{run.path}: trained on other classes than those in {source} ({difference}); {ANOTHER_RUN}")
     if not data.has_fingerprint(saved["fingerprint"]):
         counts = f"{len(data.train)} + {len(data.val)} now"
         with suppress(OSError, ValueError, KeyError):
             env = json.loads(run.env.read_bytes())
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
-        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}), in name, content or label; {ANOTHER_RUN}")
+        raise UserError(f"{run.path}: the images in {source} have changed since ({counts}), in name, content or label; {ANOTHER_RUN}")
     check_state(saved, state, str(run.path))
     require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, saved["fingerprint"])
     state.load_state_dict(saved)
