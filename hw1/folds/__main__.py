@@ -133,19 +133,20 @@ def conclude(folder: Path, table: FoldTable, runs: Sequence[PlannedRun]) -> None
     if (missing := len(table.images.files) - len(joined.files)) > 0:
         say(f"{folder}: {counted(missing, 'image')} could not be read and have no prediction")
     if table.images.test_files:
-        predict_test(runs)
+        predict_test(runs, table.images.test_files)
     for line in describe_accuracy(result):
         show(line)
     root, place = shlex.quote(str(table.images.root)), shlex.quote(str(folder))
     show(f"{folder}: folds.csv with every prediction, folds.json, folds.png; next: {hw1_command()} audit {root} --folds {place}")
 
 
-def predict_test(runs: Sequence[PlannedRun]) -> None:
-    """Predict the unlabelled images by the mean of all runs, as a submission."""
+def predict_test(runs: Sequence[PlannedRun], files: Sequence[str]) -> None:
+    """Predict the unlabelled images by the mean of all runs, as a submission; by their whole names where the stems are not unique."""
     from hw1.commands.validate import carry_out, parse
 
     first, *others = [str(run.folder.path) for run in runs]
-    carry_out(parse([first, "--split", "test", "--full-names", "--with", *others]))
+    names = [] if len({Path(file).stem for file in files}) == len(files) else ["--full-names"]
+    carry_out(parse([first, "--split", "test", *names, "--with", *others]))
 
 
 if __name__ == "__main__":
