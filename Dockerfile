@@ -14,9 +14,9 @@ RUN apt-get update && apt-get upgrade -y && apt-get install -y --no-install-reco
 # The dependencies lie in a layer of their own, which is built, pushed and pulled anew only when these files change.
 WORKDIR /app
 ENV PATH=/app/bin:/opt/venv/bin:$PATH
-COPY requirements.txt requirements-onnx.txt requirements.lock ./
+COPY requirements.txt requirements-onnx.txt requirements-sweep.txt requirements.lock ./
 RUN python3 -m venv /opt/venv \
-    && pip install --no-cache-dir -r requirements.txt -r requirements-onnx.txt -c requirements.lock
+    && pip install --no-cache-dir -r requirements.txt -r requirements-onnx.txt -r requirements-sweep.txt -c requirements.lock
 
 # Any --user may write here, one without a name too. /cache is home and holds every cache: weights, compiled kernels, checked pictures.
 RUN mkdir -m 1777 /data /runs /report /audit /cache

@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 REST := requirements-dev.txt requirements-onnx.txt requirements-datasets.txt requirements-ray.txt requirements-tensorboard.txt \
-        requirements-docs.txt
+        requirements-sweep.txt requirements-docs.txt
 FOR_TRAINING := .venv/.installed-for-training
 FOR_DOCS := .venv/.installed-for-docs
 ALL := .venv/.installed-all

@@ -5,6 +5,8 @@ usage: docker run --rm --gpus all --user "$(id -u):$(id -g)" -v DATA:/data -v RU
   IMAGE RECIPE [section.key=value ...]                train; the same as: IMAGE train RECIPE ...
   IMAGE torchrun --nproc-per-node N train.py RECIPE [section.key=value ...]
   IMAGE ablate RECIPES... [section.key=value ...] --seeds 0 1 2
+  IMAGE sweep RECIPE SPACE.yaml [section.key=value ...]
+  IMAGE folds RECIPE --k 5 [section.key=value ...]
   IMAGE validate | predict | export | attention runs/NAME/seedN ...
   IMAGE report runs --out report                      with -v REPORT:/report
   IMAGE audit data                                    with -v AUDIT:/audit
@@ -29,9 +31,9 @@ from hw1.config.shipped import find_recipe
 from hw1.errors import UserError
 
 APP = Path(__file__).parents[1]
-NAMES = ("train", "validate", "predict", "ablate", "report", "audit", "export", "attention", "show-augmentation")
+NAMES = ("train", "validate", "predict", "ablate", "sweep", "folds", "report", "audit", "export", "attention", "show-augmentation")
 COMMANDS = {"torchrun": ["-m", "torch.distributed.run"], "wandb": ["-m", "wandb"], **{name: ["-m", "hw1", name] for name in NAMES}}
-KEPT = {"train": "/runs", "torchrun": "/runs", "ablate": "/runs", "report": "/report", "audit": "/audit"}
+KEPT = {**dict.fromkeys(("train", "torchrun", "ablate", "sweep", "folds"), "/runs"), "report": "/report", "audit": "/audit"}
 """Where a command writes what the user will miss if the container goes."""
 
 
@@ -55,10 +57,10 @@ def complete(name: str, arguments: Sequence[str]) -> list[str]:
         return [*before, *(str(APP / each) for each in script), *(complete("train", after) if script else [])]
     overrides = [item for item in arguments if "=" in item and not item.startswith("-")]
     recipes = [item for item in arguments if item not in overrides and find_recipe(item).is_file()]
-    if name not in ("train", "ablate", "show-augmentation") or not recipes:
+    if name not in ("train", "ablate", "sweep", "folds", "show-augmentation") or not recipes:
         return list(arguments)
     try:
-        roots = [load_recipe(path, overrides).data.root for path in recipes]
+        roots = [load_recipe(path, overrides).data.root for path in (recipes[:1] if name == "sweep" else recipes)]
     except UserError:  # the command itself will say it
         return list(arguments)
     place = arguments.index(recipes[0]) + 1  # not at the end, where it would be one of the --seeds

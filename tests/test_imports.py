@@ -11,7 +11,7 @@ WITHOUT_HEAVY = [
     "hw1", "hw1.__main__", "train", "validate", "hw1.ablate.__main__", "hw1.attention.__main__", "hw1.commands.schema",
     "hw1.evaluation.calibration", "hw1.evaluation.confusion", "hw1.evaluation.metrics", "hw1.evaluation.significance",
     "hw1.export.__main__", "hw1.html.page", "hw1.plots", "hw1.predict.__main__", "hw1.report.__main__", "hw1.runs.environment",
-    "hw1.runs.folder", "hw1.tracking.wandb_tracker",
+    "hw1.runs.folder", "hw1.sweep.__main__", "hw1.tracking.wandb_tracker",
 ]  # fmt: skip
 WITHOUT_TORCH = ["hw1.audit.__main__", "hw1.data.decode", "hw1.data.image_folder", "hw1.data.leak_check"]
 

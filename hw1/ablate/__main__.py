@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, make_plan, print_plan, seconds_left, train
-from hw1.ablate.ray_cluster.connection import LOCAL, check_options
+from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.ablate.ray_cluster.scheduler import run_on_ray
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE
@@ -24,17 +24,13 @@ EXIT_CODES = (
     "trained), 130/143 interrupted (SIGINT/SIGTERM), state saved"
 )
 
-RAY_HELP = "train on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
-
 
 def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.Namespace:
     """Parse the command line of the program `prog`."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("items", metavar="RECIPE | section.key=value", nargs="+", help=f"{RULE}; and changes to all")
     parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], metavar="N", help="default: 0 1 2")
-    parser.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=RAY_HELP)
-    parser.add_argument("--cpus-per-run", type=int, metavar="N", help="with --ray; default: a GPU's part of its machine's, else all")
-    parser.add_argument("--gpus-per-run", type=float, metavar="N", help="with --ray, 0 to 1, as 0.5; default: 1 where there are GPUs")
+    add_ray_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the plan with its commands and stop; needs no data")
     return parser.parse_intermixed_args(without_dashes(argv))
 
@@ -50,6 +46,11 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
         print_plan(runs)
         return
     check_data(runs)
+    carry_out(runs, args)
+
+
+def carry_out(runs: Sequence[PlannedRun], args: argparse.Namespace) -> None:
+    """Train what is not finished, here or on a Ray cluster as the options of `add_ray_options` say."""
     if args.ray is None:
         run_locally(runs)
     else:

@@ -9,9 +9,11 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
+from typing import BinaryIO
 
 PR_SET_PDEATHSIG = 1  # prctl(2)
 POLL_SECONDS = 0.05
@@ -28,19 +30,28 @@ class ChildProcess:
         self.signum: int | None = None
         self._child: subprocess.Popen[bytes] | None = None
 
-    def run(self, command: Sequence[str]) -> int:
-        """Run a command until it ends, without standard input and with this process's stdout and stderr.
+    def run(self, command: Sequence[str], console: Path | None = None, should_stop: Callable[[], bool] = lambda: False) -> int:
+        """Run a command until it ends, without standard input.
 
         On Linux the child receives SIGTERM when the thread that called this ends first, even by SIGKILL; elsewhere the child runs on.
+
+        Args:
+            command: The command and its arguments.
+            console: File to which what the child prints is appended; None: it goes to this process's stdout and stderr.
+            should_stop: Asked many times a second; the child is asked to end, once, when it returns True.
 
         Returns:
             The exit code, or minus the number of the signal that killed the child.
         """
-        self._child = _start(command)
-        if self.signum is not None:  # received before there was a child
+        with nullcontext() if console is None else console.open("ab") as output:
+            self._child = _start(command, output)
+        if is_asked := self.signum is not None:  # received before there was a child
             self._child.terminate()
         # Not wait(): Ray cancels a task by `_thread.interrupt_main()`, which runs the handler but interrupts no system call.
         while (code := self._child.poll()) is None:
+            if not is_asked and should_stop():
+                is_asked = True
+                self._child.terminate()
             time.sleep(POLL_SECONDS)
         self._child = None
         return code
@@ -68,14 +79,14 @@ class ChildProcess:
                 signal.signal(signum, handler)
 
 
-def _start(command: Sequence[str]) -> "subprocess.Popen[bytes]":
+def _start(command: Sequence[str], output: BinaryIO | None = None) -> "subprocess.Popen[bytes]":
     """Start this file as a script, which then becomes the command.
 
     A process group of its own keeps Ctrl-C from reaching the child twice. `-I` keeps this folder, whose modules may have names of the
     standard library's, out of Python's path. `preexec_fn` would need neither, but is not safe beside threads.
     """
     wrapper = [sys.executable, "-I", __file__, str(os.getpid())]
-    return subprocess.Popen([*wrapper, *command], stdin=subprocess.DEVNULL, process_group=0)
+    return subprocess.Popen([*wrapper, *command], stdin=subprocess.DEVNULL, stdout=output, stderr=output, process_group=0)
 
 
 def end_with_parent(signum: int) -> None:

@@ -4,8 +4,10 @@ import json
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from hw1.ablate.child_process import ChildProcess
@@ -18,6 +20,9 @@ from hw1.runs.status import run_status
 from hw1.utils.own_command import hw1_command
 from hw1.utils.text import format_seconds
 
+POLL_SECONDS = 0.5
+UNLOCK_SECONDS = 180.0
+"""How long a run waits for the lock of its former process, whose parent, worker or node died; NFS takes up to 90 s to release it."""
 TRAIN = [sys.executable, "-m", "hw1", "train"]
 ACTIONS: dict[Status, str] = {"new": "start", "interrupted": "continue", "finished": "finished"}
 
@@ -35,6 +40,8 @@ class PlannedRun:
     """Epochs recorded in the folder, of `recipe.train.epochs`."""
     seconds: float = 0.0
     """What those epochs took."""
+    console: Path | None = None
+    """File to which what the training prints is appended, in a folder that exists; None: it goes to the console."""
 
     @property
     def folder(self) -> RunFolder:
@@ -66,10 +73,17 @@ class Outcome(NamedTuple):
     """What went wrong, as one line; None if the run is finished."""
 
 
-def train(run: PlannedRun, child: ChildProcess) -> Outcome:
-    """Train a run in a child process until it ends."""
-    code = child.run(run.command)
+def train(run: PlannedRun, child: ChildProcess, should_stop: Callable[[], bool] = lambda: False) -> Outcome:
+    """Train a run in a child process until it ends, or until `should_stop` returns True and it has saved."""
+    code = child.run(run.command, run.console, should_stop)
     return Outcome(code, _find_problem(run, code))
+
+
+def wait_for_lock(folder: RunFolder, child: ChildProcess) -> None:
+    """Wait until the former process of a run, whose parent died, has saved and ended, or until a signal arrives; for 3 minutes at most."""
+    deadline = time.monotonic() + UNLOCK_SECONDS
+    while folder.is_locked() and time.monotonic() < deadline and child.signum is None:
+        time.sleep(POLL_SECONDS)
 
 
 def _find_problem(run: PlannedRun, code: int) -> str | None:
@@ -79,7 +93,20 @@ def _find_problem(run: PlannedRun, code: int) -> str | None:
         except UserError as error:
             return error.problems[0]
         return None if run.status == "finished" else f"{run.folder.path}: ended, but is not finished"
-    return f"{run.folder.path}: " + (f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}")
+    reason = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    return f"{run.folder.path}: {reason}{_last_line(run.console)}"
+
+
+def _last_line(console: Path | None) -> str:
+    """Return what a failed training said last, and where the rest is; empty where it went to the console."""
+    if console is None:
+        return ""
+    try:
+        lines = console.read_bytes()[-4096:].decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    said = [line.strip() for line in lines if line.strip()]
+    return (f": {said[-1]}" if said else "") + f" (see {console})"
 
 
 def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
@@ -122,7 +149,7 @@ def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[st
     for seed in dict.fromkeys(seeds):
         for path in dict.fromkeys(paths):
             try:
-                runs.append(_plan_run(path, overrides, seed))
+                runs.append(plan_run(path, overrides, seed))
             except UserError as error:
                 problems += error.problems
     problems += _find_duplicates([run for run in runs if run.recipe.seed == runs[0].recipe.seed])
@@ -139,14 +166,18 @@ def make_plan(paths: Sequence[str], overrides: Sequence[str], seeds: Sequence[st
     return runs
 
 
-def _plan_run(path: str, overrides: Sequence[str], seed: str) -> PlannedRun:
-    """Load a recipe with these overrides and, where wandb is on, the ablation's group and tags unless others are set."""
+def plan_run(path: str, overrides: Sequence[str], seed: str, group: str = WANDB_GROUP) -> PlannedRun:
+    """Load a recipe with these overrides and, where wandb is on, this group and the run's tags unless others are set.
+
+    Raises:
+        UserError: With every problem of the recipe.
+    """
     changes = [*overrides, f"seed={seed}"]
     recipe = load_recipe(path, changes)
     labels = []
     if recipe.log.wandb != "off":
         if recipe.log.group is None:
-            labels.append(f"log.group={WANDB_GROUP}")
+            labels.append(f"log.group={group}")
         if not recipe.log.tags:
             labels.append(f"log.tags={json.dumps(tags_of(str(recipe.run.name)))}")
     changes[-1:-1] = labels
@@ -164,13 +195,14 @@ def _find_duplicates(runs: Sequence[PlannedRun]) -> list[str]:
             if run.folder == other.folder:
                 problems.append(f"{run.path}: would be written to {run.folder.path}, as {other.path} is; leave one of them out")
                 break
-            if _experiment(run.recipe) == _experiment(other.recipe):
+            if experiment(run.recipe) == experiment(other.recipe):
                 problems.append(f"{run.path}: is the same experiment as {other.path} with these overrides; leave one of them out")
                 break
     return problems
 
 
-def _experiment(recipe: Recipe) -> Recipe:
+def experiment(recipe: Recipe) -> Recipe:
+    """Return the recipe without what says where it is written and logged: equal for equal experiments."""
     return recipe.model_copy(update={"run": RunConfig(), "log": LogConfig()})
 
 

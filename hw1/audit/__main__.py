@@ -10,15 +10,21 @@ from typing import Any
 from hw1 import __version__
 from hw1.audit.duplicates import find_copies
 from hw1.audit.findings import KINDS, Finding, count_leaks, find_all, headlines, statistics
-from hw1.audit.inventory import Inventory, take_inventory
+from hw1.audit.inventory import Inventory, list_inventory, take_inventory
 from hw1.audit.label_errors import LabelErrors, find_label_errors
 from hw1.audit.page import render_audit
 from hw1.audit.scan import scan_files
+from hw1.config.load import load_recipe
+from hw1.config.recipe import DataConfig
+from hw1.config.settings import without_dashes
+from hw1.config.shipped import recipes_folder
 from hw1.errors import UserError, run_command
 from hw1.runs.folder import RunFolder
 from hw1.utils.files import write_atomic
 
 EXIT_FINDINGS = 1
+OUT_OF_FOLD = "out_of_fold.npz"
+"""In the folder of `hw1 folds`: a prediction of every training image."""
 EXIT_CODES = "exit codes: 0 clean, 1 findings, 2 a mistake in the command, 3 the audit could not be written, 130 interrupted"
 
 
@@ -26,9 +32,15 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.audit") -> argparse.Na
     """Parse the command line of the program `prog`."""
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("root", metavar="DATA_ROOT", type=Path, help="folder with train/, val/ and test/, or with class folders; only read")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="data.key=value", help="columns of --labels: data.label_column=NAME, data.fold=0, ..."
+    )
+    parser.add_argument("--labels", metavar="FILE", help="table that lists the images and labels (data.labels); others are not read")
     parser.add_argument("--out", metavar="DIR", type=Path, default=Path("audit"), help="for audit.html and audit.json (default: ./audit)")
-    parser.add_argument("--run", metavar="RUN_DIR", help="a run on this data: also lists labels and images that its model doubts")
-    return parser.parse_args(argv)
+    doubts = parser.add_mutually_exclusive_group()
+    doubts.add_argument("--run", metavar="RUN_DIR", help="a run on this data: also lists labels and images that its model doubts")
+    doubts.add_argument("--folds", metavar="DIR", type=Path, help="the same of all training images, by the folds of hw1 folds")
+    return parser.parse_intermixed_args(without_dashes(argv))
 
 
 def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
@@ -41,11 +53,13 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
         UserError: The folder holds no images, the run has no fitting predictions, or `--out` cannot be used.
     """
     args = parse(argv, prog)
+    if args.overrides and not args.labels:
+        raise UserError(f"{args.overrides[0]}: says what the columns of --labels are; add --labels FILE")
     root = args.root.expanduser()
     if args.out.resolve().is_relative_to(root.resolve()):
         raise UserError(f"--out {args.out}: lies in {root}, which is only read; choose a folder elsewhere")
-    inventory = take_inventory(root)
-    label_errors = find_label_errors(RunFolder.existing(args.run), inventory) if args.run else None
+    inventory = list_inventory(_data_config(args)) if args.labels else take_inventory(root)
+    label_errors = _find_label_errors(args, inventory)
     paths = [inventory.path(index) for index in range(len(inventory.images))]
     scan = scan_files(paths)
     groups = find_copies(paths, scan)
@@ -62,6 +76,22 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.audit") -> int:
     print("\n".join(lines))
     print(f"see {args.out / 'audit.html'}; every finding with its paths: {args.out / 'audit.json'}")
     return EXIT_FINDINGS if findings else 0
+
+
+def _find_label_errors(args: argparse.Namespace, inventory: Inventory) -> LabelErrors | None:
+    if args.folds:
+        return find_label_errors(args.folds, args.folds / OUT_OF_FOLD, inventory)
+    if args.run:
+        run = RunFolder.existing(args.run)
+        return find_label_errors(run.path, run.val_predictions, inventory)
+    return None
+
+
+def _data_config(args: argparse.Namespace) -> DataConfig:
+    named = {"data.root": str(args.root), "data.labels": args.labels}
+    return load_recipe(
+        recipes_folder() / "base.yaml", [*(f"{key}={json.dumps(value)}" for key, value in named.items()), *args.overrides]
+    ).data
 
 
 def _as_json(inventory: Inventory, findings: Sequence[Finding], facts: dict[str, Any], label_errors: LabelErrors | None) -> dict[str, Any]:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from hw1.config.recipe import DataConfig
 from hw1.data.image_folder import SPLIT_NAMES
 from hw1.data.list_files import NaturalKey, list_class_folders, list_flat_images, list_folders, natural_key, require_folder
+from hw1.data.listed_images import read_listed_images
 from hw1.errors import UserError
 from hw1.utils.text import printable
 
@@ -65,7 +67,7 @@ def take_inventory(root: Path) -> Inventory:
     for name in splits or [""]:
         split = name or WHOLE
         listing = list_class_folders(root, name)
-        beside = list_flat_images(root / name)[0] if _split_key(name)[0] == 2 else []
+        beside = list_flat_images(root / name)[0] if is_test(name) else []
         if any(listing.files.values()) or not beside:
             classes[split] = {label: len(files) for label, files in listing.files.items()}
             images += [Image(file, split, label) for label, files in listing.files.items() for file in files]
@@ -75,6 +77,29 @@ def take_inventory(root: Path) -> Inventory:
     if not images:
         raise UserError(f"{printable(root)}: no images in class folders")
     return Inventory(root, images, classes, strays)
+
+
+def list_inventory(config: DataConfig) -> Inventory:
+    """List the images of `data.labels`: by the splits that the file names, or else as one split, `WHOLE`, and `test` without labels.
+
+    Raises:
+        UserError: The file does not fit the images, see `read_listed_images`.
+    """
+    listed = read_listed_images(config)
+    splits = [split if listed.has_val or split == "test" else WHOLE for split in listed.splits]
+    images = [Image(file, split, label or None) for file, split, label in zip(listed.files, splits, listed.labels, strict=True)]
+    images.sort(key=lambda image: _split_key(image.split)[0])
+    classes: dict[str, dict[str, int]] = {}
+    for split in dict.fromkeys(image.split for image in images):
+        counts = Counter(image.label for image in images if image.split == split and image.label is not None)
+        if counts:
+            classes[split] = {label: counts[label] for label in sorted(counts, key=natural_key)}
+    return Inventory(listed.root, images, classes, [])
+
+
+def is_test(split: str) -> bool:
+    """Return whether a split, by its name, is for testing."""
+    return _split_key(split)[0] == 2
 
 
 def _split_key(split: str) -> tuple[int, NaturalKey]:

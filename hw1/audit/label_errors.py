@@ -1,5 +1,6 @@
 """Find images that a trained model doubts, by its out-of-sample probabilities: probable label errors, and the least certain."""
 
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -8,7 +9,6 @@ from numpy.typing import NDArray
 from hw1.audit.inventory import Inventory
 from hw1.errors import UserError
 from hw1.evaluation.metrics import log_softmax
-from hw1.runs.folder import RunFolder
 
 NUM_OUTLIERS = 24
 
@@ -32,7 +32,7 @@ class LabelErrors(NamedTuple):
     """What the model of a run says of the data."""
 
     run: str
-    """The run folder."""
+    """The run folder, or that of the folds."""
     num_images: int
     """Number of images that both the run and the data have."""
     accuracy: float
@@ -43,19 +43,24 @@ class LabelErrors(NamedTuple):
     """The least certain predictions, a ranking that always has members."""
 
 
-def find_label_errors(run: RunFolder, inventory: Inventory) -> LabelErrors:
-    """Find label errors by the run's validation predictions.
+def find_label_errors(source: Path, path: Path, inventory: Inventory) -> LabelErrors:
+    """Find label errors by predictions of images that their model was not trained on.
+
+    Args:
+        source: The run folder, or that of the folds.
+        path: Its file of predictions.
+        inventory: The images.
 
     Raises:
         UserError: There are no predictions, or none of images that the data has.
     """
     from hw1.evaluation.predictions import load_predictions  # loads torch
 
-    predictions, files, names = load_predictions(run.val_predictions)
+    predictions, files, names = load_predictions(path)
     in_data = {image.file for image in inventory.images}
     rows = np.array([row for row, file in enumerate(files) if file in in_data and predictions.labels[row] >= 0], dtype=np.int64)
     if not len(rows):
-        raise UserError(f"{run.val_predictions}: of none of the images in {inventory.root}; it was made with other data")
+        raise UserError(f"{path}: of none of the images in {inventory.root}; it was made with other data")
     probabilities = np.exp(log_softmax(predictions.logits[rows]))
     labels = predictions.labels[rows]
     best = probabilities.argmax(axis=1)
@@ -71,7 +76,7 @@ def find_label_errors(run: RunFolder, inventory: Inventory) -> LabelErrors:
     by_margin = doubted[np.argsort(margin[doubted], kind="stable")]
     least_certain = np.argsort(confidence, kind="stable")[:NUM_OUTLIERS]
     wrong, outliers = ([label_error(row) for row in ranked.tolist()] for ranked in (by_margin, least_certain))
-    return LabelErrors(str(run.path), len(rows), float((best == labels).mean()), wrong, outliers)
+    return LabelErrors(str(source), len(rows), float((best == labels).mean()), wrong, outliers)
 
 
 def is_label_error(probabilities: NDArray[np.float64], labels: NDArray[np.int64]) -> NDArray[np.bool_]:

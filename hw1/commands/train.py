@@ -16,6 +16,7 @@ from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE, shipped_recipes
 from hw1.data.flat_folder import describe_flat, with_flat_fraction
 from hw1.data.folders import make_cache_folder, require_root
+from hw1.data.label_columns import close_labels
 from hw1.errors import UserError
 from hw1.runs.folder import RunFolder, RunVersion, Status
 from hw1.runs.status import numbered, run_status, why_finished
@@ -140,6 +141,9 @@ def close(recipe: Recipe, tell: Callable[[str], None] | None = None) -> Recipe:
     if data is not closed.data:
         closed = closed.model_copy(update={"data": data})
         notes.append(describe_flat(data, recipe.seed))
+    data, lines = close_labels(closed.data, recipe.seed)
+    notes += lines
+    closed = closed.model_copy(update={"data": data})
     if tell is not None:
         for note in notes:
             tell(note)
@@ -166,6 +170,7 @@ def check_files(recipe: Recipe, status: Status) -> None:
     """
     check_trackers(recipe.log)
     problems = missing_file("model.weights", recipe.model.weights) if status == "new" else []  # a run that is continued reads its own
+    problems += missing_file("data.labels", recipe.data.labels)
     try:
         if recipe.data.dataset is None and not (recipe.data.generate and recipe.data.root):
             require_root(recipe.data.root)

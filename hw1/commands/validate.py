@@ -12,13 +12,16 @@ from hw1.errors import UserError
 from hw1.evaluation.temperature import add_temperature_option
 from hw1.runs.folder import RunFolder
 from hw1.utils.console import say, show
-from hw1.utils.files import write_folder
+from hw1.utils.files import missing_file, write_folder
 
 if TYPE_CHECKING:
     from hw1.data.image_set import ImageSet
     from hw1.evaluation.predictions import Predictions
     from hw1.evaluation.predictor import Predictor
+    from hw1.evaluation.sample_submission import SampleSubmission
     from hw1.evaluation.temperature import FittedTemperature
+
+SUBMISSION = "submission.csv"
 
 
 def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
@@ -43,6 +46,11 @@ def parse(argv: Sequence[str], prog: str | None = None) -> argparse.Namespace:
         help="mean probability of this run and these, of the same classes; overrides stand before it; eval/<split>-mean<number of runs>/",
     )
     parser.add_argument("--full-names", action="store_true", help="unlabelled images: keep the extension in image_name")
+    parser.add_argument(
+        "--sample-submission",
+        metavar="FILE",
+        help="also submission.csv, in the shape of this table: its ids, their order, its header; labels, or a probability for each class",
+    )
     parser.add_argument("--skip-bad", action="store_true", help="leave out images that cannot be read instead of stopping")
     return parser.parse_intermixed_args(without_dashes(argv))
 
@@ -62,6 +70,8 @@ def carry_out(args: argparse.Namespace) -> Path:
         raise UserError("--temperature fitted: belongs to one run's own answers; leave it out, or give a number, with --tta and --with")
     if args.split in ("train", "val") and recipe.data.dataset is None and recipe.data.root is not None:
         require_root(recipe.data.root)
+    if missing := missing_file("--sample-submission", args.sample_submission):
+        raise UserError(*missing)
     return evaluate_runs(args, runs, recipe)
 
 
@@ -93,14 +103,33 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
     temperature = choose_temperature(args.temperature, fitted)
     [images] = check_images([images], "skip" if args.skip_bad else "stop", "--skip-bad")
     names = [] if labelled else check_names(images, full_names=args.full_names)
+    sample = read_sample_submission(args, predictor, images)
     answers = [each.predict(images, desc=args.split, tta=args.tta) for each in predictors]
     predictions = mean_predictions(answers) if args.others else answers[0]
+    shaped = {SUBMISSION: sample.fill_in(predictions, temperature)} if sample else {}
     if labelled:
-        write_evaluation(args, out, runs, predictor, images, predictions, temperature, fitted)
+        write_evaluation(args, out, runs, predictor, images, predictions, temperature, fitted, shaped)
     else:
-        write_folder(out, submission_files(names, predictions, classes, temperature))
+        write_folder(out, submission_files(names, predictions, classes, temperature) | shaped)
         show(f"{out}: prediction.csv with {len(images)} rows, submission.zip, confidence.csv")
+    if sample:
+        show(f"{out / SUBMISSION}: {sample.content} in the shape of {args.sample_submission}")
     return out
+
+
+def read_sample_submission(args: argparse.Namespace, predictor: "Predictor", images: "ImageSet") -> "SampleSubmission | None":
+    """Read the sample submission that the command line names; None if it names none.
+
+    Raises:
+        UserError: Its ids are not those of the images, or its labels not those of the model.
+    """
+    from hw1.evaluation.sample_submission import read_sample
+    from hw1.predict.classifier import class_names, read_class_descriptions
+
+    if args.sample_submission is None:
+        return None
+    names = class_names(predictor)
+    return read_sample(Path(args.sample_submission), images.files, names, read_class_descriptions(predictor.recipe.data.root, names))
 
 
 def write_evaluation(
@@ -112,6 +141,7 @@ def write_evaluation(
     predictions: "Predictions",
     temperature: float,
     fitted: "FittedTemperature | None",
+    further: Mapping[str, bytes],
 ) -> None:
     """Analyse the predictions of labelled images, write all that says as one folder, and print the numbers that matter most.
 
@@ -124,6 +154,7 @@ def write_evaluation(
         predictions: Of these images.
         temperature: What the logits are divided by.
         fitted: The temperature that an earlier evaluation fitted for these weights.
+        further: Content of further files, by name.
     """
     from hw1.attention.figure_rows import plot_attention_examples
     from hw1.evaluation.report.analysis import analyse
@@ -147,7 +178,7 @@ def write_evaluation(
     )
     attention = None if averaged else plot_attention_examples(predictor, images, choose_for_attention(analysis), temperature)
     files = evaluation_files(run, args.split, images, predictions.logits, analysis, attention)
-    write_folder(out, files | {"predictions.npz": predictions.to_npz(files=images.files, class_names=names)})
+    write_folder(out, {**files, **further, "predictions.npz": predictions.to_npz(files=images.files, class_names=names)})
     track_evaluation(run, predictor.recipe, out.name, images, predictions.logits, analysis)
     show(f"{args.split}: {describe(analysis.metrics)}")
     show(f"{out / 'index.html'}: mistakes, calibration and classes with images; metrics.json, *.csv, *.png beside it")

@@ -2,7 +2,7 @@
 
 from difflib import get_close_matches
 
-from hw1.config.recipe import AUTO, OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
+from hw1.config.recipe import AUTO, NO_COLUMN, OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
 
 REFUSED_OPTIMIZERS = {
     "fused": "needs the package apex; torch's fused kernels are used by themselves, with adamw, adam and sgd",
@@ -60,6 +60,7 @@ def contradictions(recipe: Recipe) -> list[Contradiction]:
     if recipe.freeze.until_epoch is not None and not recipe.freeze.stages:
         problems.append(("freeze.until_epoch", "means nothing without freeze.stages"))
     problems += _dataset_contradictions(recipe.data)
+    problems += _labels_contradictions(recipe.data)
     if recipe.data.generate and recipe.data.val_fraction is not None:
         problems.append(("data.val_fraction", "generated data has its own val/; leave it null"))
     if recipe.train.deterministic and recipe.train.hours is not None:
@@ -113,6 +114,27 @@ def _dataset_contradictions(data: DataConfig) -> list[Contradiction]:
         problems.append(("data.download", "wds/ reads shards that are there; fetch them into data.root first"))
     if kind == "torch":
         problems += [(f"data.{name}", "torch/ has no such choice; leave it null") for name in names_set if name.endswith("_key")]
+    return problems
+
+
+def _labels_contradictions(data: DataConfig) -> list[Contradiction]:
+    columns = [name for name in DataConfig.model_fields if name.endswith("_column") and getattr(data, name)]
+    if data.labels is None:
+        names = [*columns, *(["fold"] if data.fold is not None else [])]
+        return [(f"data.{name}", "means nothing without data.labels; for folders leave it out") for name in names]
+    problems: list[Contradiction] = []
+    if data.dataset is not None:
+        problems.append(("data.labels", "data.dataset has labels of its own; use one of them"))
+    if data.generate:
+        problems.append(("data.generate", "draws a folder with labels of its own; leave data.labels null"))
+    if data.fold is None and data.fold_column is not None:
+        problems.append(("data.fold_column", "means nothing without data.fold; data.fold=0 validates on the fold 0"))
+    if data.fold is not None and data.val_fraction is not None:
+        problems.append(("data.val_fraction", "data.fold says which images to validate on; use one of them"))
+    needed = [name for name in ("file_column", "label_column", "fold_column") if getattr(data, name) == NO_COLUMN]
+    problems += [(f"data.{name}", f"{NO_COLUMN} is for columns that are not needed; leave it null, or name one") for name in needed]
+    used = [getattr(data, name) for name in columns if getattr(data, name) != NO_COLUMN]
+    problems += [(f"data.{name}", f"{getattr(data, name)} is named twice") for name in columns if used.count(getattr(data, name)) > 1][1:]
     return problems
 
 

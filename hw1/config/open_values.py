@@ -1,14 +1,14 @@
 """Values that a recipe leaves open until the model, the data or the device is known.
 
 `auto` of `aug`, and what a recipe says for another model than the one it trains: `hw1.models.resolve` closes them when a run begins. So do
-`hw1.data.flat_folder` with `data.val_fraction: null` of a flat folder and `hw1.training.batch_size` with `data.batch_size: auto`. The run's
-config.yaml holds none, so that a run that is continued takes its own.
+`hw1.data.flat_folder` with `data.val_fraction: null` of a flat folder, `hw1.data.label_columns` with the columns of `data.labels` and
+`hw1.training.batch_size` with `data.batch_size: auto`. The run's config.yaml holds none, so that a run that is continued takes its own.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-from hw1.config.recipe import AUTO, AUTO_KEYS, FLAT_VAL_FRACTION, ModelConfig, Recipe, step_images
+from hw1.config.recipe import AUTO, AUTO_KEYS, FLAT_VAL_FRACTION, DataConfig, ModelConfig, Recipe, step_images
 from hw1.config.settings import COMMAND_LINE, Setting, Settings
 
 IF_THERE = "?"
@@ -79,6 +79,9 @@ def close_like(recipe: Recipe, run: Recipe) -> Recipe:
         data["batch_size"], train["grad_accum"] = run.data.batch_size, run.train.grad_accum
     if recipe.data.val_fraction is None and recipe.data.dataset is None and run.data.val_fraction == FLAT_VAL_FRACTION:
         data["val_fraction"] = FLAT_VAL_FRACTION
+    if recipe.data.labels is not None:
+        columns = [name for name in DataConfig.model_fields if name.endswith("_column")]
+        data |= {name: getattr(run.data, name) for name in columns if getattr(recipe.data, name) is None}
     aug = {name: getattr(run.aug, name) for name in AUTO_KEYS if getattr(recipe.aug, name) == AUTO}
     freeze: dict[str, Any] = {"stages": run.freeze.stages} if _is_marked(recipe.freeze.stages) else {}
     if freeze and not run.freeze.stages:

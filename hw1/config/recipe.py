@@ -35,7 +35,7 @@ FROM_LIST = Field(strict=False)  # YAML has no tuples: accept a list, but keep i
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 AUTO: Any = "auto"
 FLAT_VAL_FRACTION = 0.2
-"""What `data.val_fraction: null` holds out of class folders that lie in `data.root` itself."""
+"""What `data.val_fraction: null` holds out of class folders that lie in `data.root` itself, and of `data.labels` without a split."""
 
 
 class OrAuto:
@@ -81,6 +81,9 @@ def _refuse_steps(value: object) -> object:
 
 PathText = Annotated[str, Field(min_length=1), AfterValidator(os.path.expanduser)]
 """A file or folder; `~` is the home folder."""
+Column = Annotated[str, Field(min_length=1)]
+NO_COLUMN = "none"
+"""Stands for a column that `data.labels` has and that is not to be used."""
 StepName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 Tag = Annotated[str, Field(min_length=1, max_length=64)]
 
@@ -105,10 +108,28 @@ class DataConfig(Section):
 
     root: PathText | None = None
     """Folder of the images: `train/`, `val/` (and `test/`) with a folder for each class; with `val_fraction` the class folders alone; with
-    `dataset` the folder that holds it (null: for `hfds/` the library's default)."""
+    `labels` the folder that its paths start from; with `dataset` the folder that holds it (null: for `hfds/` the library's default)."""
+    labels: PathText | None = None
+    """CSV or Parquet file with a row for each image, relative to the working directory; only the images that it lists are used. null =
+    the folders are the labels."""
+    file_column: Column | None = None
+    """Column of `labels` with the path of the image in `root`, with or without its suffix; null = `file`, `path`, `image`, `id` and the
+    like. What was found is said at the start."""
+    label_column: Column | None = None
+    """Column of `labels` with the class; a row without a label is a test image. null = `label`, `class`, `target`, `category` and the
+    like."""
+    split_column: Column | None = None
+    """Column of `labels` with `train`, `val` or `test`; null = `split`, `set` or `subset` if there is one, `none` = not used."""
+    group_column: Column | None = None
+    """Column of `labels` whose equal values (a patient, a video) are never on both sides of `val_fraction`; an empty one stands alone.
+    null = `group`, `patient`, `subject` and the like if there is one, `none` = not used."""
+    fold: Annotated[int, Field(ge=0, le=9999)] | None = None
+    """Fold of `labels` to validate on; the others are trained on. null = by split or `val_fraction`."""
+    fold_column: Column | None = None
+    """Column of `labels` with the fold, an integer; null = `fold` or `kfold`."""
     val_fraction: Annotated[float, Field(gt=0.0, lt=1.0)] | None = None
     """Fraction of each class of the training split that becomes the validation split; null = the data has a validation split, but 0.2 of
-    class folders that lie in `root` itself."""
+    class folders that lie in `root` itself, and of `labels` without validation images."""
     dataset: Annotated[str, Field(min_length=1, json_schema_extra={"pattern": DATASET_PATTERN})] | None = None
     """Public data set by timm's name: `torch/flowers102` (torchvision), `hfds/OWNER/NAME` (Hugging Face), `wds/NAME` (WebDataset shards in
     `root`); null = image folders."""
@@ -408,9 +429,10 @@ class Recipe(Section):
 
 
 # Keys that may differ when a run is continued: they change how long it runs, where, or what it prints, but not what it computes.
-# `data.root` may differ because the files themselves are compared.
+# `data.root` and `data.labels` may differ because the files and labels themselves are compared.
 MAY_CHANGE = (
-    "run.dir", "data.root", "data.download", "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad",
+    "run.dir", "data.root", "data.labels", "data.*_column", "data.download",
+    "data.num_workers", "data.cache_dir", "data.eval_batch_size", "data.max_bad",
     "train.epochs", "train.hours", "train.early_stop", "train.device", "train.compile", "train.cuda_graph", "checkpoint.*", "log.*",
 )  # fmt: skip
 

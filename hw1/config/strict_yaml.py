@@ -50,12 +50,13 @@ for _tag, _pattern in (
 _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence("tag:yaml.org,2002:seq", value, flow_style=True))
 
 
-def parse_yaml(text: str, key: str = "") -> tuple[Any, Problems]:
+def parse_yaml(text: str, key: str = "", *, dotted_keys: bool = False) -> tuple[Any, Problems]:
     """Parse a file, or the value of one key.
 
     Args:
         text: YAML.
         key: Dotted key that the value belongs to; empty for a file.
+        dotted_keys: Whether a key may have dots, as `optim.lr`; else they are refused, as a recipe's sections are mappings.
 
     Returns:
         The value, None if it cannot be parsed, and what is wrong with it.
@@ -63,7 +64,7 @@ def parse_yaml(text: str, key: str = "") -> tuple[Any, Problems]:
     problems: Problems = []
     try:
         node = yaml.compose(text, Loader=_Loader)
-        return (None if node is None else _value(node, key, problems)), problems
+        return (None if node is None else _value(node, key, problems, dotted_keys)), problems
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f" in line {mark.line + 1}" if mark and not key else ""
@@ -83,11 +84,11 @@ def is_clean(text: str) -> bool:
     return not any(unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp") for character in text)
 
 
-def _value(node: yaml.Node, key: str, problems: Problems) -> Any:
+def _value(node: yaml.Node, key: str, problems: Problems, dotted_keys: bool) -> Any:
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, key, problems) for item in node.value]
+        return [_value(item, key, problems, dotted_keys) for item in node.value]
     if isinstance(node, yaml.MappingNode):
-        return _mapping(node, key, problems)
+        return _mapping(node, key, problems, dotted_keys)
     text = str(node.value)
     kind = node.tag.rpartition(":")[2]
     if kind == "null":
@@ -104,7 +105,7 @@ def _value(node: yaml.Node, key: str, problems: Problems) -> Any:
     return None
 
 
-def _mapping(node: yaml.MappingNode, key: str, problems: Problems) -> dict[str, Any]:
+def _mapping(node: yaml.MappingNode, key: str, problems: Problems, dotted_keys: bool) -> dict[str, Any]:
     content: dict[str, Any] = {}
     for name_node, item in node.value:
         line = f"line {name_node.start_mark.line + 1}"
@@ -113,10 +114,10 @@ def _mapping(node: yaml.MappingNode, key: str, problems: Problems) -> dict[str, 
         section, dot, rest = name.partition(".")
         if not all(name.split(".")) or not is_clean(name):
             problems.append((key, f"{line}: a key must be a word"))
-        elif dot:
+        elif dot and not dotted_keys:
             problems.append((dotted, f"keys have no dots here; write {section}: {{{rest}: ...}}"))
         elif name in content:
             problems.append((dotted, f"stands twice, again in {line}"))
         else:
-            content[name] = _value(item, dotted, problems)
+            content[name] = _value(item, dotted, problems, dotted_keys)
     return content

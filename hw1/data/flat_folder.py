@@ -14,7 +14,7 @@ SPLIT_WORD = re.compile(r"(?:^|[^a-z])(?:train|training|val|valid|validation|tes
 
 def with_flat_fraction(config: DataConfig) -> DataConfig:
     """Return the section with `val_fraction` set where it is null and `root` is a flat folder; else as it is."""
-    if config.dataset is not None or config.root is None or config.generate or config.val_fraction is not None:
+    if config.dataset is not None or config.labels is not None or config.root is None or config.generate or config.val_fraction is not None:
         return config
     root = Path(config.root)
     if not os.path.isdir(root) or len(list_folders(root)) < 2 or find_unclear_folder(root):

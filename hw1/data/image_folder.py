@@ -2,8 +2,7 @@
 
 Layouts: `root/train/<class>/...` with `root/val/<class>/...`; or class folders in `root/train` or in `root` itself, of which
 `data.val_fraction` becomes the validation split (`hw1.data.flat_folder` where it is null). `root/test` is never read for training. If
-`data.dataset` is set,
-`hw1.data.public_datasets` reads the splits instead.
+`data.dataset` is set, `hw1.data.public_datasets` reads the splits instead; if `data.labels` is, `hw1.data.listed_images` does.
 """
 
 import os
@@ -19,6 +18,7 @@ from hw1.data.flat_folder import find_unclear_folder, with_flat_fraction
 from hw1.data.folders import require_root
 from hw1.data.image_set import ClassMap, ImageSet, TrainingData, draw_held_out, number_classes
 from hw1.data.list_files import ClassFolders, list_class_folders, list_flat_images, list_folders, require_folder
+from hw1.data.listed_images import open_listed_data, open_listed_split
 from hw1.data.public_datasets import open_named_data, open_named_split
 from hw1.errors import UserError
 from hw1.utils.text import printable, some_of
@@ -27,7 +27,7 @@ SPLIT_NAMES = frozenset(("train", "training", "val", "valid", "validation", "tes
 
 
 def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -> TrainingData:
-    """List the training and validation images of `config.root`, or open those of `config.dataset` (`open_named_data`).
+    """List the training and validation images of `config.root`, or open those of `config.dataset` or `config.labels`.
 
     Classes are numbered as `number_classes` says: folders named by integers keep their integer, others are numbered in natural order.
 
@@ -42,6 +42,8 @@ def open_training_data(config: DataConfig, seed: int, num_classes: int | None) -
     """
     if config.dataset is not None:
         return open_named_data(config, seed, num_classes)
+    if config.labels is not None:
+        return open_listed_data(config, seed, num_classes)
     root = require_root(config.root)
     problems: list[str] = []
     train, val = _list_splits(root, config, seed, problems)
@@ -69,8 +71,8 @@ def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> t
     """Open the split that `--split` names.
 
     Args:
-        text: "train" or "val", the run's own splits; another split of the run's data (a folder in `config.root`, or a split of
-            `config.dataset`); or else the path of a folder.
+        text: "train" or "val", the run's own splits; another split of the run's data (a folder in `config.root`, a split of
+            `config.dataset`, or "test" of `config.labels`); or else the path of a folder.
         config: The run's section `data`.
         classes: The class map of the checkpoint.
         seed: The run's seed.
@@ -80,12 +82,14 @@ def find_split(text: str, config: DataConfig, classes: ClassMap, seed: int) -> t
         unlabelled.
 
     Raises:
-        UserError: A folder has images both in class folders and beside them; or as `open_split`, `open_unlabelled` and
-            `open_named_split` do.
+        UserError: A folder has images both in class folders and beside them; or as `open_split`, `open_unlabelled`,
+            `open_named_split` and `open_listed_split` do.
     """
     is_folder = text not in ("train", "val", "test") and Path(text).is_dir()
     if config.dataset is not None and not is_folder:
         return open_named_split(config, text, classes, seed), re.sub(r"[^A-Za-z0-9._-]", "_", text)
+    if config.labels is not None and not is_folder:
+        return open_listed_split(config, text, classes, seed), text
     own_root = Path(config.root or "").expanduser()
     if is_folder or "/" in text:
         folder = Path(text).resolve()

@@ -15,12 +15,13 @@ from hw1.utils.text import printable
 NUM_NAMED = 2
 
 
-def describe_faults(data: TrainingData, *, is_held_out: bool = False) -> str:
+def describe_faults(data: TrainingData, *, is_held_out: bool = False, labels: str | None = None) -> str:
     """Describe all problems in one line, with the command that shows more of a folder; return "" if there is none.
 
     Args:
         data: The data.
-        is_held_out: Whether validation was held out of training (`data.val_fraction`): it has no image of a class of one.
+        is_held_out: Whether validation was held out of training (`data.val_fraction`), image by image: it has none of a class of one.
+        labels: The file that lists the images (`data.labels`); None for folders.
     """
     faults = []
     if copies := find_equal_files(data):
@@ -32,7 +33,8 @@ def describe_faults(data: TrainingData, *, is_held_out: bool = False) -> str:
         faults.append(f"{len(missing)} {'class has' if len(missing) == 1 else 'classes have'} {what} ({named})")
     if not faults:
         return ""
-    more = f"; {hw1_command()} audit {shlex.quote(printable(data.train.root))} shows all" if data.train.dataset is None else ""
+    listed = f" --labels {shlex.quote(printable(labels))}" if labels else ""
+    more = f"; {hw1_command()} audit {shlex.quote(printable(data.train.root))}{listed} shows all" if data.train.dataset is None else ""
     return f"warning: {', and '.join(faults)}{more}"
 
 

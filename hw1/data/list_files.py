@@ -13,6 +13,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+from hw1.data.archives import unpack_hint
 from hw1.data.first_bytes import is_image
 from hw1.errors import UserError
 from hw1.utils.text import printable
@@ -59,12 +60,12 @@ def require_folder(folder: Path, prefix: str) -> None:
     """Raise an error unless `folder` is a folder.
 
     Raises:
-        UserError: Begins with `prefix` and suggests the folder with the nearest name.
+        UserError: Begins with `prefix` and suggests the folder with the nearest name, or the command that unpacks an archive.
     """
     if os.path.isdir(folder):
         return
     if os.path.lexists(folder):
-        raise UserError(f"{prefix}{printable(folder)}: not a folder")
+        raise UserError(f"{prefix}{printable(folder)}: {unpack_hint(folder, prefix.removesuffix(': ')) or 'not a folder'}")
     siblings = list_folders(folder.parent) if os.path.isdir(folder.parent) else []
     hint = [f"; did you mean {printable(folder.parent / name)}?" for name in get_close_matches(folder.name, siblings, n=1)]
     raise UserError(f"{prefix}{printable(folder)}: no such folder{''.join(hint)}")
@@ -88,6 +89,23 @@ def list_images(folder: Path) -> list[str]:
     """Return the image files at any depth below `folder`, as POSIX paths relative to it, in natural order."""
     files, _ = _list_images(folder, ".", frozenset())
     return [file.removeprefix("./") for file in files]
+
+
+def list_all_files(folder: Path) -> list[str]:
+    """Return the files at any depth below `folder`, images or not, hidden ones too, as POSIX paths relative to it, in no order."""
+    files: list[str] = []
+    todo: list[tuple[str, frozenset[FolderId]]] = [("", frozenset())]
+    while todo:
+        subfolder, parents = todo.pop()
+        folder_id = _folder_id(folder / subfolder)
+        if folder_id not in parents:  # else it is a link to one of its parents
+            for entry in _entries(folder / subfolder):
+                path = f"{subfolder}{entry.name}"
+                if entry.is_dir():
+                    todo.append((f"{path}/", parents | {folder_id}))
+                else:
+                    files.append(path)
+    return files
 
 
 def has_image_suffix(name: str) -> bool:

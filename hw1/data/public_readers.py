@@ -72,6 +72,8 @@ def _require_root(config: DataConfig) -> Path:
     root = Path(config.root).expanduser()
     if config.download:
         return root
+    if _is_wds(config) and root.is_file():
+        raise UserError(f"data.root: {printable(root)}: not a folder; data.root={printable(root.parent)} holds it as a shard")
     try:
         require_folder(root, "data.root: ")
     except UserError as error:

@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hw1.data.archives import unpack_hint
 from hw1.data.list_files import has_image_suffix, list_images, natural_key
 from hw1.errors import UserError
 from hw1.utils.text import printable
@@ -52,6 +53,8 @@ def _expand(text: str, may_be_pattern: bool) -> Iterator[Path]:
             raise UserError(f"{printable(path)}: no images in this folder")
         yield from (path / file for file in files)
     elif os.path.lexists(path):
+        if hint := unpack_hint(path, ""):
+            raise UserError(f"{printable(path)}: {hint}")
         yield path
     elif may_be_pattern and glob.has_magic(text):
         matches = glob.glob(_as_pattern(path), recursive=True)

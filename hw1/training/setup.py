@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from hw1.config.recipe import Recipe, TrainConfig, step_images
+from hw1.config.recipe import NO_COLUMN, Recipe, TrainConfig, step_images
 from hw1.data.alike_names import describe_alike
 from hw1.data.bad_images import check_images
 from hw1.data.image_folder import open_training_data
@@ -103,7 +103,8 @@ def _build_parts(recipe: Recipe, run: RunFolder, *, is_new: bool) -> Parts:
     dist.require_same({"train.device": device.type, "train.amp": precision, "data.root": f"files {data.fingerprint[:8]}"})
     if dist.is_main():
         say(describe_device(device))
-        faults = describe_faults(data, is_held_out=recipe.data.val_fraction is not None)
+        by_image = recipe.data.val_fraction is not None and recipe.data.group_column in (None, NO_COLUMN)
+        faults = describe_faults(data, is_held_out=by_image, labels=recipe.data.labels)
         for line in filter(None, (describe_passed_over(data.train, data.val), describe_alike(data.classes.names), faults)):
             say(line)
     recipe = choose_batch_size(recipe, device, data.classes.num_classes)
@@ -155,19 +156,20 @@ def continue_from(saved: dict[str, Any], state: TrainState, run: RunFolder, data
     Raises:
         UserError: The data are not those of the run; says the difference.
     """
-    root = state.recipe.data.root or state.recipe.data.dataset
+    config = state.recipe.data
+    source = config.labels or config.root or config.dataset
     former, current = tuple(saved["classes"]), data.classes.names
     if former != current:
         gone, new = sorted(set(former) - set(current)), sorted(set(current) - set(former))
         parts = [f"{len(former)} then, {len(current)} now", f"gone {_quoted(gone)}" if gone else "", f"new {_quoted(new)}" if new else ""]
         difference = "; ".join(filter(None, parts))
-        raise UserError(f"{run.path}: trained on other classes than those in {root} ({difference}); {ANOTHER_RUN}")
+        raise UserError(f"{run.path}: trained on other classes than those in {source} ({difference}); {ANOTHER_RUN}")
     if not data.has_fingerprint(saved["fingerprint"]):
         counts = f"{len(data.train)} + {len(data.val)} now"
         with suppress(OSError, ValueError, KeyError):
             env = json.loads(run.env.read_bytes())
             counts = f"{env['num_train']} + {env['num_val']} then, {counts}"
-        raise UserError(f"{run.path}: the images in {root} have changed since ({counts}), in name, content or label; {ANOTHER_RUN}")
+        raise UserError(f"{run.path}: the images in {source} have changed since ({counts}), in name, content or label; {ANOTHER_RUN}")
     check_state(saved, state, str(run.path))
     require_identity(run.path / "checkpoints", saved.get("identity"), state.recipe, saved["fingerprint"])
     state.load_state_dict(saved)

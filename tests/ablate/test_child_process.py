@@ -70,6 +70,25 @@ def test_an_interrupt_of_the_main_thread_ends_the_child():
     assert time.monotonic() - started < 30
 
 
+def test_a_child_that_is_not_wanted_any_more_is_asked_to_end_once():
+    asked = []
+
+    def should_stop() -> bool:
+        asked.append(1)
+        return len(asked) > 5
+
+    assert ChildProcess().run(["/bin/sleep", "60"], should_stop=should_stop) == -signal.SIGTERM
+    assert len(asked) == 6
+
+
+def test_what_a_child_prints_is_appended_to_a_file_where_one_is_named(tmp_path, capfd):
+    code = "import sys; print('out'); sys.stdout.flush(); print('err', file=sys.stderr)"
+    for _ in range(2):
+        assert ChildProcess().run([sys.executable, "-c", code], console=tmp_path / "console.log") == 0
+    assert (tmp_path / "console.log").read_text() == "out\nerr\n" * 2
+    assert capfd.readouterr() == ("", "")
+
+
 def test_only_the_signals_asked_for_are_handled():
     former = signal.getsignal(signal.SIGTERM)
     with ChildProcess().listening(signal.SIGINT):

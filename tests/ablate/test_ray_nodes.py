@@ -81,9 +81,11 @@ def test_a_folder_of_runs_that_cannot_be_made_is_said(project):
         ({"folder": "/nowhere"}, ["/nowhere: no such folder there; the command runs in it"]),
         ({"code": "other"}, ["this project's code there is not the same as here"]),
         ({"data_roots": ("data", "moved", "~/moved")}, [f"data.root: {root}: no such folder there" for root in ("moved", "~/moved")]),
+        ({"label_files": ("a.yaml", "moved.csv")}, ["data.labels: moved.csv: no such file there"]),
     ],
 )
 def test_what_a_machine_does_not_see_is_named(project, changes, problems):
+    recipes("a")
     assert Requirements(str(project), code_digest(), (), ("data",))._replace(**changes).find_problems() == problems
 
 

@@ -1,5 +1,6 @@
 """python -m hw1.audit as a user meets it: exit codes, files, the page in a real browser, an interruption."""
 
+import csv
 import json
 import os
 import shutil
@@ -114,9 +115,34 @@ def test_findings_about_folders_are_on_the_page(folder, capsys):
     assert 'id="passed-over"' in page
 
 
+def test_a_table_of_labels_is_audited_as_the_folders_are(faulty):
+    """Only what it lists, by the columns that are found or named; a mistake in it is one line."""
+    (faulty / "train/unlisted.jpg").write_bytes(b"")
+    rows = [["image", "kind", "set"]]
+    for path in sorted(faulty.glob("*/*/*.*")):
+        rows.append([path.relative_to(faulty).as_posix(), path.parent.name, path.parent.parent.name])
+    rows += [[path.relative_to(faulty).as_posix(), "", "test"] for path in sorted(faulty.glob("test/*.*"))]
+    with open("labels.csv", "w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    assert audit(faulty, "--labels", "labels.csv", "data.label_column=kind", "--out", "listed") == 1
+    (faulty / "train/unlisted.jpg").unlink()
+    assert audit(faulty, "--out", "folders") == 1
+    listed, folders = (json.loads(Path(name, "audit.json").read_text()) for name in ("listed", "folders"))
+    jsonschema.validate(listed, SCHEMA)
+    assert listed["findings"] == folders["findings"]
+    assert listed["statistics"] == folders["statistics"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (
+            ["data", "--labels", "labels.csv"],
+            "data.label_column: labels.csv: none of its columns has a usual name (image, kind); set data.label",
+        ),
+        (["data", "--labels", "labels.csv", "data.label_column=kind"], "data.labels: labels.csv, line 2: gone.jpg: no such image in data"),
+        (["data", "--labels", "labels.csv", "data.lable_column=kind"], "data.lable_column: unknown key; nearest: data.label_column"),
+        (["data", "data.label_column=kind"], "data.label_column=kind: says what the columns of --labels are; add --labels FILE"),
         (["dat"], "dat: no such folder; did you mean data?"),
         (["data", "--out", "data/audit"], "--out data/audit: lies in data, which is only read"),
         (["data", "--out", "file/audit"], "--out file/audit: cannot be made"),
@@ -126,6 +152,7 @@ def test_findings_about_folders_are_on_the_page(folder, capsys):
 def test_a_mistake_in_the_command_is_one_line_and_writes_nothing(folder, capsys, arguments, message):
     clean_root(folder / "data")
     Path("file").touch()
+    Path("labels.csv").write_text("image,kind\ngone.jpg,a\n")
     before = tree(folder)
     assert audit(*arguments) == 2
     assert message in capsys.readouterr().err.splitlines()[-1]

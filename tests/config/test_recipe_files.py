@@ -252,6 +252,8 @@ HUB = ("data.dataset=hfds/owner/name",)
 BESIDE = {
     **dict.fromkeys((f"data.{name}" for name in ("download", "train_split", "val_split", "input_key", "target_key")), HUB),
     "loss.name": ("mixup.prob=0",),
+    **{f"data.{name}": ("data.labels=x.csv",) for name in ("file_column", "label_column", "split_column", "group_column", "fold")},
+    "data.fold_column": ("data.labels=x.csv", "data.fold=0"),
     "sched.name": ("sched.milestones=[1.0]",),
     "sched.min_lr": ("sched.name=constant",),
     "sched.warmup_epochs": ("sched.name=constant", "train.epochs=100000"),

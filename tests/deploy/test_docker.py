@@ -49,7 +49,8 @@ def test_dependencies_are_installed_before_the_code_comes():
 
 
 def test_the_build_takes_in_the_code_and_nothing_else(tmp_path):
-    names = ["Dockerfile", ".dockerignore", "train.py", "validate.py", "requirements.txt", "requirements.lock", "requirements-onnx.txt"]
+    names = ["Dockerfile", ".dockerignore", "train.py", "validate.py", "requirements.txt", "requirements.lock"]
+    names += ["requirements-onnx.txt", "requirements-sweep.txt"]
     names += ["hw1/data/loader/shared_buffer.py", "hw1/html/page.html", "recipes/ablations/plain.yaml", "docker/entrypoint.py"]
     others = ["runs/a/seed0/config.yaml", "data/train/0/1.jpg", ".git/config", ".env", ".venv/bin/python", "hw1/__pycache__/x.pyc"]
     others += ["hw1/data/__pycache__/x.pyc", "docker/notes.txt", "tests/hw1/a.py", "wheelhouse/x.whl", "id_rsa", "docs/train.py"]
@@ -68,6 +69,7 @@ def test_the_build_takes_in_the_code_and_nothing_else(tmp_path):
 def recipes(folder: Path) -> Path:
     (folder / "plain.yaml").write_text("{}")
     (folder / "own.yaml").write_text("data: {root: images}")
+    (folder / "space.yaml").write_text("optim.lr: [1e-3, 1e-2]")
     return folder
 
 
@@ -87,6 +89,7 @@ def recipes(folder: Path) -> Path:
         ("train", "plain.yaml train.epoch=3", "plain.yaml train.epoch=3"),  # a mistake, which train.py names
         ("ablate", "plain.yaml --seeds 0 1", "plain.yaml data.root=/data --seeds 0 1"),
         ("ablate", "plain.yaml own.yaml --seeds 0 1", "plain.yaml own.yaml --seeds 0 1"),
+        ("sweep", "plain.yaml space.yaml --seeds 2", "plain.yaml data.root=/data space.yaml --seeds 2"),
         ("validate", "runs/plain.yaml", "runs/plain.yaml"),
         ("torchrun", "--nproc-per-node 2 train.py plain.yaml", f"--nproc-per-node 2 {ROOT}/train.py plain.yaml data.root=/data"),
         ("torchrun", "--help", "--help"),

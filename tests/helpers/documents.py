@@ -4,7 +4,7 @@ A comment above a block says how it differs from a block that is simply carried 
 
     <!-- needs: GPU -->                     it is not carried out; its recipes and keys are checked
     <!-- needs: minutes -->                 it is carried out by `make torture`
-    <!-- run with: train.epochs=1 -->       its `hw1 train` and `hw1 ablate` get these settings too
+    <!-- run with: train.epochs=1 -->       its `hw1 train`, `ablate`, `sweep` and `folds` get these settings too
     <!-- exit: 0 1 -->                      its commands may end with these codes
     <!-- file: mine.yaml -->                the block is the content of a file
     <!-- waits for: hw1 demo -->            it is carried out once that command, recipe key or name of the package exists
@@ -46,6 +46,7 @@ IMPORTS = (
 )  # fmt: skip
 """What commands import, each of which would take seconds."""
 TIMEOUT = 300.0
+WITH_SETTINGS = ("train", "ablate", "sweep", "folds")
 
 
 class Block(NamedTuple):
@@ -167,7 +168,7 @@ def with_settings(arguments: list[str], settings: str) -> list[str]:
     """Return the arguments with further settings of the recipe, and with the files that a pattern outside of quotes names."""
     if arguments[0] == "ablate":
         arguments = [each for word in arguments for each in (sorted(glob.glob(word, root_dir=ROOT)) or [word])]
-    return [arguments[0], *arguments[1:2], *settings.split(), *arguments[2:]] if arguments[0] in ("train", "ablate") else arguments
+    return [arguments[0], *arguments[1:2], *settings.split(), *arguments[2:]] if arguments[0] in WITH_SETTINGS else arguments
 
 
 # Of the process that is forked, with the folder and the arguments.

@@ -59,7 +59,8 @@ def test_more_epochs_continue_a_finished_run_and_fewer_do_not(recipe):
 
 
 MAY_CHANGE = """train.epochs=9 data.num_workers=3 train.device=cpu train.compile=true log.wandb=offline log.tags=[a] log.every_steps=1
-    checkpoint.every_minutes=1 checkpoint.every_steps=2 data.eval_batch_size=7 data.root=elsewhere"""
+    checkpoint.every_minutes=1 checkpoint.every_steps=2 data.eval_batch_size=7 data.root=elsewhere
+    data.labels=moved.csv"""
 
 
 @pytest.mark.parametrize("override", MAY_CHANGE.split())

@@ -1,5 +1,6 @@
 """The connection to a Ray cluster, and the options that ask for one."""
 
+import argparse
 import os
 import re
 import socket
@@ -27,6 +28,14 @@ SETTINGS = {
     "RAY_grpc_client_keepalive_timeout_ms": "30000",
 }
 """Of this process alone, for what the user has not set; some are read when Ray is imported."""
+
+
+def add_ray_options(parser: argparse.ArgumentParser) -> None:
+    """Add the options of a command whose runs a Ray cluster can train; `check_options` checks them."""
+    where = "train on a Ray cluster: auto (of which this machine is one) or HOST:PORT; without ADDRESS on the GPUs of this machine"
+    parser.add_argument("--ray", nargs="?", const=LOCAL, metavar="ADDRESS", help=where)
+    parser.add_argument("--cpus-per-run", type=int, metavar="N", help="with --ray; default: a GPU's part of its machine's, else all")
+    parser.add_argument("--gpus-per-run", type=float, metavar="N", help="with --ray, 0 to 1, as 0.5; default: 1 where there are GPUs")
 
 
 def check_options(address: str | None, cpus: int | None, gpus: float | None) -> None:

@@ -49,6 +49,7 @@ class Requirements(NamedTuple):
     probes: tuple[str, ...]
     """A file in each folder of runs, see `probe_files`."""
     data_roots: tuple[str, ...]
+    label_files: tuple[str, ...] = ()
 
     def find_problems(self) -> list[str]:
         """Return a line for each that is not met on the machine that calls this."""
@@ -59,8 +60,11 @@ class Requirements(NamedTuple):
         ]
         if code_digest() != self.code:
             problems.append("this project's code there is not the same as here")
-        folders = [(root, Path(self.folder, Path(root).expanduser())) for root in self.data_roots]
-        return problems + [f"data.root: {root}: no such folder there" for root, folder in folders if not folder.is_dir()]
+        folder = Path(self.folder)
+        problems += [
+            f"data.root: {root}: no such folder there" for root in self.data_roots if not (folder / Path(root).expanduser()).is_dir()
+        ]
+        return problems + [f"data.labels: {file}: no such file there" for file in self.label_files if not (folder / file).is_file()]
 
 
 def list_nodes(ray: Any) -> list[Node]:
