@@ -46,3 +46,4 @@ def test_training_keeps_a_class_of_one_group_and_validation_gets_the_smaller_of_
     labels = ["a"] * 9 + ["b"] * 8 + ["b"] * 7
     groups = ["one"] * 9 + ["large"] * 8 + ["small"] * 7
     assert draw_groups_held_out(labels, groups, 0.2, 0) == set(range(17, 24))
+    assert draw_groups_held_out(labels, groups, 0.9, 0) == set(range(9, 17)), "but never all of a class"

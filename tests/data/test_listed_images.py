@@ -227,6 +227,11 @@ def test_columns_are_found_by_their_usual_names(root, header, roles):
     assert closed.fold_column is None
 
 
+def test_a_column_that_is_named_is_no_other_one(root):
+    _, closed = read_labels(table(root, ["image", "label", "class"], [["x"] * 3], group_column="class"))
+    assert (closed.label_column, closed.group_column) == ("label", "class")
+
+
 @pytest.mark.parametrize(
     ("header", "keys", "message"),
     [
