@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
 from urllib.parse import quote
@@ -15,8 +15,11 @@ from hw1 import __version__
 from hw1.html.table import MINUS, Table, to_csv
 from hw1.utils.text import showable, to_bytes
 
+EMPTY_STYLE = ""
+"""A style sheet that a script begins with and fills by itself; plotly does."""
 
-def render_page(package: str, values: Mapping[str, Any]) -> str:
+
+def render_page(package: str, values: Mapping[str, Any], scripts: Sequence[str] = ()) -> str:
     """Render `template.html` of `package`, which extends `frame.html` of this package.
 
     All values are escaped, and a content security policy lets the browser run and load only what stands in the file itself.
@@ -24,6 +27,7 @@ def render_page(package: str, values: Mapping[str, Any]) -> str:
     Args:
         package: Dotted name of the package that holds `template.html`.
         values: What the template shows; `title` must be among them.
+        scripts: Further scripts of the page, in the order in which they are run.
 
     Returns:
         The whole page.
@@ -36,12 +40,15 @@ def render_page(package: str, values: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"csv_link": _csv_link, "link": data_link, "typeset": _typeset}
+    environment.filters |= {"csv_link": _csv_link, "link": data_link, "typeset": _typeset, "json_block": _json_block}
     style, script = (files("hw1.html").joinpath(name).read_text() for name in ("style.css", "script.js"))
+    scripts = [script, *scripts]
+    styles = [style, *([EMPTY_STYLE] if len(scripts) > 1 else [])]
+    allowed = f"style-src {' '.join(map(_csp_hash, styles))}; script-src {' '.join(map(_csp_hash, scripts))}"
     return environment.get_template("template.html").render(
-        policy=f"default-src 'none'; img-src data:; style-src {_csp_hash(style)}; script-src {_csp_hash(script)}; base-uri 'none'",
+        policy=f"default-src 'none'; img-src data:; {allowed}; base-uri 'none'",
         style=Markup(style),
-        script=Markup(script),
+        scripts=[Markup(each) for each in scripts],
         version=__version__,
         **values,
     )
@@ -61,6 +68,11 @@ def _typeset(text: str) -> str:
     """Capitalize a sentence; write minus signs as the tables do, and `->` as an arrow that no line break splits."""
     text = re.sub(r"(?<![\w.])-(?=\d)", MINUS, text.replace(" -> ", " → "))
     return text[:1].upper() + text[1:]
+
+
+def _json_block(text: str) -> Markup:
+    """Return JSON for a `<script type="application/json">`, which no text in it can end."""
+    return Markup(showable(text).replace("<", "\\u003c").replace("&", "\\u0026"))
 
 
 def _csp_hash(content: str) -> str:
