@@ -109,9 +109,8 @@ def _print_summary(out: Path, report: Report) -> None:
     left_out = len(report.collection.left_out)
     counts = f"{counted(len(report.collection.runs), 'finished run')}" + (f", {left_out} left out" if left_out else "")
     figures = len(report.curve_files) // 2 + len(report.ablation.figures)
-    print(
-        f"{out / 'report.html'}: {counts}, {counted(len(report.variants), 'variant')}; {figures} figures (*.png, *.svg), tables.md and *.csv beside it"
-    )
+    counts += f", {counted(len(report.variants), 'variant')}; {figures} figures (*.png, *.svg)"
+    print(f"{out / 'report.html'}: {counts}, tables.md and *.csv beside it")
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from hw1.ablate.variants import NUM_PUBLISHED_IMAGES
 from hw1.config.strict_yaml import dump_yaml
 from hw1.html.page import data_link, render_page
-from hw1.report.compare.changed_images import ChangedImage
+from hw1.report.compare.changed_images import ChangedImage, ChangedImages
 from hw1.report.compare.class_gains import class_sentence
 from hw1.report.compare.curves import PANELS, PAPER_FIGURES
 from hw1.report.content import Report
@@ -56,8 +56,7 @@ def render_report(out: Path, report: Report) -> str:
         "uncompared": [result for result in report.comparisons.results if not result.matched.runs],
         "class_sentences": [(result.pair.with_, class_sentence(result)) for result in compared if result.verdict],
         "changed": [
-            (item, [("Right only with it", map(_thumbnail, item.fixed)), ("Wrong only with it", map(_thumbnail, item.broken))])
-            for item in report.changed
+            (item, [(title, [_thumbnail(image) for image in images]) for title, images in _kinds(item)]) for item in report.changed
         ],
         "ablation": report.ablation,
         "pairs": [_card(result) for result in pairs],
@@ -138,6 +137,10 @@ def _join_unique(values: Iterable[str]) -> str:
 
 def _card(result: PairResult) -> dict[str, Any]:
     return {"result": result, "kind": result.outcome.replace(" ", "-"), "factor": factor_lines(result.matched)}
+
+
+def _kinds(item: ChangedImages) -> list[tuple[str, list[ChangedImage]]]:
+    return [("Right only with it", item.fixed), ("Wrong only with it", item.broken)]
 
 
 def _thumbnail(image: ChangedImage) -> dict[str, Any]:

@@ -87,11 +87,11 @@ def comparison_tables(comparisons: Comparisons) -> list[Table]:
     tables = (verdict_table(results), seed_table(results), calibration_pair_table(results))
     titles = ("Comparisons", "Comparisons, seed by seed", "What each variant does to calibration")
     renamed = [replace(table, name=name, title=title) for table, name, title in zip(tables, TABLES, titles, strict=True)]
-    if not comparisons.results:
+    if not comparisons.results or comparisons.baseline is None:
         return []
     note = (
-        f"Last epoch, variant minus {comparisons.baseline.name if comparisons.baseline else ''}, same seeds on both sides. Better or worse: "
-        f"p < 0.05 in the paired t test over seeds. {comparisons.adjustment} The sample sizes are for a power of 80% at the difference and "
+        f"Last epoch, variant minus {comparisons.baseline.name}, same seeds on both sides. Better or worse: "
+        f"p < 0.05 in the paired t test over seeds. {comparisons.adjustment} Sample sizes: for a power of 80% at the difference and "
         "the spread measured here. A dash: cannot be estimated."
     )
     renamed[0] = replace(renamed[0], note=note, notices=())
