@@ -21,6 +21,8 @@ from hw1.utils.console import say
 from hw1.utils.files import replace_files
 from hw1.utils.text import counted, to_bytes
 
+MAX_PRINTED = 24
+"""Comparisons on the console; the page has all."""
 EXIT_CODES = "exit codes: 0 done, 2 no run that can be read or a mistake in the command, 3 the report could not be written"
 
 
@@ -84,7 +86,7 @@ def former_files() -> list[str]:
 def _check_out(out: Path, named: Sequence[Path], collection: Collection) -> None:
     """Refuse to write into a run, or among the runs of a folder that is named and is not the working directory itself or above it."""
     place = out.resolve()
-    runs = [run.folder for run in (*collection.runs, *collection.left_out)]
+    runs = [run.folder for run in collection.all_runs]
     for folder in (*runs, *(path for path in named if not Path.cwd().is_relative_to(path.resolve()))):
         if place.is_relative_to(folder.resolve()):
             raise UserError(f"--out {out}: lies in {folder}, which is only read; choose a folder elsewhere")
@@ -100,9 +102,11 @@ def _log_to_wandb(out: Path, mode: str, report: Report) -> None:
 
 
 def _print_summary(out: Path, report: Report) -> None:
-    for result in (*report.comparisons.results, *report.ablation.results):
+    compared = [(result.pair.title, result) for result in report.comparisons.results[:MAX_PRINTED]]
+    compared += [(result.title, result) for result in report.ablation.results]
+    for title, result in compared:
         if result.matched.runs:
-            print(f"{result.pair.title if result in report.comparisons.results else result.title}: {result.sentence}")
+            print(f"{title}: {result.sentence}")
     for line in (report.comparisons.adjustment, report.ablation.missing):
         if line:
             print(line)

@@ -77,7 +77,7 @@
   }
 
   const boxes = [...document.querySelectorAll(".curve")];
-  const draw = (box) => Plotly.react(box, traces(boxes.indexOf(box)), layout(boxes.indexOf(box)), CONFIG);
+  const draw = (box) => Plotly.react(box, traces(Number(box.dataset.panel)), layout(Number(box.dataset.panel)), CONFIG);
   const redraw = () => drawn.forEach(draw);
   const watch = new IntersectionObserver((entries) => {
     for (const { target } of entries.filter((entry) => entry.isIntersecting && !drawn.has(entry.target))) {

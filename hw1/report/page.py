@@ -47,8 +47,9 @@ def render_report(out: Path, report: Report) -> str:
         "differences": shorten_lines(data_differences(runs)),
         "tables": report.tables,
         "panels": [
-            (panel, [name for name in (f"{figure}.png", f"{figure}.svg") if name in report.curve_files])
-            for panel, figure in zip(PANELS, PAPER_FIGURES, strict=True)
+            (number, panel, [f"{figure}.png", f"{figure}.svg"])
+            for number, (panel, figure) in enumerate(zip(PANELS, PAPER_FIGURES, strict=True))
+            if f"{figure}.png" in report.curve_files
         ],
         "curves": report.curves,
         "comparisons": report.comparisons,

@@ -129,6 +129,9 @@ class LeftOut:
     epochs: list[EpochMetrics]
 
 
+Run = RunRecord | LeftOut
+
+
 @dataclass(frozen=True, eq=False)
 class Collection:
     """Runs, by variant and seed; `root` is the folder that all of them share."""
@@ -136,6 +139,11 @@ class Collection:
     root: Path
     runs: list[RunRecord]
     left_out: list[LeftOut]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """All runs, those that are left out last."""
+        return [*self.runs, *self.left_out]
 
     def runs_of(self, variant: str) -> list[RunRecord]:
         """Return the finished runs of a variant, by seed."""

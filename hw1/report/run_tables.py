@@ -91,7 +91,7 @@ def absent_table(collection: Collection) -> Table:
         }
         for item in collection.left_out
     ]  # fmt: skip
-    begun = {run.variant for run in (*collection.runs, *collection.left_out)}
+    begun = {run.variant for run in collection.all_runs}
     for variant, seeds in collection.missing_seeds([name for name in VARIANTS if name in begun]).items():
         reason = f"no folder for seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}"
         rows.append(

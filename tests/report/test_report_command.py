@@ -49,7 +49,7 @@ def test_an_unfinished_run_alone_is_named_and_drawn(tmp_path, capsys):
 
 def test_the_report_is_written_to_the_working_folder_unless_that_is_a_run(folder, capsys):
     write_run(folder / "runs", "mine", 0)
-    for argument in ("runs", "runs/mine/seed0", "."):
+    for argument in ("runs/mine/seed0", "."):
         assert run_command(main, [argument]) == 0
         (folder / "report/report.html").unlink()
     assert not list(folder.glob("runs/**/report"))

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from hw1.plots.curves import best_epoch
 from hw1.plots.overlay import Overlay, plot_overlay
 from hw1.plots.style import render_figure
-from hw1.report.compare.variants import Run, Variant
+from hw1.report.compare.variants import Variant
+from hw1.report.run_record import Run
 from hw1.runs.epoch_metrics import EpochMetrics
 
 MAX_SHOWN = 12
@@ -76,7 +77,7 @@ class CurveData:
 
 def curve_data(variants: Sequence[Variant], baseline: Variant | None) -> CurveData:
     """Return the values of all panels: of each variant the mean over finished runs, and each run if they are few."""
-    runs = [run for variant in variants for run in (*variant.runs, *variant.unfinished)]
+    runs = [run for variant in variants for run in variant.all_runs]
     has_seed_lines = len(runs) <= MAX_SEED_LINES
     longest = max(len(run.epochs) for run in runs)
     step = max(1, math.ceil(longest * (len(runs) if has_seed_lines else len(variants)) / MAX_POINTS))
@@ -108,7 +109,7 @@ def draw_curves(variants: Sequence[Variant], baseline: Variant | None) -> dict[s
     """Return PNG and SVG files of all panels by name, drawn of `first_shown`; a panel without any value is left out."""
     shown = first_shown(variants, baseline)
     few = f" ({len(shown)} of {len(variants)} variants: the highest top-1)" if len(shown) < len(variants) else ""
-    files = {}
+    files: dict[str, bytes] = {}
     for panel, name in zip(PANELS, PAPER_FIGURES, strict=True):
         overlays = [_overlay(variant, panel) for variant in shown]
         if any(np.isfinite(line).any() for overlay in overlays for line in overlay.lines):
@@ -177,6 +178,7 @@ def _rounded(values: NDArray[np.float64], step: int) -> list[float | None]:
 
 def _highest(variant: Variant) -> float:
     """Return the best top-1 of a variant's runs, mean over finished runs; of unfinished ones where none is finished."""
-    best = [best_epoch(run.epochs) for run in variant.runs or variant.unfinished]
-    tops = [run.epochs[i]["val_top1"] for run, i in zip(variant.runs or variant.unfinished, best, strict=True) if i is not None]
+    runs = variant.all_runs[: len(variant.runs) or None]
+    best = [(run, best_epoch(run.epochs)) for run in runs]
+    tops = [run.epochs[position]["val_top1"] for run, position in best if position is not None]
     return float(np.mean(tops)) if tops else -math.inf

@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 from hw1.config.settings import flatten
 from hw1.report.find_runs import SEED_FOLDER
 from hw1.report.pairing import NOT_PART_OF_VARIANT
-from hw1.report.run_record import Collection, LeftOut, RunRecord
+from hw1.report.run_record import Collection, LeftOut, Run, RunRecord
 
 Item = TypeVar("Item")
-Run = RunRecord | LeftOut
 MAX_NAMED_KEYS = 2
 """Keys in the name of a variant that has its name in common with another one."""
 
@@ -34,6 +33,11 @@ class Variant:
     runs: list[RunRecord]
     unfinished: list[LeftOut]
 
+    @property
+    def all_runs(self) -> list[Run]:
+        """All runs, unfinished ones last."""
+        return [*self.runs, *self.unfinished]
+
 
 def variant_settings(run: Run) -> dict[str, Any]:
     """Return the recipe's values by dotted key, without seed, place, log and whatever else leaves the variant the same."""
@@ -49,14 +53,14 @@ def group_runs(collection: Collection) -> list[Variant]:
     Runs of one name, recipe and data are one variant. Where a seed comes twice among them, as in two folders of runs, each folder is a
     variant of its own.
     """
-    drawn = [run for run in collection.left_out if run.epochs and run.recipe]
-    settings: dict[int, dict[str, Any]] = {id(run): variant_settings(run) for run in (*collection.runs, *drawn)}
+    drawn = [run for run in collection.all_runs if run.epochs and run.recipe]
+    settings = {id(run): variant_settings(run) for run in drawn}
 
     def recipe_of(run: Run) -> Hashable:
         return run.variant, json.dumps(settings[id(run)], sort_keys=True)
 
     groups: list[list[Run]] = []
-    for same in _split([*collection.runs, *drawn], recipe_of):
+    for same in _split(drawn, recipe_of):
         for of_data in _split_finished(same):
             groups += _without_repeated_seeds(of_data)
     names = _distinct_names(groups, [settings[id(group[0])] for group in groups])
