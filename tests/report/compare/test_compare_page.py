@@ -29,6 +29,15 @@ def page_of_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out / "report.html"
 
 
+def wait_until(page, expression: str) -> None:
+    """Wait for JavaScript to be true; playwright's own way evaluates text in the page, which its policy forbids."""
+    for _ in range(600):
+        if page.evaluate(expression):
+            return
+        page.wait_for_timeout(50)
+    raise AssertionError(f"never true: {expression}")
+
+
 def curves(page):
     page.locator("#curves").scroll_into_view_if_needed()
     page.wait_for_selector(".curve .main-svg")
@@ -57,9 +66,7 @@ def test_smoothing_is_a_moving_average_and_the_values_stay_those_of_the_run(page
     page = open_file(page_of_runs)
     before = curves(page)[-1]
     page.locator("#smoothing").fill("0.5")
-    page.wait_for_function(
-        "document.querySelector('.curve').data.at(-1).y[1] !== document.querySelector('.curve').data.at(-1).customdata[1]"
-    )
+    wait_until(page, "(t => t.y[1] !== t.customdata[1])(document.querySelector('.curve').data.at(-1))")
     after = page.evaluate(TRACES)["Validation loss"][-1]
     mean, norm, expected = 0.0, 0.0, []
     for value in before["y"]:
@@ -100,7 +107,7 @@ def test_nothing_is_wider_than_its_box(page_of_runs, open_file, width, scheme):
     curves(page)
     for box in page.locator(".curve").all():
         box.scroll_into_view_if_needed()
-    page.wait_for_function("[...document.querySelectorAll('.curve')].every(each => each.querySelector('.main-svg'))")
+    wait_until(page, "[...document.querySelectorAll('.curve')].every(each => each.querySelector('.main-svg'))")
     assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [width, width]
     assert page.evaluate(WIDER) == []
     assert (
