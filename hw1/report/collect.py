@@ -41,10 +41,11 @@ def collect(*paths: Path) -> Collection:
     """
     folders = find_runs(paths)
     root = Path(os.path.commonpath([os.path.abspath(folder.parent.parent) for folder in folders]))
+    shown = root.relative_to(Path.cwd()) if root.is_relative_to(Path.cwd()) else root
     records = [_read(folder, os.path.relpath(os.path.abspath(folder), root), len(folders) <= MAX_CALIBRATED) for folder in folders]
     records = _without_copies(records)
     return Collection(
-        root,
+        shown,
         [record for record in records if isinstance(record, RunRecord)],
         [record for record in records if isinstance(record, LeftOut)],
     )
