@@ -44,7 +44,7 @@ class Pair:
     name: str
     title: str
     factor: tuple[str, ...]
-    """Dotted keys of the recipe that differ."""
+    """Dotted keys of the recipe that differ; () = the recipes are the same, and the runs differ in what env.json says."""
     without: str
     with_: str
     published_without: Published | None = None

@@ -63,7 +63,7 @@ def match_pair(pair: Pair, collection: Collection) -> PairRuns:
     if not seeds:
         return PairRuns(pair, [], [], [_no_common_seed(pair, all_without, all_with)], unmatched)
     runs = [*without, *with_]
-    obstacles = [*data_differences(runs), *_factor_differences(pair, without, with_)]
+    obstacles = [*data_differences(runs), *(_factor_differences(pair, without, with_) if pair.factor else ())]
     return PairRuns(pair, without, with_, obstacles, [*unmatched, *environment_differences(runs)])
 
 
@@ -71,7 +71,7 @@ def factor_lines(matched: PairRuns) -> list[str]:
     """Return `key: old -> new` for each key of the pair's factor, as the recipes of the runs have it."""
     if not matched.runs:
         return []
-    return [line for key, line in _changed_keys(matched.without[0], matched.with_[0]).items() if key in matched.pair.factor]
+    return [line for key, line in changed_keys(matched.without[0], matched.with_[0]).items() if key in matched.pair.factor]
 
 
 def data_differences(runs: Sequence[RunRecord]) -> list[str]:
@@ -103,7 +103,7 @@ def recipe_differences(runs: Sequence[RunRecord]) -> list[str]:
     """Return a line for each run of a variant whose recipe differs from that of the first in more than the seed."""
     lines = []
     for run in runs[1:]:
-        changed = _changed_keys(runs[0], run)
+        changed = changed_keys(runs[0], run)
         if changed:
             lines.append(f"different recipes: {runs[0].path} -> {run.path}: {'; '.join(changed.values())}")
     return lines
@@ -122,7 +122,7 @@ def _factor_differences(pair: Pair, without: Sequence[RunRecord], with_: Sequenc
     lines = [line for runs in (without, with_) for line in recipe_differences(runs)]
     if lines:
         return lines
-    changed = _changed_keys(without[0], with_[0])
+    changed = changed_keys(without[0], with_[0])
     others = [line for key, line in changed.items() if key not in pair.factor]
     if others:
         return [f"the recipes differ in more than {', '.join(pair.factor)}: {'; '.join(others)}"]
@@ -131,7 +131,7 @@ def _factor_differences(pair: Pair, without: Sequence[RunRecord], with_: Sequenc
     return []
 
 
-def _changed_keys(first: RunRecord, second: RunRecord) -> dict[str, str]:
+def changed_keys(first: RunRecord, second: RunRecord) -> dict[str, str]:
     """Return `key: old -> new` by key, for the keys that make another variant."""
     refused, allowed = differences(first.recipe, second.recipe)
     lines = {line.partition(":")[0]: line for line in refused + allowed}

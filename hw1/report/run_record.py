@@ -22,8 +22,9 @@ class RunRecord:
     """A finished run with the predictions of its last epoch's validation of N images.
 
     Attributes:
-        path: `<variant>/seed<seed>`, below the folder of all runs.
-        variant: Name of the variant.
+        folder: The run folder.
+        path: Its path below the folder that all runs share, `<variant>/seed<seed>` as a rule.
+        variant: Name of the variant: `run.name`, or what tells it from another one of that name.
         seed: The seed.
         recipe: The recipe.
         config: `config.yaml` as it stands in the run folder.
@@ -32,11 +33,14 @@ class RunRecord:
         files: Name of each validation image, [N].
         labels: True classes, [N].
         correct: Whether each top-1 prediction is correct, [N].
+        predicted: The class of each top-1 prediction, [N].
+        confidence: Its softmax probability, [N].
         class_names: Name of each class.
         calibration: Calibration of the last epoch's validation; None if a logit is not finite.
         evaluations: Splits of which `eval/<split>/index.html` shows an evaluation.
     """
 
+    folder: Path
     path: str
     variant: str
     seed: int
@@ -47,6 +51,8 @@ class RunRecord:
     files: tuple[str, ...]
     labels: NDArray[np.int64]
     correct: NDArray[np.bool_]
+    predicted: NDArray[np.int32]
+    confidence: NDArray[np.float32]
     class_names: tuple[str, ...]
     calibration: Calibration | None
     evaluations: tuple[str, ...]
@@ -98,24 +104,46 @@ class RunRecord:
         return self.files, self.labels.tobytes()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class LeftOut:
-    """A run that is left out of all statistics, and why."""
+    """A run that is left out of all statistics, and why.
 
+    Attributes:
+        folder: The run folder.
+        path: Its path, as that of `RunRecord`.
+        variant: Name of the variant; that of the folder where the recipe cannot be read.
+        seed: The seed; None where neither recipe nor folder name it.
+        status: What it is.
+        reason: What is wrong or missing.
+        recipe: The recipe; None if it cannot be read.
+        epochs: Metrics of the epochs up to the first that cannot be read: enough to draw, not to count.
+    """
+
+    folder: Path
     path: str
     variant: str
-    seed: int
-    status: Literal["unfinished", "damaged"]
+    seed: int | None
+    status: Literal["unfinished", "damaged", "copy"]
     reason: str
+    recipe: Recipe | None
+    epochs: list[EpochMetrics]
+
+
+Run = RunRecord | LeftOut
 
 
 @dataclass(frozen=True, eq=False)
 class Collection:
-    """All runs below `root`, by variant and seed."""
+    """Runs, by variant and seed; `root` is the folder that all of them share."""
 
     root: Path
     runs: list[RunRecord]
     left_out: list[LeftOut]
+
+    @property
+    def all_runs(self) -> list[Run]:
+        """All runs, those that are left out last."""
+        return [*self.runs, *self.left_out]
 
     def runs_of(self, variant: str) -> list[RunRecord]:
         """Return the finished runs of a variant, by seed."""
@@ -125,6 +153,6 @@ class Collection:
         """Return the seeds without a folder of each variant, among those with a folder, finished or not, of any of `variants`."""
         variants = list(variants)
         present = {(run.variant, run.seed) for run in self.runs} | {(item.variant, item.seed) for item in self.left_out}
-        seeds = sorted({seed for variant, seed in present if variant in variants})
+        seeds = sorted({seed for variant, seed in present if variant in variants and seed is not None})
         missing = {variant: [seed for seed in seeds if (variant, seed) not in present] for variant in variants}
         return {variant: absent for variant, absent in missing.items() if absent}

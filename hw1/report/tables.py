@@ -1,4 +1,4 @@
-"""All tables of the report, in their order."""
+"""The tables of single runs and variants, and those of the report's own pairs, in their order."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ from hw1.report.run_tables import absent_table, run_table, variant_table
 
 
 def all_tables(collection: Collection, results: Sequence[PairResult]) -> list[Table]:
-    """Return every table of the report, in its order; tables without rows are left out."""
+    """Return the tables of the runs and, given results, of the report's pairs; tables without rows are left out."""
     tables = [
         verdict_table(results),
         *(pair_table(result) for result in results if result.matched.runs),
@@ -28,6 +28,6 @@ def all_tables(collection: Collection, results: Sequence[PairResult]) -> list[Ta
 
 
 def possible_tables() -> list[str]:
-    """Return the names of all tables that a report can have."""
+    """Return the names of all tables that `all_tables` can return."""
     pairs = [f"pair_{pair.name}" for pair in PAIRS]
     return ["verdicts", *pairs, "seeds", "variants", "calibration", "calibration_pairs", "published", "runs", "absent"]

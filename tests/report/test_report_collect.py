@@ -129,11 +129,59 @@ def test_no_run_is_an_error_that_says_what_was_expected(tmp_path):
         collect(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"no run in it \(NAME/seed0/ and so on\)$"):
         collect(tmp_path)
+
+
+def test_a_run_a_variant_and_a_folder_of_all_are_named_alike(tmp_path):
+    path = write_run(tmp_path / "runs", "plain", 0)
+    other = write_run(tmp_path / "runs", "plain", 1)
+    for named, found in [
+        ([path], ["plain/seed0"]),
+        ([path.parent], ["plain/seed0", "plain/seed1"]),
+        ([tmp_path], ["plain/seed0", "plain/seed1"]),
+        ([other, path], ["plain/seed1", "plain/seed0"]),
+        ([path, path.parent, tmp_path / "runs"], ["plain/seed0", "plain/seed1"]),
+    ]:
+        assert [run.path for run in collect(*named).runs] == found
+
+
+def test_only_runs_are_found_and_no_link_leads_in_circles(tmp_path):
+    write_run(tmp_path / "deep/er", "plain", 0)
+    (tmp_path / "deep/up").symlink_to(tmp_path)
+    tracked = tmp_path / "report/wandb/run-1/files"
+    tracked.mkdir(parents=True)
+    (tracked / "config.yaml").write_text("wandb_version: 1")
+    write_run(tmp_path / ".hidden", "mixup", 0)
+    found = collect(tmp_path)
+    assert [run.path for run in found.runs] == ["plain/seed0"]
+    assert found.left_out == []
+
+
+def test_a_renamed_run_keeps_its_name_and_a_copy_does_not_count_twice(tmp_path):
+    path = write_run(tmp_path / "runs", "plain", 0)
+    shutil.copytree(path, tmp_path / "kept")
+    path.rename(tmp_path / "runs/best_one")
+    found = collect(tmp_path / "runs", tmp_path / "kept")
+    assert [(run.variant, run.seed) for run in found.runs] == [("plain", 0)]
+    assert [(item.status, item.reason) for item in found.left_out] == [("copy", f"a copy of {found.runs[0].path}")]
+
+
+def test_epochs_of_a_damaged_run_are_read_up_to_the_damage(tmp_path):
+    write_run(tmp_path, "mixup", 0)
     path = write_run(tmp_path, "plain", 0)
-    with pytest.raises(UserError, match="it is a run folder itself"):
-        collect(path)
-    with pytest.raises(UserError, match="name the folder above it"):
-        collect(path.parent)
+    lines = (path / "metrics.jsonl").read_text().splitlines()
+    (path / "metrics.jsonl").write_text("\n".join([*lines[:2], lines[2][:20], lines[3]]))
+    (item,) = collect(tmp_path).left_out
+    assert (item.status, [epoch["epoch"] for epoch in item.epochs]) == ("damaged", [1, 2])
+    assert item.epochs[1] == json.loads(lines[1])
+
+
+def test_of_many_runs_calibration_is_measured_but_no_temperature_fitted(tmp_path, monkeypatch):
+    write_run(tmp_path, "plain", 0)
+    (whole,) = collect(tmp_path).runs
+    monkeypatch.setattr("hw1.report.collect.MAX_CALIBRATED", 0)
+    (quick,) = collect(tmp_path).runs
+    assert quick.calibration.before == whole.calibration.before
+    assert (quick.calibration.temperature, whole.calibration.temperature is None) == (None, False)
 
 
 @pytest.mark.slow

@@ -1,0 +1,1 @@
+"""Any runs side by side: what differs between their recipes, their curves, and each variant against a baseline. No torch."""
