@@ -118,8 +118,8 @@ EXTRA_PAIRS = (
 PAIRS = REPORT_PAIRS + EXTRA_PAIRS
 
 COMBINED = Single("combined", "the combined model", "mixup_cbam_dropout", (13, 14))
-"""The report's "final" model. These two figures show no run of its own: figure 13 is figure 15, picture for picture, and the curve of figure
-14 is that of the run without Mixup in figure 3, 0.8781 included."""
+"""The report's "final" model. These two figures show no run of its own: figure 13 is figure 15, picture for picture, and figure 14 has the
+curve of the run without Mixup in figure 3, 0.8781 included."""
 
 
 def tags_of(name: str) -> tuple[str, ...]:

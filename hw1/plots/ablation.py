@@ -22,7 +22,7 @@ WINDOW_EPOCHS = 20
 WIDTH, LEFT, RIGHT, MARGIN = 5.2, 0.78, 0.16, 0.12
 TITLE_LINE, LEGEND_LINE, TABLE_LINE = 0.21, 0.22, 0.21
 PANEL, PANEL_ABOVE, PANEL_BELOW = 1.9, 0.34, 0.52
-COLUMN = 1.15  # width of a column of the table, but for the first
+COLUMN_GAP = 0.2
 
 EpochSequence = Sequence[Epoch]
 """The epochs of one run, in order."""
@@ -162,7 +162,7 @@ def _plot(curves: Sequence[_Curve], title: str, ylabel: str, table: SummaryTable
     with house_style():
         lines = wrap_title(title, WIDTH - 2 * MARGIN)
         heights = [MARGIN + TITLE_LINE * len(lines), *[PANEL_ABOVE + PANEL + PANEL_BELOW] * len(panels), LEGEND_LINE * len(curves)]
-        heights.append(MARGIN + TABLE_LINE * (len(table.rows) + 1) if table.rows else 0.0)
+        heights.append(TABLE_LINE * (len(table.rows) + 1) if table.rows else 0.0)
         figure = blank_figure(WIDTH, sum(heights) + MARGIN)
         tops = np.cumsum([0.0, *heights])
         figure.text(MARGIN / WIDTH, 1 - MARGIN / _height(figure), "\n".join(lines), va="top", fontsize=11.0, fontweight="bold")
@@ -177,7 +177,7 @@ def _plot(curves: Sequence[_Curve], title: str, ylabel: str, table: SummaryTable
         handles = figure.axes[0].get_legend_handles_labels()
         below.legend(*handles, loc="upper left", borderaxespad=0.0, borderpad=0.0, handlelength=2.6, labelspacing=0.35)
         if table.rows:
-            _draw_table(_add_axes(figure, tops[-2] + MARGIN, heights[-1] - MARGIN, MARGIN, RIGHT), table)
+            _draw_table(_add_axes(figure, tops[-2], heights[-1], MARGIN, RIGHT), table)
     return figure
 
 
@@ -213,8 +213,14 @@ def _draw_table(axes: Axes, table: SummaryTable) -> None:
     axes.axis("off")
     axes.set_xlim(0, WIDTH - MARGIN - RIGHT)
     axes.set_ylim(len(table.rows) + 1, 0)
-    ends = [WIDTH - MARGIN - RIGHT - COLUMN * position for position in range(len(table.headings))][::-1]
-    for y, row in enumerate([TableRow("", table.headings), *table.rows]):
+    rows = [TableRow("", table.headings), *table.rows]
+    columns = [
+        [text_width(value, 9.0, weight="normal" if y else "bold") for y, value in enumerate(values)]
+        for values in zip(*(row.values for row in rows), strict=True)
+    ]
+    widths = [max(column) + COLUMN_GAP for column in columns]
+    ends = WIDTH - MARGIN - RIGHT - np.cumsum([0.0, *widths[:0:-1]])[::-1]
+    for y, row in enumerate(rows):
         style: Any = {"fontsize": 9.0, "va": "center", "color": PUBLISHED if row.is_published else None}
         axes.text(0, y + 0.5, row.name, **style)
         for x, value in zip(ends, row.values, strict=True):
@@ -225,11 +231,10 @@ def _draw_table(axes: Axes, table: SummaryTable) -> None:
 def _band(axes: Axes, curve: _Curve, first: int) -> None:
     """Draw mean and band of a curve from the epoch `first` on."""
     x = _common_epochs(curve.seeds)
-    is_shown = x >= first
+    is_shown, marker = x >= first, "o" if len(x) <= MARKED_EPOCHS else None
     values: NDArray[np.float64] = np.stack([column(epochs[: len(x)], curve.key) for epochs in curve.seeds])[:, is_shown]
     mean, x = values.mean(axis=0), x[is_shown]
     count = f"{len(curve.seeds)} seed" + "s" * (len(curve.seeds) > 1)
-    marker = "o" if len(x) <= MARKED_EPOCHS else None
     label = f"{curve.label} ({count})"
     axes.plot(x, mean, color=curve.color, linestyle=curve.linestyle, marker=marker, markersize=3.5, label=label)
     if len(curve.seeds) > 1:

@@ -59,42 +59,37 @@ def draw_all(collection: Collection, results: Sequence[PairResult]) -> list[Draw
 
 def _pair_figures(pair: Pair, collection: Collection) -> list[DrawnFigure]:
     curve_without, curve_with, accuracy, loss = pair.figures
-    without, with_ = pair_sides(pair)
     sides = [
         Side("without", pair.without, collection.runs_of(pair.without), pair.published_without),
         Side("with", pair.with_, collection.runs_of(pair.with_), pair.published_with),
     ]
-    both = f"{with_} and {without}" if " instead of " in pair.title else f"with and {without}"
+    changed, _, other = pair.title.partition(" instead of ")
+    both = f"with {changed} and with {other}" if other else f"with and without {changed}"
     return [
-        _training_curve(curve_without, sides[0], without),
-        _training_curve(curve_with, sides[1], with_),
+        _training_curve(curve_without, sides[0]),
+        _training_curve(curve_with, sides[1]),
         _validation(accuracy, sides, "val_top1", both),
         _validation(loss, sides, "val_loss", both),
     ]
-
-
-def pair_sides(pair: Pair) -> tuple[str, str]:
-    """Return what the sides without and with have, as titles say it: `without CBAM`, `with CBAM`; or `with` the other thing."""
-    changed, _, other = pair.title.partition(" instead of ")
-    return f"with {other}" if other else f"without {changed}", f"with {changed}"
 
 
 def _combined_figures(collection: Collection) -> list[DrawnFigure]:
     curve, accuracy = COMBINED.figures
     side = Side("", COMBINED.variant, collection.runs_of(COMBINED.variant), None)
     return [
-        _training_curve(curve, side, f"of {COMBINED.title}", COMBINED_NOTE),
+        _training_curve(curve, side, f" of {COMBINED.title}", COMBINED_NOTE),
         _validation(accuracy, [side], "val_top1", f"of {COMBINED.title}", COMBINED_NOTE),
     ]
 
 
-def _training_curve(number: int, side: Side, title: str, note: str = "") -> DrawnFigure:
-    caption = f"Training curve of {side.variant} ({VARIANTS[side.variant].title}). {_same_runs(side.variant)}{note}".rstrip()
+def _training_curve(number: int, side: Side, of: str = "", note: str = "") -> DrawnFigure:
+    title = VARIANTS[side.variant].title
+    caption = f"Training curve of {side.variant} ({title}). {_same_runs(side.variant)}{note}".rstrip()
 
     def plot(heading: str) -> Figure:
         return plot_training_curve([run.epochs for run in side.runs], heading, training_summary(side))
 
-    return _draw(number, f"Training curve {title}", caption, [side], plot)
+    return _draw(number, f"Training curve{of}: {title}", caption, [side], plot)
 
 
 def _validation(number: int, sides: Sequence[Side], key: Literal["val_top1", "val_loss"], title: str, note: str = "") -> DrawnFigure:

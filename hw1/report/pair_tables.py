@@ -44,9 +44,9 @@ def verdict_table(results: Sequence[PairResult]) -> Table:
     num_tested = sum(row["p_holm"] is not None for row in rows)
     note = (
         f"Last epoch, with minus without, same seeds on both sides. Better or worse: p < {ALPHA} in the paired t test over seeds after "
-        f"Holm's correction for {num_tested} tested pair{'s' * (num_tested != 1)}; fewer than {MIN_SEEDS} seeds get no verdict. {TEST_NOTE} "
-        f"Seeds needed: to detect a difference of this size with a power of {POWER} at the level {ALPHA} (divided by the number of pairs, for "
-        "Holm), over the 95% interval of the measured spread (chi-square). Images needed: the same at the level "
+        f"Holm's correction for {num_tested} tested pair{'s' * (num_tested != 1)}; fewer than {MIN_SEEDS} seeds get no verdict. "
+        f"{TEST_NOTE} Seeds needed: to detect a difference of this size with a power of {POWER} at the level {ALPHA} (divided by the "
+        "number of pairs, for Holm), over the 95% interval of the measured spread (chi-square). Images needed: the same at the level "
         f"{ALPHA} for McNemar's test of one run of each, over the 95% interval of the measured disagreement (Wilson). A dash: cannot be "
         'estimated, or more than 1,000 seeds or a million images; "or more": so is the upper end.'
     )

@@ -133,23 +133,22 @@ def _count_pair(without: int, with_: int) -> CountPair:
 
 
 def _sentence(claim: Claim, counts: Sequence[CountPair], difference: float) -> str:
-    (points,) = format_points(difference)
+    (points,), num_images = format_points(difference), NUM_PUBLISHED_IMAGES
     gaps = list_numbers((pair.difference for pair in counts), signed=True)
     words = {"none": "no significant difference", "open": "whether the two runs differ is open", "these two runs": "these two runs differ"}
     best, independent = _by_difference(counts, "p_best"), _by_difference(counts, "p_independent")
     return (
-        f"{points} points, which is {gaps} of {NUM_PUBLISHED_IMAGES} images (one run each): {words[claim]}. McNemar's p is {independent} if "
-        f"the errors of the two runs are independent, and {best} at best, if all disagreements go one way. One run of each cannot speak for "
-        "the recipe."
+        f"{points} points, which is {gaps} of {num_images} images (one run each): {words[claim]}. McNemar's p is {independent} if the "
+        f"errors of the two runs are independent, {best} if all disagreements go one way. One run of each cannot speak for the recipe."
     )
 
 
 def _by_difference(counts: Sequence[CountPair], name: Literal["p_best", "p_independent"]) -> str:
     """Return the p-values for each difference, as `0.20 (+11), 0.048-0.064 (+16)`."""
-    gaps = sorted({pair.difference for pair in counts})
-    texts = []
-    for gap in gaps:
+    texts = {}
+    for gap in sorted({pair.difference for pair in counts}):
         values = sorted(getattr(pair, name) for pair in counts if pair.difference == gap)
-        ends = list(dict.fromkeys(format_p(value) for value in (values[0], values[-1])))
-        texts.append("-".join(ends) + (f" ({gap:+d})" if len(gaps) > 1 else ""))
-    return ", ".join(texts)
+        texts[gap] = "-".join(dict.fromkeys(format_p(value) for value in (values[0], values[-1])))
+    if len(set(texts.values())) == 1:
+        return next(iter(texts.values()))
+    return ", ".join(f"{text} ({gap:+d})" for gap, text in texts.items())
