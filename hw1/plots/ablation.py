@@ -1,6 +1,5 @@
 """Plots of an ablation: mean curves over seeds with bands, two variants on one axis, and the differences of all pairs."""
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
@@ -183,11 +182,14 @@ def _plot(curves: Sequence[_Curve], title: str, ylabel: str, table: SummaryTable
 
 def wrap_title(title: str, width: float) -> list[str]:
     """Return the lines of a title that is no wider than `width` inches; a word that alone is wider stays whole."""
-    for num_chars in range(len(title), 10, -1):
-        lines = textwrap.wrap(title, num_chars, break_long_words=False)
-        if all(text_width(line, 11.0, weight="bold") <= width for line in lines):
-            return lines
-    return title.split()
+    lines: list[str] = []
+    for word in title.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, 11.0, weight="bold") <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
 
 
 def _height(figure: Figure) -> float:

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,8 +12,8 @@ import matplotlib
 from matplotlib import figure as matplotlib_figure
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import TextPath
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import ImageFont
 
 from hw1.utils.files import write_atomic
 
@@ -20,6 +21,7 @@ from hw1.utils.files import write_atomic
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
 PURPLE, GREY = "#AA3377", "#6B7075"
 TEXT = "#202124"
+FONT_UNITS = 100  # size at which text is measured
 
 # What a colour means in every figure of a report.
 TRAIN, VALIDATION = ORANGE, BLUE
@@ -87,8 +89,12 @@ def blank_figure(width: float, height: float) -> Figure:
 
 def text_width(text: str, size: float, *, weight: str = "normal") -> float:
     """Return the width of a line of text in inches, in the house style's font at `size` points."""
-    font = FontProperties(family=_STYLE["font.sans-serif"], size=size, weight=weight)
-    return float(TextPath((0, 0), text, prop=font).get_extents().x1) / 72 if text.strip() else 0.0
+    return _load_font(weight).getlength(text) * size / FONT_UNITS / 72
+
+
+@cache
+def _load_font(weight: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont(FontProperties(family=_STYLE["font.sans-serif"], weight=weight)), FONT_UNITS)
 
 
 class CellLayout(NamedTuple):

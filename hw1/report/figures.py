@@ -50,7 +50,7 @@ class DrawnFigure:
 
 def draw_all(collection: Collection, results: Sequence[PairResult]) -> list[DrawnFigure]:
     """Draw the differences, then figures 1-18 in order."""
-    drawn = [_differences(results)]
+    drawn = [draw_differences(results)]
     for pair in REPORT_PAIRS:
         drawn += _pair_figures(pair, collection)
     drawn += _combined_figures(collection)
@@ -139,7 +139,8 @@ def _length_notes(runs_of: Sequence[Sequence[RunRecord]]) -> list[str]:
     return [f"Drawn to epoch {min(len(run.epochs) for run in runs)}, the end of the shortest run of {runs[0].variant}." for runs in unequal]
 
 
-def _differences(results: Sequence[PairResult]) -> DrawnFigure:
+def draw_differences(results: Sequence[PairResult]) -> DrawnFigure:
+    """Draw the difference of each pair that was compared or published."""
     shown = [result for result in results if result.verdict or result.published]
     runs = {run.path: run for result in shown if result.verdict for run in result.matched.runs}
     title = "What each change does to accuracy"

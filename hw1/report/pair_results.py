@@ -53,10 +53,11 @@ def compare_pairs(collection: Collection) -> list[PairResult]:
     matched = [match_pair(pair, collection) for pair in PAIRS]
     comparisons = {item.pair.name: compare(*item.correct) for item in matched if not item.obstacles}
     verdict_of = dict(zip(comparisons, verdicts(list(comparisons.values())), strict=True))
-    return [PairResult(item.pair, item, verdict_of.get(item.pair.name), _published(item.pair)) for item in matched]
+    return [PairResult(item.pair, item, verdict_of.get(item.pair.name), published_of(item.pair)) for item in matched]
 
 
-def _published(pair: Pair) -> PublishedVerdict | None:
+def published_of(pair: Pair) -> PublishedVerdict | None:
+    """Return what the published accuracies of a pair say; None if the report published no such pair."""
     without, with_ = pair.published_without, pair.published_with
     if not without or not with_:
         return None

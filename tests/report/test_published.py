@@ -120,8 +120,8 @@ def test_interval_is_the_hull_of_wilsons_limits_squared_and_added():
             0.8781,
             0.8740,
             "none",
-            "-0.4 points, which is -3 or +2 of 300 images (one run each): no significant difference. McNemar's p is 0.81 (-3), 0.90 (+2) if "
-            "the errors of the two runs are independent, 0.25 (-3), 0.50 (+2) if all disagreements go one way. One run of each "
+            "-0.4 points, which is -3 or +2 of 300 images (one run each): no significant difference. McNemar's p is 0.80 (-3), 0.90 (+2) "
+            "if the errors of the two runs are independent, 0.25 (-3), 0.50 (+2) if all disagreements go one way. One run of each "
             "cannot speak for the recipe.",
         ),
         (
@@ -136,8 +136,8 @@ def test_interval_is_the_hull_of_wilsons_limits_squared_and_added():
             0.8552,
             0.8708,
             "none",
-            "+1.6 points, which is +5 of 300 images (one run each): no significant difference. McNemar's p is 0.64 if the errors of the two "
-            "runs are independent, 0.062 if all disagreements go one way. One run of each cannot speak for the recipe.",
+            "+1.6 points, which is +5 of 300 images (one run each): no significant difference. McNemar's p is 0.64 if the errors of the "
+            "two runs are independent, 0.062 if all disagreements go one way. One run of each cannot speak for the recipe.",
         ),
         (
             0.8542,

@@ -50,12 +50,13 @@ def assert_nothing_is_cut(figure: Figure) -> None:
     renderer = figure.canvas.get_renderer()
     texts = [text for text in [*figure.texts, *(text for axes in figure.axes for text in axes.texts)] if text.get_text()]
     blocks = [axes.get_tightbbox(renderer) for axes in figure.axes]
-    blocks += [item.get_window_extent(renderer) for item in (*figure.legends, *figure.texts, *filter(None, [figure._suptitle]))]
+    blocks += [item.get_window_extent(renderer) for item in (*figure.legends, *figure.texts)]
     for box in [text.get_window_extent(renderer) for text in texts] + blocks:
         assert box.x0 >= 0
         assert box.y0 >= 0
         assert box.x1 <= figure.bbox.x1
         assert box.y1 <= figure.bbox.y1
+    blocks = [box.padded(-1) for box in blocks]  # two that touch do not overlap
     assert not [(a, b) for n, a in enumerate(blocks) for b in blocks[:n] if a.overlaps(b)]
     cells = [text.get_window_extent(renderer) for text in figure.axes[-1].texts if text.get_text()]
     assert not [(a, b) for n, a in enumerate(cells) for b in cells[:n] if a.overlaps(b)]
@@ -68,7 +69,7 @@ def test_a_line_is_the_mean_and_its_band_one_standard_deviation():
     np.testing.assert_allclose(lines(figure)["train (3 seeds)"], train)
     np.testing.assert_allclose(lines(figure)["validation (3 seeds)"], val)
     np.testing.assert_allclose(band(figure, 0), [train - np.sqrt(13 / 3), train + np.sqrt(13 / 3)])
-    np.testing.assert_allclose(band(figure, 1), [val - np.sqrt(241 / 3), val + np.sqrt(241 / 3)])
+    np.testing.assert_allclose(band(figure, 1), [np.maximum(val - np.sqrt(241 / 3), 0), val + np.sqrt(241 / 3)])
     assert_nothing_is_cut(figure)
 
 
@@ -230,7 +231,8 @@ def drawn_wide() -> list[Figure]:
     """A figure of each kind with the longest words there are, of 3 and of 50 epochs."""
     longest = sorted((variant.title for variant in VARIANTS.values()), key=len)[-2:]
     rows = [
-        TableRow(name, ("10.7193 ± 10.0116", "10.7380 ± 10.0102", "1234.5 ± 123.4")) for name in ("validation loss", "published without")
+        TableRow("validation loss", ("1.7193 ± 0.0116", "1.7380 ± 0.0102", "1234.5 ± 123.4")),
+        TableRow("published validation", ("0.7484", "–", "140"), True),
     ]
     table = SummaryTable(HEADINGS, rows)
     title = "Figure 17. Validation accuracy with random Mixup and with Mixup on every batch"
@@ -247,7 +249,7 @@ def test_a_title_is_whole_and_as_wide_as_it_may_be():
     assert " ".join(lines) == title
     assert len(lines) > 1
     assert all(text_width(line, 11.0, weight="bold") <= 4.0 for line in lines)
-    assert text_width(f"{lines[0]} {lines[1].split()[0]}", 11.0, weight="bold") > 3.6
+    assert text_width(f"{lines[0]} {lines[1].split()[0]}", 11.0, weight="bold") > 4.0
     assert wrap_title("Unbreakable" * 20, 1.0) == ["Unbreakable" * 20]
 
 

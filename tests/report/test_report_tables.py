@@ -185,9 +185,10 @@ def test_csv_holds_every_number_unrounded(tables):
             for key, value in row.items():
                 if isinstance(value, float):
                     assert float(found[key]) == value
-                else:  # a sentence that begins with a sign would be a formula to a spreadsheet
+                else:  # text that begins with a sign would be a formula to a spreadsheet, unless it is a number
                     text = "" if value is None else str(value)
-                    assert found[key] == (f"'{text}" if isinstance(value, str) and value.startswith(("-", "+")) else text)
+                    is_formula = isinstance(value, str) and bool(re.match(r"[-+](?!\d+$)", value))
+                    assert found[key] == (f"'{text}" if is_formula else text)
 
 
 def test_markdown_tables_are_whole(tables):
