@@ -28,7 +28,7 @@ class PairResult:
     @property
     def title(self) -> str:
         """The pair's title as a heading; a pair of backbones is called by those that were run."""
-        if self.pair.factor == ("model.name",) and self.matched.runs:
+        if self.pair in PAIRS and self.pair.factor == ("model.name",) and self.matched.runs:
             without, with_ = (runs[0].recipe.model.name for runs in (self.matched.without, self.matched.with_))
             return f"{with_} instead of {without}" if with_ != without else f"{with_} on both sides"
         return self.pair.title[0].upper() + self.pair.title[1:]
