@@ -68,8 +68,8 @@ def _comparison(rows: Sequence[dict[str, str]], over_images: Interval) -> Compar
 
 
 def _pair_runs(pair: Pair, rows: Sequence[dict[str, str]]) -> PairRuns:
-    sides = ([_record(name, int(row["seed"])) for row in rows] for name in (pair.without, pair.with_))
-    return PairRuns(pair, *sides, obstacles=[], notices=[])
+    without, with_ = ([_record(name, int(row["seed"])) for row in rows] for name in (pair.without, pair.with_))
+    return PairRuns(pair, without, with_, obstacles=[], notices=[])
 
 
 def _record(variant: str, seed: int) -> RunRecord:
