@@ -1,23 +1,26 @@
 """The report's comparisons as data: the variants, which two make a pair, what a pair changes, and what was published for it.
 
 A variant is a recipe of `recipes/ablations/`; its name is the file's stem, the run's name and the row in every table. Published numbers
-are those of the report's figures at the last epoch: one run each on `NUM_PUBLISHED_IMAGES` validation images. No torch, no files.
+are those of the report's figures at the last epoch: one run each on `NUM_PUBLISHED_IMAGES` validation images, with Mixup's alpha 0.2
+wherever there is Mixup. No torch, no files.
 """
 
 from dataclasses import dataclass
 
 NUM_PUBLISHED_IMAGES = 300
+NUM_PUBLISHED_EPOCHS = 49
+"""Epochs that the published times cover, of the 50 that were trained."""
 WANDB_GROUP = "ablation"
 """One group for all variants, as some belong to several pairs and wandb gives a run one group; the pairs are tags (`tags_of`)."""
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published run at its last epoch: val accuracy (0-1), val loss (nats) and the hours that 49 epochs took."""
+    """One published run at its last epoch: val accuracy (0-1), val loss (nats) and the hours that `NUM_PUBLISHED_EPOCHS` took."""
 
     accuracy: float
-    loss: float | None
-    hours: float | None
+    loss: float
+    hours: float
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,6 @@ class Variant:
     def published(self) -> tuple[Published, ...]:
         """Return the published runs of this configuration, each once; the report ran some several times, with different results."""
         sides = [side for pair in PAIRS for side in ((pair.without, pair.published_without), (pair.with_, pair.published_with))]
-        sides.append((COMBINED.variant, COMBINED.published))
         return tuple(dict.fromkeys(published for name, published in sides if name == self.name and published))
 
 
@@ -55,12 +57,11 @@ class Pair:
 
 @dataclass(frozen=True)
 class Single:
-    """A variant that the report shows alone: its training curve and its val accuracy."""
+    """A variant that the report shows alone, without a published run of its own: its training curve and its val accuracy."""
 
     name: str
     title: str
     variant: str
-    published: Published
     figures: tuple[int, int]
 
 
@@ -109,21 +110,22 @@ EXTRA_PAIRS = (
     Pair("cbam_layer2", "CBAM after layer2 instead of layer4", ("model.cbam_stages",), "mixup_cbam", "cbam_layer2"),
     Pair("cbam_layer3", "CBAM after layer3 instead of layer4", ("model.cbam_stages",), "mixup_cbam", "cbam_layer3"),
     Pair("cbam_identity", "CBAM that starts as identity instead of at random", ("model.cbam_init",), "mixup_cbam", "cbam_identity"),
-    Pair("backbone_resnet50", "ResNet50 instead of ResNeXt101_32x8d", ("model.name",), "random_mixup", "backbone_resnet50"),
-    Pair("backbone_resnext50", "ResNeXt50_32x4d instead of ResNeXt101_32x8d", ("model.name",), "random_mixup", "backbone_resnext50"),
+    Pair("backbone_resnet50", "ResNet50 as backbone", ("model.name",), "random_mixup", "backbone_resnet50"),
+    Pair("backbone_resnext50", "ResNeXt50_32x4d as backbone", ("model.name",), "random_mixup", "backbone_resnext50"),
     Pair("freeze_none", "nothing frozen instead of layer1 and layer2", ("freeze.stages",), "random_mixup", "freeze_none"),
     Pair("freeze_stem", "the stem frozen beside layer1 and layer2", ("freeze.stages",), "random_mixup", "freeze_stem"),
 )
 PAIRS = REPORT_PAIRS + EXTRA_PAIRS
 
-COMBINED = Single("combined", "the combined model", "mixup_cbam_dropout", Published(0.8781, None, 2.335), (13, 14))
-"""The report's "final" run; its numbers equal those of its run without Mixup, of which they may be a copy."""
+COMBINED = Single("combined", "the combined model", "mixup_cbam_dropout", (13, 14))
+"""The report's "final" model. These two figures show no run of its own: figure 13 is figure 15, picture for picture, and figure 14 has the
+curve of the run without Mixup in figure 3, 0.8781 included."""
 
 
 def tags_of(name: str) -> tuple[str, ...]:
     """Return the wandb tags of a recipe's runs: its name and, if it is one of `VARIANTS`, `pair:<name>` for each of its pairs.
 
-    The report's fifth figure of a training, of the combined model, has the tag `combined`.
+    The combined model, which the report shows once more in figures of its own, has the tag `combined`.
     """
     pairs = (f"pair:{pair.name}" for pair in PAIRS if name in (pair.without, pair.with_))
     return (name, *pairs, *((COMBINED.name,) if name == COMBINED.variant else ()))

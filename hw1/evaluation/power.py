@@ -3,16 +3,25 @@
 Conventions as in `hw1.evaluation.significance`; sample sizes aim at a power of `POWER`.
 """
 
+import math
 from bisect import bisect_left
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
-from hw1.evaluation.significance import ALPHA, EQUAL_TOLERANCE
+from hw1.evaluation.significance import ALPHA, EQUAL_TOLERANCE, proportion_interval
 
 POWER = 0.8
 MAX_SEEDS = 1_000
 MAX_IMAGES = 1_000_000
+
+
+class SizeRange(NamedTuple):
+    """The fewest and the most seeds or images that may be needed; None where the largest size that is tried is too small."""
+
+    low: int | None
+    high: int | None
 
 
 def paired_t_power(num_seeds: int, mean: float, std: float, alpha: float = ALPHA) -> float:
@@ -39,7 +48,7 @@ def paired_t_power(num_seeds: int, mean: float, std: float, alpha: float = ALPHA
 def seeds_needed(mean: float, std: float, alpha: float = ALPHA) -> int | None:
     """Return the fewest seeds (>= 2) for which `paired_t_power` reaches `POWER`; arguments as there.
 
-    A rough guide: `mean` and `std` of a few seeds are far from the true ones.
+    Those of a few seeds are far from the true ones: see `seeds_range`.
 
     Returns:
         The number of seeds; None if `MAX_SEEDS` are too few, as always where `mean` is 0.
@@ -47,6 +56,26 @@ def seeds_needed(mean: float, std: float, alpha: float = ALPHA) -> int | None:
     if paired_t_power(MAX_SEEDS, mean, std, alpha) < POWER:
         return None
     return 2 + bisect_left(range(2, MAX_SEEDS), POWER, key=lambda num: paired_t_power(num, mean, std, alpha))
+
+
+def std_interval(std: float, num_seeds: int) -> tuple[float, float]:
+    """Return the interval of a true standard deviation that covers 1 - `ALPHA`, for normal values (chi-square).
+
+    Args:
+        std: Standard deviation of a sample, with n - 1.
+        num_seeds: Size of the sample, at least 2.
+    """
+    freedom = num_seeds - 1
+    low, high = (std * math.sqrt(freedom / float(stats.chi2.ppf(tail, freedom))) for tail in (1 - ALPHA / 2, ALPHA / 2))
+    return low, high
+
+
+def seeds_range(mean: float, std: float, num_seeds: int, alpha: float = ALPHA) -> SizeRange:
+    """Return the seeds that a true difference of this `mean` may need, over the `std_interval` of the spread of `num_seeds` seeds.
+
+    Arguments as for `seeds_needed` and `std_interval`.
+    """
+    return SizeRange(*(seeds_needed(mean, end, alpha) for end in std_interval(std, num_seeds)))
 
 
 def mcnemar_power(num_images: int, discordance: float, difference: float) -> float:
@@ -77,8 +106,7 @@ def mcnemar_power(num_images: int, discordance: float, difference: float) -> flo
 def images_needed(discordance: float, difference: float) -> int | None:
     """Return about how many images `mcnemar_power` needs to reach `POWER`; arguments as there.
 
-    "About", because the power rises with the number of images in saw teeth of a few percent; a rough guide, because both arguments come
-    from a sample.
+    "About", because the power rises with the number of images in saw teeth of a few percent.
 
     Returns:
         The number of images; None if `difference` is 0 or `MAX_IMAGES` are too few.
@@ -86,3 +114,15 @@ def images_needed(discordance: float, difference: float) -> int | None:
     if difference == 0 or mcnemar_power(MAX_IMAGES, discordance, difference) < POWER:
         return None
     return 1 + bisect_left(range(1, MAX_IMAGES), POWER, key=lambda num: mcnemar_power(num, discordance, difference))
+
+
+def images_range(discordant: int, num_images: int, difference: float) -> SizeRange:
+    """Return the images that a true difference of this size may need, over Wilson's interval of the discordance.
+
+    Args:
+        discordant: Images of `num_images` on which only one of two runs is right.
+        num_images: At least 1.
+        difference: True difference of accuracy.
+    """
+    ends = (max(end, abs(difference)) for end in proportion_interval(discordant, num_images))
+    return SizeRange(*(images_needed(discordance, difference) for discordance in ends))

@@ -6,9 +6,9 @@ Tests are two-sided at `ALPHA`, intervals cover 1 - `ALPHA`. What cannot be esti
 in `hw1.evaluation.power`.
 """
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -49,39 +49,6 @@ class McNemar:
     p: float
 
 
-@dataclass(frozen=True)
-class PublishedRange:
-    """What the accuracies alone of one run of each variant, on N shared images, can say.
-
-    Runs of one kind share hard images, so the true p is likely between `p_best` and `p_independent`.
-
-    Attributes:
-        num_images: N.
-        count_without: Images that the run without got right, to the nearest one.
-        count_with: Images that the run with got right, to the nearest one.
-        interval: Newcombe's interval for two independent samples.
-        p_best: McNemar's p if all disagreements go one way.
-        p_independent: McNemar's p if the two runs err independently.
-        disagreements_independent: About how many images only one run gets right if the two runs err independently.
-        most_disagreements: The most images on which the runs may disagree for p < ALPHA at this difference; None if even the best case
-            has a larger p.
-        smallest_best: The smallest difference (0-1) with p < ALPHA in the best case, counted from the accuracy of the run without in the
-            direction of the published difference; None if even the largest has a larger p.
-        smallest_independent: The same for independent errors.
-    """
-
-    num_images: int
-    count_without: int
-    count_with: int
-    interval: Interval
-    p_best: float
-    p_independent: float
-    disagreements_independent: int
-    most_disagreements: int | None
-    smallest_best: float | None
-    smallest_independent: float | None
-
-
 def proportion_interval(count: int, total: int) -> tuple[float, float]:
     """Return Wilson's score interval for `count` of `total` >= 1 samples.
 
@@ -92,7 +59,7 @@ def proportion_interval(count: int, total: int) -> tuple[float, float]:
     return float(interval.low), float(interval.high)
 
 
-def paired_t(differences: Sequence[float] | NDArray[Any]) -> TInterval:
+def paired_t(differences: Sequence[float] | NDArray[Any], limit: float = math.inf) -> TInterval:
     """Compute the mean difference over seeds, its t interval and the paired t test (Student 1908, "The probable error of a mean").
 
     The interval covers what another seed would change (weights of new layers, order, augmentation) for these images, as if the
@@ -100,6 +67,7 @@ def paired_t(differences: Sequence[float] | NDArray[Any]) -> TInterval:
 
     Args:
         differences: One per seed, [S], S >= 1.
+        limit: The largest difference that is possible, 1 for accuracies; the interval ends at -limit and limit.
 
     Returns:
         One seed has no spread: `low`, `high`, `p` and `std` are None. Several seeds with equal differences have `std` 0 and the rest
@@ -117,7 +85,8 @@ def paired_t(differences: Sequence[float] | NDArray[Any]) -> TInterval:
         return TInterval(mean, None, None, None, 0.0, len(values))
     test = stats.ttest_1samp(values, 0.0)
     low, high = test.confidence_interval(1 - ALPHA)
-    return TInterval(mean, float(low), float(high), float(test.pvalue), float(values.std(ddof=1)), len(values))
+    low, high = max(float(low), -limit), min(float(high), limit)
+    return TInterval(mean, low, high, float(test.pvalue), float(values.std(ddof=1)), len(values))
 
 
 def mcnemar_exact(correct_without: NDArray[np.bool_], correct_with: NDArray[np.bool_]) -> McNemar:
@@ -136,7 +105,7 @@ def mcnemar_exact(correct_without: NDArray[np.bool_], correct_with: NDArray[np.b
     """
     without, with_ = _require_correct(correct_without, correct_with, num_dims=1)
     only_without, only_with = int((without & ~with_).sum()), int((with_ & ~without).sum())
-    return McNemar(only_without, only_with, _mcnemar_p(only_without, only_with))
+    return McNemar(only_without, only_with, mcnemar_p(only_without, only_with))
 
 
 def bootstrap_difference(
@@ -203,65 +172,20 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     return [None if p is None else next(adjusted) for p in p_values]
 
 
-def published_range(accuracy_without: float, accuracy_with: float, num_images: int) -> PublishedRange:
-    """Bound what two published accuracies, of one run each on the same images, can say.
+def newcombe_interval(count_without: int, count_with: int, num_images: int) -> tuple[float, float]:
+    """Return the interval of a difference of two accuracies on `num_images` >= 1 images each, for two independent samples.
 
-    Predictions for each image are not published, so McNemar's p is only known to lie between `p_best` and, for runs that err on the same
-    images at least as often as by chance, `p_independent`. Accuracies are taken as the nearest whole number of images; one that is a mean
-    over batches of unequal size need not be a whole number, and can be off by more than that. The interval (Newcombe 1998, "Interval
-    estimation for the difference between independent proportions", method 10) ignores the pairing, so it is too wide for runs that share
-    hard images.
-
-    Args:
-        accuracy_without: 0-1.
-        accuracy_with: 0-1.
-        num_images: At least 1.
-
-    Raises:
-        ValueError: An accuracy is outside 0-1, NaN or None, or there is no image.
+    Newcombe 1998, "Interval estimation for the difference between independent proportions", method 10. It ignores the pairing, so it is too
+    wide for runs that share hard images.
     """
     from statsmodels.stats.proportion import confint_proportions_2indep  # slow to import
 
-    accuracies = _require_finite([accuracy_without, accuracy_with], "accuracies")
-    if accuracies.min() < 0 or accuracies.max() > 1 or num_images < 1:
-        raise ValueError(f"accuracies must be 0-1 on at least 1 image, got {accuracies.tolist()} on {num_images}")
-    without, with_ = (round(float(accuracy) * num_images) for accuracy in accuracies)
-    sign = 1 if accuracy_with >= accuracy_without else -1
-    gap, max_gap = abs(with_ - without), num_images - without if sign > 0 else without
-    low, high = confint_proportions_2indep(
-        accuracy_with * num_images, num_images, accuracy_without * num_images, num_images, method="newcomb", compare="diff", alpha=ALPHA
-    )
-
-    def only_worse(other: int) -> int:
-        """Return the images that only the worse run has right if errors are independent and the run with has `other` right."""
-        return round(min(without, other) * (num_images - max(without, other)) / num_images)
-
-    def p_independent(step: int) -> float:
-        fewer = only_worse(without + sign * step)
-        return _mcnemar_p(fewer, fewer + step)
-
-    passing = list(takewhile(lambda fewer: _mcnemar_p(fewer, fewer + gap) < ALPHA, range((num_images - gap) // 2 + 1)))
-    smallest_best = _first(lambda step: _mcnemar_p(0, step) < ALPHA, max_gap)
-    smallest_independent = _first(lambda step: p_independent(step) < ALPHA, max_gap)
-    return PublishedRange(
-        num_images=num_images,
-        count_without=without,
-        count_with=with_,
-        interval=Interval(accuracy_with - accuracy_without, float(low), float(high)),
-        p_best=_mcnemar_p(0, gap),
-        p_independent=p_independent(gap),
-        disagreements_independent=2 * only_worse(with_) + gap,
-        most_disagreements=2 * passing[-1] + gap if passing else None,
-        smallest_best=None if smallest_best is None else smallest_best / num_images,
-        smallest_independent=None if smallest_independent is None else smallest_independent / num_images,
-    )
+    low, high = confint_proportions_2indep(count_with, num_images, count_without, num_images, method="newcomb", compare="diff", alpha=ALPHA)
+    return float(low), float(high)
 
 
-def _first(predicate: Callable[[int], bool], last: int) -> int | None:
-    return next((step for step in range(1, last + 1) if predicate(step)), None)
-
-
-def _mcnemar_p(only_one: int, only_other: int) -> float:
+def mcnemar_p(only_one: int, only_other: int) -> float:
+    """Return McNemar's exact p from the numbers of images on which only one of two runs is right."""
     total = only_one + only_other
     return float(stats.binomtest(only_one, total).pvalue) if total else 1.0
 

@@ -24,7 +24,8 @@ class Column:
         title: Heading.
         digits: Decimals of a number; None for text.
         spread: Key of a standard deviation, displayed as ±; empty for none.
-        upper: Key of the upper end of an interval whose lower end is `key`; empty for none.
+        upper: Key of the upper end of an interval whose lower end is `key`; empty for none. An end that is None is open, one that reads
+            like the lower end is left out.
         signed: Whether positive numbers have a plus sign.
     """
 
@@ -119,15 +120,21 @@ def _cell(column: Column, row: dict[str, Any]) -> Cell:
         return Cell(NOTHING if value in (None, "") else str(value), value, False)
     if value is None:
         return Cell(NOTHING, None, True)
-    text = format_number(value, column.digits, signed=column.signed)
-    smallest = 10.0**-column.digits
-    if 0 < value < smallest / 2 and not column.signed:  # a p-value is never 0
-        text = f"< {format_number(smallest, column.digits)}"
+    text = _format(column, column.digits, value)
     if column.spread and row[column.spread] is not None:
         text += f" ± {format_number(row[column.spread], column.digits)}"
     if column.upper:
-        text += f" to {format_number(row[column.upper], column.digits, signed=column.signed)}"
+        upper = row[column.upper]
+        end = " or more" if upper is None else f" to {_format(column, column.digits, upper)}"
+        text += "" if end == f" to {text}" else end
     return Cell(text, float(value) if math.isfinite(value) else None, True)
+
+
+def _format(column: Column, digits: int, value: float) -> str:
+    smallest = 10.0**-digits
+    if 0 < value < smallest / 2 and not column.signed:  # a p-value is never 0
+        return f"< {format_number(smallest, digits)}"
+    return format_number(value, digits, signed=column.signed)
 
 
 def escape_markdown(text: str) -> str:

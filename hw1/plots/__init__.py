@@ -1,6 +1,6 @@
 """Plot data with matplotlib. No torch, no pyplot; only `save_figure` touches the disk."""
 
-from hw1.plots.ablation import Difference, plot_differences, plot_seeds, plot_training_curve
+from hw1.plots.ablation import Difference, SummaryTable, TableRow, plot_differences, plot_seeds, plot_training_curve
 from hw1.plots.attention import AttentionRow, overlay, plot_attention
 from hw1.plots.calibration import plot_reliability
 from hw1.plots.confusion import plot_confusion
@@ -12,6 +12,8 @@ __all__ = [
     "AttentionRow",
     "Difference",
     "Figure",
+    "SummaryTable",
+    "TableRow",
     "overlay",
     "plot_attention",
     "plot_confusion",

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -11,12 +12,20 @@ import matplotlib
 from matplotlib import figure as matplotlib_figure
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.font_manager import FontProperties, findfont
+from PIL import ImageFont
 
 from hw1.utils.files import write_atomic
 
 # Okabe & Ito's palette, which colour-blind readers can distinguish.
 BLUE, ORANGE, GREEN = "#0072B2", "#D55E00", "#009E73"
+PURPLE, GREY = "#AA3377", "#6B7075"
 TEXT = "#202124"
+FONT_UNITS = 100  # size at which text is measured
+
+# What a colour means in every figure of a report.
+TRAIN, VALIDATION = ORANGE, BLUE
+WITHOUT, WITH, PUBLISHED = TEXT, PURPLE, GREY
 
 _STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
@@ -66,15 +75,26 @@ def house_style() -> Iterator[None]:
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of `width` x `height` inches, laid out so that nothing overlaps."""
-    figure = _blank(width, height)
+    figure = blank_figure(width, height)
     figure.set_layout_engine("constrained", w_pad=0.12, h_pad=0.12, wspace=0.02)
     return figure
 
 
-def _blank(width: float, height: float) -> Figure:
+def blank_figure(width: float, height: float) -> Figure:
+    """Return an empty figure of `width` x `height` inches without a layout engine, for axes whose positions are known."""
     figure = Figure(figsize=(width, height), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
+
+
+def text_width(text: str, size: float, *, weight: str = "normal") -> float:
+    """Return the width of a line of text in inches, in the house style's font at `size` points."""
+    return _load_font(weight).getlength(text) * size / FONT_UNITS / 72
+
+
+@cache
+def _load_font(weight: str) -> ImageFont.FreeTypeFont:
+    return ImageFont.truetype(findfont(FontProperties(family=_STYLE["font.sans-serif"], weight=weight)), FONT_UNITS)
 
 
 class CellLayout(NamedTuple):
@@ -99,7 +119,7 @@ def new_grid(num_rows: int, num_columns: int, cell: CellLayout, **options: Any) 
         options: Further arguments of `Figure.add_axes`.
     """
     width, height = cell.left + cell.side + cell.right, cell.above + cell.side + cell.below
-    figure = _blank(num_columns * width, num_rows * height)
+    figure = blank_figure(num_columns * width, num_rows * height)
     rows = []
     for row in range(num_rows):
         bottom = 1 - (row * height + cell.above + cell.side) / (num_rows * height)

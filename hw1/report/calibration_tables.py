@@ -94,8 +94,8 @@ def calibration_pair_table(results: Sequence[PairResult]) -> Table:
         Column("ece_scaled_low", "95% t interval over seeds", 4, upper="ece_scaled_high", signed=True),
     )
     note = (
-        "With minus without, same seeds; below 0 the change improves calibration. A gap above 0: overconfident. Intervals "
-        "are not adjusted for the number of pairs."
+        "With minus without, same seeds; below 0 the change improves calibration. A gap above 0: overconfident. Intervals take the "
+        "differences of the seeds as independent and normal, and are not adjusted for the number of pairs."
     )
     return Table("calibration_pairs", "What each change does to calibration", columns, rows, run_paths(compared), (), note)
 
@@ -106,7 +106,7 @@ def _pair_row(result: PairResult) -> dict[str, Any]:
     )
     row: dict[str, Any] = {"pair": result.pair.name, "title": result.title, "num_seeds": len(result.matched.seeds)}
     for key in ("ece", "ece_scaled"):
-        interval = paired_t(np.subtract(with_[key], without[key]))
+        interval = paired_t(np.subtract(with_[key], without[key]), limit=1.0)
         row |= {f"{key}_without": float(np.mean(without[key])), f"{key}_with": float(np.mean(with_[key]))}
         row |= {f"{key}_difference": interval.mean, f"{key}_low": interval.low, f"{key}_high": interval.high}
     for name, side in (("without", without), ("with", with_)):

@@ -1,15 +1,25 @@
 """Tables of pairs: verdicts, seeds and published numbers. Accuracies are fractions (0-1), differences points (hundredths of accuracy)."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
-from hw1.ablate.variants import Published
+from hw1.ablate.variants import NUM_PUBLISHED_EPOCHS, NUM_PUBLISHED_IMAGES, Published
+from hw1.evaluation.power import POWER
+from hw1.evaluation.significance import ALPHA
 from hw1.html.table import Column, Table
 from hw1.report.pair_results import PairResult
 from hw1.report.points import to_points
+from hw1.report.published import FULL_BATCH, LAST_BATCH, MIN_LAST, NUM_FULL, CountPair, list_numbers
 from hw1.report.run_record import RunRecord
 from hw1.report.run_tables import METRIC_COLUMNS, METRICS, SPREAD_NOTE, run_paths, variant_title
 from hw1.report.seed_summary import summarize_seeds
+from hw1.report.verdict import MIN_SEEDS
+
+TEST_NOTE = (
+    "The t test takes the differences of the seeds as independent and normal, which so few of them cannot show. Intervals of an accuracy "
+    "difference end at -100 and +100 points."
+)
+"""What the verdicts assume."""
 
 
 def verdict_table(results: Sequence[PairResult]) -> Table:
@@ -25,19 +35,33 @@ def verdict_table(results: Sequence[PairResult]) -> Table:
         Column("images_low", "95% bootstrap interval over images", 2, upper="images_high", signed=True),
         Column("p", "p", 3),
         Column("p_holm", "p, Holm", 3),
-        Column("seeds_needed", "seeds needed", 0),
-        Column("images_needed", "images needed", 0),
+        Column("seeds_needed_low", "seeds needed", 0, upper="seeds_needed_high"),
+        Column("images_needed_low", "images needed", 0, upper="images_needed_high"),
     )
     runs = [run for result in results for run in result.matched.runs]
     notices = [f"{r.title}: {line}" for r in results if r.matched.runs for line in (*r.matched.obstacles, *r.matched.notices)]
-    num_tested = sum(row["p"] is not None for row in rows)
+    notices += shared_runs(results)
+    num_tested = sum(row["p_holm"] is not None for row in rows)
     note = (
-        "Last epoch, with minus without, same seeds on both sides. Better or worse: p < 0.05 in the paired t test over seeds after Holm's "
-        f"correction for {num_tested} tested pair{'s' * (num_tested != 1)}. Seeds needed: for a power of 80% at this difference and this "
-        "spread. Images needed: the same for McNemar's test of one run of each. A dash: cannot be estimated, or more than 1,000 seeds or "
-        "a million images."
+        f"Last epoch, with minus without, same seeds on both sides. Better or worse: p < {ALPHA} in the paired t test over seeds after "
+        f"Holm's correction for {num_tested} tested pair{'s' * (num_tested != 1)}; fewer than {MIN_SEEDS} seeds get no verdict. "
+        f"{TEST_NOTE} Seeds needed: to detect a difference of this size with a power of {POWER} at the level {ALPHA} (divided by the "
+        "number of pairs, for Holm), over the 95% interval of the measured spread (chi-square). Images needed: the same at the level "
+        f"{ALPHA} for McNemar's test of one run of each, over the 95% interval of the measured disagreement (Wilson). A dash: cannot be "
+        'estimated, or more than 1,000 seeds or a million images; "or more": so is the upper end.'
     )
     return Table("verdicts", "Verdicts", columns, rows, run_paths(runs), notices, note)
+
+
+def shared_runs(results: Sequence[PairResult]) -> list[str]:
+    """Return a line that names the variants whose runs stand in several tested pairs; none if there are none."""
+    tested = [result for result in results if result.verdict and result.verdict.p_adjusted is not None]
+    names = dict.fromkeys(name for result in tested for name in (result.pair.without, result.pair.with_))
+    titles = {name: [r.title for r in tested if name in (r.pair.without, r.pair.with_)] for name in names}
+    shared = "; ".join(f"{name} in {' and '.join(of_name)}" for name, of_name in titles.items() if len(of_name) > 1)
+    if not shared:
+        return []
+    return [f"pairs share runs, so that their tests are not independent, which Holm's correction allows: {shared}"]
 
 
 def _verdict_row(result: PairResult) -> dict[str, Any]:
@@ -45,7 +69,7 @@ def _verdict_row(result: PairResult) -> dict[str, Any]:
         "pair": result.pair.name, "title": result.title, "without": result.pair.without, "with": result.pair.with_,
         "outcome": result.outcome, "sentence": result.sentence, "num_seeds": len(result.matched.seeds),
         **dict.fromkeys(("num_images", "difference_points", "seeds_std", "seeds_low", "seeds_high", "images_low", "images_high")),
-        **dict.fromkeys(("p", "p_holm", "seeds_needed", "images_needed")),
+        **dict.fromkeys(("p", "p_holm", "seeds_needed_low", "seeds_needed_high", "images_needed_low", "images_needed_high")),
     }  # fmt: skip
     if result.verdict:
         comparison = result.verdict.comparison
@@ -58,11 +82,13 @@ def _verdict_row(result: PairResult) -> dict[str, Any]:
             "seeds_high": to_points(over_seeds.high),
             "images_low": to_points(over_images.low),
             "images_high": to_points(over_images.high),
-            "p": over_seeds.p,
+            "p": over_seeds.p if over_seeds.n >= MIN_SEEDS else None,
             "p_holm": result.verdict.p_adjusted,
-            "seeds_needed": result.verdict.seeds_needed,
-            "images_needed": comparison.images_needed,
+            "images_needed_low": comparison.images_needed.low,
+            "images_needed_high": comparison.images_needed.high,
         }
+        if result.verdict.seeds_needed:
+            row["seeds_needed_low"], row["seeds_needed_high"] = result.verdict.seeds_needed
     return row
 
 
@@ -73,7 +99,7 @@ def pair_table(result: PairResult) -> Table:
     rows = [
         {
             "variant": name,
-            "title": variant_title(name),
+            "title": variant_title(name, runs),
             **summarize_seeds(runs, METRICS),
             **_published(published),
             "runs": " ".join(run_paths(runs)),
@@ -85,7 +111,7 @@ def pair_table(result: PairResult) -> Table:
         columns += [
             Column("published_accuracy", "published accuracy", 4),
             Column("published_loss", "published loss", 4),
-            Column("published_minutes", "published minutes", 0),
+            Column("published_minutes", f"published minutes, {NUM_PUBLISHED_EPOCHS} epochs", 0),
         ]
     return Table(
         f"pair_{pair.name}", result.title, columns, rows, run_paths(matched.runs), [*matched.obstacles, *matched.notices], SPREAD_NOTE
@@ -129,39 +155,45 @@ def published_table(results: Sequence[PairResult]) -> Table:
     """Tabulate what the published accuracies alone, one run each on 300 images, can and cannot say."""
     rows = []
     for result in results:
-        if result.published:
-            bounds = result.published.range
+        verdict, without, with_ = result.published, result.pair.published_without, result.pair.published_with
+        if verdict and without and with_:
+            interval = verdict.interval
             rows.append({
-                "pair": result.pair.name, "title": result.title, "num_images": bounds.num_images,
-                "accuracy_without": result.pair.published_without.accuracy if result.pair.published_without else None,
-                "accuracy_with": result.pair.published_with.accuracy if result.pair.published_with else None,
-                "difference_points": 100 * bounds.interval.mean,
-                "low": to_points(bounds.interval.low), "high": to_points(bounds.interval.high),
-                "p_best": bounds.p_best, "p_independent": bounds.p_independent, "most_disagreements": bounds.most_disagreements,
-                "smallest_best": to_points(bounds.smallest_best), "smallest_independent": to_points(bounds.smallest_independent),
-                "claim": result.published.claim, "sentence": result.published.sentence,
+                "pair": result.pair.name, "title": result.title, "accuracy_without": without.accuracy, "accuracy_with": with_.accuracy,
+                "difference_points": 100 * interval.mean, "low": to_points(interval.low), "high": to_points(interval.high),
+                "images_without": list_numbers(pair.without for pair in verdict.counts),
+                "images_with": list_numbers(pair.with_ for pair in verdict.counts),
+                "images_difference": list_numbers((pair.difference for pair in verdict.counts), signed=True),
+                **_p_range("p_best", verdict.counts), **_p_range("p_independent", verdict.counts),
+                "claim": verdict.claim, "sentence": verdict.sentence,
             })  # fmt: skip
     columns = (
         Column("title", "pair"),
         Column("accuracy_without", "published without", 4),
         Column("accuracy_with", "published with", 4),
+        Column("images_without", "images right without"),
+        Column("images_with", "images right with"),
+        Column("images_difference", "difference, images"),
         Column("difference_points", "difference, points", 2, signed=True),
         Column("low", "95% interval (Newcombe)", 2, upper="high", signed=True),
-        Column("p_best", "p, best case", 3),
-        Column("p_independent", "p, independent errors", 3),
-        Column("smallest_best", "smallest significant difference, best case", 1),
-        Column("smallest_independent", "the same, independent errors", 1),
+        Column("p_best_low", "p, best case", 3, upper="p_best_high"),
+        Column("p_independent_low", "p, independent errors", 3, upper="p_independent_high"),
     )
     note = (
-        "The published numbers are the report's own, of its own data: one run each on 300 images, last epoch. Best case: no image is right "
-        "only in the run that is worse. The report averaged over batches of 32 and a last one of 12, so that its counts of images are only "
-        "known to a few. Differences in points."
+        f"The published numbers are the report's own, of its own data: one run each on {NUM_PUBLISHED_IMAGES} images, last epoch. Each "
+        f"accuracy is a mean over {NUM_FULL} batches of {FULL_BATCH} and one of {LAST_BATCH} images, which several counts of right images "
+        f"give; listed are those with at least {MIN_LAST} of the last {LAST_BATCH} right, and intervals and p are ranges over all of them. "
+        "Best case: no image is right only in the run that is worse. Differences in points."
     )
     return Table("published", "Published numbers", columns, rows, (), (), note)
+
+
+def _p_range(name: Literal["p_best", "p_independent"], counts: Sequence[CountPair]) -> dict[str, float]:
+    values = [getattr(pair, name) for pair in counts]
+    return {f"{name}_low": min(values), f"{name}_high": max(values)}
 
 
 def _published(published: Published | None) -> dict[str, Any]:
     if not published:
         return {"published_accuracy": None, "published_loss": None, "published_minutes": None}
-    minutes = None if published.hours is None else 60 * published.hours
-    return {"published_accuracy": published.accuracy, "published_loss": published.loss, "published_minutes": minutes}
+    return {"published_accuracy": published.accuracy, "published_loss": published.loss, "published_minutes": 60 * published.hours}

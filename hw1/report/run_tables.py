@@ -40,7 +40,7 @@ def variant_table(collection: Collection) -> Table:
         notices += shorten_lines(recipe_differences(runs))
         published = VARIANTS[name].published if name in VARIANTS else ()
         rows.append({
-            "variant": name, "title": variant_title(name), "pairs": " ".join(p.name for p in PAIRS if name in (p.without, p.with_)),
+            "variant": name, "title": variant_title(name, runs), "pairs": " ".join(p.name for p in PAIRS if name in (p.without, p.with_)),
             **summarize_seeds(runs, METRICS), "published": " / ".join(f"{item.accuracy:.4f}" for item in published),
             "runs": " ".join(run_paths(runs)),
         })  # fmt: skip
@@ -119,8 +119,10 @@ def shorten_lines(lines: Sequence[str]) -> list[str]:
     return [line if len(line) <= MAX_LINE else f"{line[:MAX_LINE]}..." for line in lines]
 
 
-def variant_title(variant: str) -> str:
-    """Return the title of one of the report's variants; empty for others."""
+def variant_title(variant: str, runs: Sequence[RunRecord] = ()) -> str:
+    """Return the title of one of the report's variants, a backbone's that of its runs; empty for others."""
+    if runs and any(pair.with_ == variant and pair.factor == ("model.name",) for pair in PAIRS):
+        return runs[0].recipe.model.name
     return VARIANTS[variant].title if variant in VARIANTS else ""
 
 

@@ -1,8 +1,8 @@
 """Compare two variants, and state the result in one sentence: better, worse, or no significant difference. No files, no torch.
 
-A variant is better or worse if the paired t test over seeds, adjusted by Holm over all given pairs, has p < 0.05; this needs at least two
-seeds. The bootstrap over images and McNemar's test of each seed qualify the sentence. Sentences state points (hundredths of accuracy);
-the dataclasses hold fractions (0-1), as `hw1.evaluation.significance` does.
+A variant is better or worse if the paired t test over seeds, adjusted by Holm over all given pairs, has p < 0.05. Fewer than `MIN_SEEDS`
+seeds get no verdict and are in no family of tests. The bootstrap over images and McNemar's test of each seed qualify the sentence.
+Sentences state points (hundredths of accuracy); the dataclasses hold fractions (0-1), as `hw1.evaluation.significance` does.
 """
 
 from collections.abc import Sequence
@@ -12,25 +12,14 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hw1.evaluation.power import MAX_IMAGES, MAX_SEEDS, images_needed, seeds_needed
-from hw1.evaluation.significance import (
-    ALPHA,
-    Interval,
-    McNemar,
-    PublishedRange,
-    TInterval,
-    bootstrap_difference,
-    holm,
-    mcnemar_exact,
-    paired_t,
-    published_range,
-)
-from hw1.report.points import format_points
+from hw1.evaluation.power import MAX_IMAGES, MAX_SEEDS, POWER, SizeRange, images_range, seeds_range
+from hw1.evaluation.significance import ALPHA, Interval, McNemar, TInterval, bootstrap_difference, holm, mcnemar_exact, paired_t
+from hw1.report.points import format_p, format_points
 
-Outcome = Literal["better", "worse", "no significant difference"]
-Claim = Literal["none", "if they mostly agree", "these two runs"]
+MIN_SEEDS = 3
+"""Fewest seeds for a verdict: the t interval of two reaches 13 times as far as either of the two, whatever the variants."""
 
-_ONE_RUN = "One run of each cannot speak for the recipe."
+Outcome = Literal["better", "worse", "no significant difference", "needs three seeds"]
 
 
 @dataclass(frozen=True)
@@ -39,18 +28,18 @@ class Comparison:
 
     Attributes:
         num_images: Number of images.
-        over_seeds: Difference with its t interval over seeds.
+        over_seeds: Difference with its t interval over seeds, cut at -1 and 1.
         over_images: Difference with its bootstrap interval over images.
         mcnemar: McNemar's test of each seed, never of several together.
-        images_needed: About how many images McNemar's test of one run of each needs, at the mean discordance and difference measured here;
-            None if there is no difference or a million are too few.
+        images_needed: How many images McNemar's test of one run of each may need for a power of 80% at this difference, over the interval
+            of the mean discordance measured here.
     """
 
     num_images: int
     over_seeds: TInterval
     over_images: Interval
     mcnemar: tuple[McNemar, ...]
-    images_needed: int | None
+    images_needed: SizeRange
 
 
 @dataclass(frozen=True)
@@ -61,10 +50,10 @@ class Verdict:
         outcome: The result.
         sentence: The result in words.
         comparison: The numbers.
-        p_adjusted: p-value after Holm's adjustment over `num_tests` pairs; None without a t test.
-        num_tests: Number of pairs that have a t test.
-        seeds_needed: Seeds for a power of 80% at this difference and spread, at the level that Holm requires of the smallest p
-            (0.05 / num_tests); None if the difference is significant, cannot be tested or needs more than 1,000.
+        p_adjusted: p-value after Holm's adjustment over `num_tests` pairs; None if the pair was not tested.
+        num_tests: Number of pairs that were tested.
+        seeds_needed: How many seeds a difference of this size may need for a power of 80%, over the interval of the measured spread, at
+            the level that Holm requires of the smallest p (0.05 / num_tests); None if the difference is significant, 0 or not tested.
     """
 
     outcome: Outcome
@@ -72,23 +61,7 @@ class Verdict:
     comparison: Comparison
     p_adjusted: float | None
     num_tests: int
-    seeds_needed: int | None
-
-
-@dataclass(frozen=True)
-class PublishedVerdict:
-    """What two published accuracies say about the two runs; about the recipes one run of each can say nothing.
-
-    Attributes:
-        claim: "none": no significant difference even in the best case; "if they mostly agree": only if the runs disagree on no more than
-            `range.most_disagreements` images; "these two runs": they differ even if they err independently.
-        sentence: The claim in words.
-        range: The numbers.
-    """
-
-    claim: Claim
-    sentence: str
-    range: PublishedRange
+    seeds_needed: SizeRange | None
 
 
 def compare(correct_without: NDArray[np.bool_], correct_with: NDArray[np.bool_]) -> Comparison:
@@ -102,67 +75,55 @@ def compare(correct_without: NDArray[np.bool_], correct_with: NDArray[np.bool_])
         ValueError: The arrays have other types or unequal shapes, or there is no seed or image.
     """
     over_images = bootstrap_difference(correct_without, correct_with)  # first, because it checks the arrays
-    num_seeds, num_images = correct_with.shape
-    mcnemar = tuple(mcnemar_exact(correct_without[s], correct_with[s]) for s in range(num_seeds))
-    over_seeds = paired_t([(test.only_with - test.only_without) / num_images for test in mcnemar])
-    discordance = sum(test.only_with + test.only_without for test in mcnemar) / (num_seeds * num_images)
-    return Comparison(num_images, over_seeds, over_images, mcnemar, images_needed(discordance, over_seeds.mean))
+    mcnemar = [mcnemar_exact(without, with_) for without, with_ in zip(correct_without, correct_with, strict=True)]
+    return summarize_tests(correct_with.shape[1], mcnemar, over_images)
+
+
+def summarize_tests(num_images: int, mcnemar: Sequence[McNemar], over_images: Interval) -> Comparison:
+    """Return the comparison whose seeds have these McNemar tests on `num_images` images."""
+    over_seeds = paired_t([(test.only_with - test.only_without) / num_images for test in mcnemar], limit=1.0)
+    discordant = round(sum(test.only_with + test.only_without for test in mcnemar) / len(mcnemar))
+    needed = images_range(discordant, num_images, over_seeds.mean)
+    return Comparison(num_images, over_seeds, over_images, tuple(mcnemar), needed)
 
 
 def verdicts(comparisons: Sequence[Comparison]) -> list[Verdict]:
     """Return a verdict per comparison, in order; give all pairs of a report at once, as Holm's adjustment is over those given."""
-    adjusted = holm([comparison.over_seeds.p for comparison in comparisons])
+    adjusted = holm([comparison.over_seeds.p if comparison.over_seeds.n >= MIN_SEEDS else None for comparison in comparisons])
     num_tests = sum(p is not None for p in adjusted)
     return [_verdict(comparison, p, num_tests) for comparison, p in zip(comparisons, adjusted, strict=True)]
 
 
-def published_verdict(accuracy_without: float, accuracy_with: float, num_images: int) -> PublishedVerdict:
-    """Return a verdict on two published accuracies (0-1) of one run each on the same `num_images` images.
-
-    Raises:
-        ValueError: An accuracy is outside 0-1, NaN or None.
-    """
-    bounds = published_range(accuracy_without, accuracy_with, num_images)
-    gap = abs(bounds.count_with - bounds.count_without)
-    (difference,) = format_points(bounds.interval.mean)
-    count = f"about {gap} of {num_images} images" if gap else f"equal to the nearest of {num_images} images"
-    head = f"{difference} points ({count}, one run each):"
-    if bounds.most_disagreements is None:
-        best = f", even if no other image is right in just one of the two runs ({_format_p(bounds.p_best)})" if gap else ""
-        return PublishedVerdict("none", f"{head} no significant difference{best}; {_smallest_significant(bounds)}.", bounds)
-    if bounds.p_independent < ALPHA:
-        sentence = f"{head} these two runs differ, even if their errors are independent ({_format_p(bounds.p_independent)}). {_ONE_RUN}"
-        return PublishedVerdict("these two runs", sentence, bounds)
-    sentence = (
-        f"{head} the two runs differ significantly only if no more than {bounds.most_disagreements} images are right in just one of them"
-        f" ({_format_p(bounds.p_best)} at best); with independent errors it would be about {bounds.disagreements_independent}"
-        f" ({_format_p(bounds.p_independent)}). {_ONE_RUN}"
-    )
-    return PublishedVerdict("if they mostly agree", sentence, bounds)
-
-
 def _verdict(comparison: Comparison, p_adjusted: float | None, num_tests: int) -> Verdict:
     over_seeds = comparison.over_seeds
-    if over_seeds.n == 1:
-        return Verdict("no significant difference", _one_seed_sentence(comparison), comparison, None, num_tests, None)
-    if p_adjusted is None or over_seeds.std is None:
+    if over_seeds.n < MIN_SEEDS:
+        return Verdict("needs three seeds", _few_seeds_sentence(comparison), comparison, None, num_tests, None)
+    if p_adjusted is None or over_seeds.p is None or over_seeds.std is None:
         return Verdict("no significant difference", _no_spread_sentence(comparison), comparison, None, num_tests, None)
     mean, low, high = format_points(over_seeds.mean, over_seeds.low, over_seeds.high)
     head = f"{mean} points (95% interval {low} to {high}, {over_seeds.n} seeds)"
     if p_adjusted < ALPHA:
         outcome: Outcome = "better" if over_seeds.mean > 0 else "worse"
         return Verdict(outcome, f"{head}: {outcome}.{_image_caveat(comparison)}", comparison, p_adjusted, num_tests, None)
-    needed = seeds_needed(over_seeds.mean, over_seeds.std, ALPHA / num_tests)
-    if over_seeds.p is not None and over_seeds.p < ALPHA:
-        p_values = f"{_format_p(over_seeds.p)} alone, {_format_p(p_adjusted)} after Holm's correction"
-        size = f"as one of {num_tests} pairs tested together ({p_values})"
-    else:
-        size = "at this size"
-    if needed is not None:
-        size += f"; about {needed} seeds would be needed to detect a difference of this size"
-    elif over_seeds.mean:
-        size += f"; more than {MAX_SEEDS:,} seeds would be needed to detect a difference of this size"
-    return Verdict("no significant difference", f"{head}: no significant difference {size}.", comparison, p_adjusted, num_tests, needed)
+    sentence = f"{head}: no significant difference"
+    if over_seeds.p < ALPHA:
+        p_values = f"{_name_p(over_seeds.p)} alone, {_name_p(p_adjusted)} after Holm's correction"
+        sentence += f" as one of {num_tests} pairs tested together ({p_values})"
+    if not over_seeds.mean:
+        return Verdict("no significant difference", f"{sentence}.", comparison, p_adjusted, num_tests, None)
+    needed = seeds_range(over_seeds.mean, over_seeds.std, over_seeds.n, ALPHA / num_tests)
+    holms = f" ({ALPHA}/{num_tests} by Holm)" if num_tests > 1 else ""
+    sentence += (
+        f". A difference of this size may need {format_range(needed, MAX_SEEDS)} seeds for a power of {POWER} at the level {ALPHA}{holms}: "
+        f"{over_seeds.n} seeds tell the spread only roughly."
+    )
+    return Verdict("no significant difference", sentence, comparison, p_adjusted, num_tests, needed)
+
+
+def format_range(needed: SizeRange, limit: int) -> str:
+    """Return a range of sizes in words with at most two significant digits each; an end that is None is `more than <limit>`."""
+    low, high = (f"more than {limit:,}" if end is None else f"{round(end, min(0, 2 - len(str(end)))):,}" for end in needed)
+    return low if low == high else f"{low} to {high}"
 
 
 def _image_caveat(comparison: Comparison) -> str:
@@ -174,16 +135,23 @@ def _image_caveat(comparison: Comparison) -> str:
     return f" This holds for these {comparison.num_images} images; for others of their kind it is {least} to {most} points."
 
 
-def _one_seed_sentence(comparison: Comparison) -> str:
+def _few_seeds_sentence(comparison: Comparison) -> str:
     (mean,) = format_points(comparison.over_seeds.mean)
+    num_seeds = comparison.over_seeds.n
+    head = f"{mean} points ({num_seeds} seed{'s' * (num_seeds > 1)}): no verdict, which needs three seeds."
+    if num_seeds > 1:
+        return head
     (test,) = comparison.mcnemar
-    head = f"{mean} points (1 seed): no significant difference, as one seed cannot speak for the recipe."
     if not test.only_with + test.only_without:
         return f"{head} Both runs are right on the same images."
+    images = f"on these {comparison.num_images} images (McNemar {_name_p(test.p)})"
     if test.p < ALPHA:
-        return f"{head} The two runs themselves differ on these {comparison.num_images} images (McNemar {_format_p(test.p)})."
-    more = f"; {_format_images(comparison.images_needed)} images would be needed" if comparison.over_seeds.mean else ""
-    return f"{head} Nor do the two runs differ on these {comparison.num_images} images (McNemar {_format_p(test.p)}){more}."
+        return f"{head} The two runs themselves differ {images}."
+    sentence = f"{head} The two runs themselves have no significant difference {images}"
+    if not comparison.over_seeds.mean:
+        return f"{sentence}."
+    needed = format_range(comparison.images_needed, MAX_IMAGES)
+    return f"{sentence}; one of this size may need {needed} images for a power of {POWER} at the level {ALPHA}."
 
 
 def _no_spread_sentence(comparison: Comparison) -> str:
@@ -195,22 +163,6 @@ def _no_spread_sentence(comparison: Comparison) -> str:
     return f"{head}; both are right on the same images." if same else f"{head}."
 
 
-def _smallest_significant(bounds: PublishedRange) -> str:
-    """Say how large the published difference would have to be."""
-    if bounds.smallest_best is None:
-        return f"no difference in this direction is large enough on {bounds.num_images} images"
-    at_least, independent = bounds.smallest_best, bounds.smallest_independent
-    text = f"at least {round(at_least * bounds.num_images)} images ({100 * at_least:.1f} points) would be needed"
-    if independent is None:
-        return text
-    return f"{text}, and about {round(independent * bounds.num_images)} ({100 * independent:.1f} points) with independent errors"
-
-
-def _format_p(p: float) -> str:
-    """Format a p-value with two decimals, three below 0.1, so that it is clear on which side of 0.05 it is."""
-    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
-
-
-def _format_images(count: int | None) -> str:
-    """Format a number of images with two significant digits: more would be false precision."""
-    return f"more than {MAX_IMAGES:,}" if count is None else f"about {round(count, 2 - len(str(count))):,}"
+def _name_p(p: float) -> str:
+    text = format_p(p)
+    return f"p {text}" if text.startswith("<") else f"p = {text}"

@@ -9,7 +9,18 @@ from typing import Any
 import pytest
 from helpers.paths import ROOT
 
-from hw1.ablate.variants import COMBINED, EXTRA_PAIRS, NUM_PUBLISHED_IMAGES, PAIRS, REPORT_PAIRS, VARIANTS, Pair, Published, tags_of
+from hw1.ablate.variants import (
+    COMBINED,
+    EXTRA_PAIRS,
+    NUM_PUBLISHED_EPOCHS,
+    NUM_PUBLISHED_IMAGES,
+    PAIRS,
+    REPORT_PAIRS,
+    VARIANTS,
+    Pair,
+    Published,
+    tags_of,
+)
 from hw1.config.load import load_recipe
 
 FOLDER = ROOT / "recipes" / "ablations"
@@ -83,7 +94,7 @@ def test_published_numbers_are_the_reports(line):
 
 def test_the_report_has_these_pairs_and_a_combined_model():
     assert [pair.name for pair in REPORT_PAIRS] == [line.partition(" ")[0] for line in RESULTS.strip().splitlines()]
-    assert (COMBINED.published, COMBINED.figures) == (Published(0.8781, None, 2.335), (13, 14))
+    assert COMBINED.figures == (13, 14)
     assert NUM_PUBLISHED_IMAGES == 300
 
 
@@ -133,7 +144,7 @@ def test_one_configuration_was_published_with_several_results():
         "plain": [0.8781],
         "mixup": [0.8740],  # one run in two pairs
         "mixup_cbam": [0.8531, 0.8552],
-        "mixup_cbam_dropout": [0.8708, 0.8542, 0.8781],
+        "mixup_cbam_dropout": [0.8708, 0.8542],
         "random_mixup": [0.9042],
     }
 
@@ -147,9 +158,10 @@ def test_a_header_names_the_figures_and_the_published_numbers(name):
     assert sorted(figures) == named
     assert all(a < b for a, b in pairwise(named))
     runs = VARIANTS[name].published
-    numbers = [f"{run.accuracy:.4f}" for run in runs] + [f"{run.loss:.4f}" for run in runs if run.loss] + [f"{run.hours}" for run in runs]
+    numbers = [f"{run.accuracy:.4f}" for run in runs] + [f"{run.loss:.4f}" for run in runs] + [f"{run.hours}" for run in runs]
     assert sorted(re.findall(r"\d\.\d{3,}", header(name))) == sorted(numbers)
     assert ("the report has no number for it" in header(name)) == (not runs)
+    assert header(name).count(f"h for {NUM_PUBLISHED_EPOCHS} epochs") == len(runs)
 
 
 def _figures_of(pair: Pair, name: str) -> list[int]:

@@ -53,6 +53,8 @@ def test_paired_t_of_two_seeds_by_hand():
     assert found.p == pytest.approx(1 - 2 / math.pi * math.atan(2))
     mirrored = paired_t([-0.01, -0.03])
     assert (mirrored.low, mirrored.high, mirrored.p) == pytest.approx((-found.high, -found.low, found.p))
+    cut = paired_t([0.01, 0.3], limit=1.0)
+    assert (cut.low, cut.high, cut.p) == (-1.0, 1.0, paired_t([0.01, 0.3]).p), "no difference of accuracies is beyond 1"
 
 
 def test_paired_t_does_not_invent_a_spread():

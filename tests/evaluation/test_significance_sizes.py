@@ -1,20 +1,14 @@
-"""Power, sample sizes and published accuracies against printed examples (source beside each), formulas, brute force and simulations."""
+"""Power and sample sizes against printed examples (source beside each), formulas, brute force and simulations."""
 
 import math
 
 import numpy as np
 import pytest
+from helpers.exact_tests import exact_p
 from scipy import stats
 
-from hw1.evaluation.power import images_needed, mcnemar_power, paired_t_power, seeds_needed
-from hw1.evaluation.significance import ALPHA, published_range
-
-
-def exact_p(only_one: int, only_other: int) -> float:
-    """Twice the smaller tail of the binomial with 1/2, counted in whole numbers."""
-    total = only_one + only_other
-    tail = sum(math.comb(total, k) for k in range(min(only_one, only_other) + 1))
-    return min(1.0, 2 * tail / 2**total)
+from hw1.evaluation.power import images_needed, images_range, mcnemar_power, paired_t_power, seeds_needed, seeds_range, std_interval
+from hw1.evaluation.significance import ALPHA
 
 
 def test_t_power_is_the_printed_example():
@@ -83,71 +77,31 @@ def test_images_needed_at_its_bounds():
             images_needed(*bad)
 
 
-# Published accuracies
+def test_std_interval_covers_the_true_spread_in_95_of_100_samples():
+    rows = np.random.default_rng(4).normal(0.3, 2.0, (4000, 5))
+    covered = [low <= 2.0 <= high for low, high in (std_interval(std, 5) for std in rows.std(axis=1, ddof=1))]
+    assert np.mean(covered) == pytest.approx(0.95, abs=0.012)
 
 
-def test_newcombe_interval_is_the_printed_example():
-    """Fagerland, Lydersen & Laake 2015, Stat Methods Med Res 24:224-254: 7/34 and 1/34, Newcombe hybrid score 0.019 to 0.34."""
-    found = published_range(1 / 34, 7 / 34, 34).interval
-    assert found.low == pytest.approx(0.019, abs=5e-4)
-    assert found.high == pytest.approx(0.34, abs=5e-3)
+def test_std_interval_is_the_tables():
+    """Printed chi-square quantiles of 4 degrees of freedom: 0.484 (2.5%) and 11.143 (97.5%)."""
+    assert std_interval(1.0, 5) == pytest.approx((math.sqrt(4 / 11.143), math.sqrt(4 / 0.484)), abs=2e-3)
 
 
-def test_newcombe_interval_is_wilsons_limits_squared_and_added():
-    def wilson(p: float, n: int) -> tuple[float, float]:
-        z = 1.959964
-        centre, half = p + z**2 / (2 * n), z * math.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        return (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n)
-
-    for without, with_ in [(0.8740, 0.8531), (0.8542, 0.9042), (0.97, 1.0)]:
-        (low_0, high_0), (low_1, high_1) = wilson(without, 300), wilson(with_, 300)
-        low = with_ - without - math.hypot(with_ - low_1, high_0 - without)
-        high = with_ - without + math.hypot(high_1 - with_, without - low_0)
-        found = published_range(without, with_, 300).interval
-        assert (found.mean, found.low, found.high) == pytest.approx((with_ - without, low, high), abs=1e-6)
+def test_seeds_range_holds_the_seeds_of_every_spread_within():
+    low, high = seeds_range(0.01, 0.01, 5)
+    assert (low, high) == tuple(seeds_needed(0.01, 0.01 * math.sqrt(4 / quantile)) for quantile in (11.143, 0.484))
+    assert low < seeds_needed(0.01, 0.01) < high
+    narrow = seeds_range(0.01, 0.01, 50)
+    assert low < narrow.low < narrow.high < high
+    assert seeds_range(0.001, 0.01, 3) == (seeds_needed(0.001, std_interval(0.01, 3)[0]), None)
+    assert seeds_range(0.01, 0.01, 5, ALPHA / 4).low > low
 
 
-def test_published_bounds_by_hand():
-    """262 and 256 of 300: 6 one way at best; by chance 262 * 44 / 300 = 38.4 and 256 * 38 / 300 = 32.4 are right in one run only."""
-    found = published_range(0.8740, 0.8531, 300)
-    assert (found.count_without, found.count_with) == (262, 256)
-    assert found.p_best == pytest.approx(2 / 2**6)
-    assert found.disagreements_independent == 38 + 32
-    assert found.p_independent == pytest.approx(exact_p(38, 32))
-    assert found.most_disagreements == 6  # 7 to 1 has p = 0.07
-    assert found.smallest_best == pytest.approx(6 / 300)  # 2 / 2^5 is 0.0625
-
-
-def test_published_smallest_and_most_are_where_p_crosses_5_percent():
-    found = published_range(0.8542, 0.9042, 300)  # 256 and 271
-    fewer = (found.most_disagreements - 15) // 2
-    assert exact_p(fewer, fewer + 15) < ALPHA <= exact_p(fewer + 1, fewer + 16)
-    step = round(found.smallest_independent * 300)
-    for images, below in [(step, True), (step - 1, False)]:
-        only_without = round(256 * (300 - 256 - images) / 300)
-        assert (exact_p(only_without, only_without + images) < ALPHA) is below
-
-
-def test_published_independent_errors_are_what_a_simulation_gives():
-    rng = np.random.default_rng(9)
-    without, with_ = np.zeros((2, 300), dtype=bool)
-    without[:256] = with_[:271] = True
-    counts = [np.sum(rng.permutation(without) != rng.permutation(with_)) for _ in range(2000)]
-    assert published_range(0.8542, 0.9042, 300).disagreements_independent == pytest.approx(np.mean(counts), abs=1)
-
-
-def test_published_direction_only_turns_the_sign():
-    up, down = published_range(0.8531, 0.8740, 300), published_range(0.8740, 0.8531, 300)
-    assert (up.p_best, up.p_independent, up.most_disagreements) == (down.p_best, down.p_independent, down.most_disagreements)
-    assert (up.interval.low, up.interval.high) == pytest.approx((-down.interval.high, -down.interval.low))
-
-
-def test_published_at_the_edges():
-    equal = published_range(0.9, 0.9, 300)
-    assert (equal.p_best, equal.p_independent, equal.most_disagreements) == (1, 1, None)
-    few = published_range(0.25, 1.0, 4)
-    assert (few.smallest_best, few.smallest_independent, few.most_disagreements) == (None, None, None)
-    assert published_range(0.0, 1.0, 300).p_best == pytest.approx(2 / 2**300)
-    for bad in [(float("nan"), 0.9, 300), (None, 0.9, 300), (0.9, 91.0, 300), (-0.1, 0.5, 300), (0.5, 0.5, 0)]:
-        with pytest.raises(ValueError, match="accuracies"):
-            published_range(*bad)
+def test_images_range_holds_the_images_of_every_disagreement_within():
+    wilson = stats.binomtest(40, 300).proportion_ci(method="wilson")
+    found = images_range(40, 300, 0.03)
+    assert found == (images_needed(wilson.low, 0.03), images_needed(wilson.high, 0.03))
+    assert found.low < images_needed(40 / 300, 0.03) < found.high
+    assert images_range(12, 300, 12 / 300).low == images_needed(0.04, 0.04), "a difference is never more than the disagreement"
+    assert images_range(40, 300, 0.0) == (None, None)

@@ -130,15 +130,17 @@ def test_sorting_knows_numbers_both_ways_and_keeps_what_is_empty_last(open_page,
     headings = page.locator("#table-verdicts th").all_inner_texts()
     position = next(i for i, text in enumerate(headings, start=1) if text.startswith("images needed"))
     with (report / "verdicts.csv").open() as file:
-        values = sorted(int(row["images_needed"]) for row in csv.DictReader(file) if row["images_needed"])
-    assert sorted(map(str, values)) != list(map(str, values)), "else text would sort alike"
+        ranges = [(row["images_needed_low"], row["images_needed_high"]) for row in csv.DictReader(file)]
+    values = sorted((int(low), f"{int(low):,} to {int(high):,}" if high else f"{int(low):,} or more") for low, high in ranges if low)
+    texts = [text for _, text in values]
+    assert sorted(texts) != texts, "else text would sort alike"
     button = page.locator(f"#table-verdicts th:nth-child({position}) button")
     empty = ["–"] * (5 - len(values))
     button.click()
-    assert column(page, "verdicts", position) == [f"{value:,}" for value in values] + empty
+    assert column(page, "verdicts", position) == texts + empty
     assert page.locator(f"#table-verdicts th:nth-child({position})").get_attribute("aria-sort") == "ascending"
     button.click()
-    assert column(page, "verdicts", position) == [f"{value:,}" for value in values[::-1]] + empty
+    assert column(page, "verdicts", position) == texts[::-1] + empty
     p = next(i for i, text in enumerate(headings, start=1) if text.startswith("p\xa0") or text == "p")
     page.locator(f"#table-verdicts th:nth-child({p}) button").click()
     assert column(page, "verdicts", p)[-1] == "–"
