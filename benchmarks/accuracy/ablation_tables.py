@@ -74,10 +74,26 @@ def _pair_runs(pair: Pair, rows: Sequence[dict[str, str]]) -> PairRuns:
 
 def _record(variant: str, seed: int) -> RunRecord:
     """Return the record of a run of which only the path and the recipe are known."""
-    nothing = np.empty(0, dtype=np.int64)
-    recipe = load_recipe(FOLDER.parents[1] / f"recipes/ablations/{variant}.yaml")
-    env = {"fingerprint": ""}  # all are of the same data
-    return RunRecord(f"{variant}/seed{seed}", variant, seed, recipe, "", env, [], (), nothing, nothing.astype(bool), (), None, ())
+    nothing = np.empty(0, dtype=np.int32)
+    path = f"{variant}/seed{seed}"
+    return RunRecord(
+        folder=FOLDER / path,
+        path=path,
+        variant=variant,
+        seed=seed,
+        recipe=load_recipe(FOLDER.parents[1] / f"recipes/ablations/{variant}.yaml"),
+        config="",
+        env={"fingerprint": ""},  # all are of the same data
+        epochs=[],
+        files=(),
+        labels=nothing.astype(np.int64),
+        correct=nothing.astype(bool),
+        predicted=nothing,
+        confidence=nothing.astype(np.float32),
+        class_names=(),
+        calibration=None,
+        evaluations=(),
+    )
 
 
 def _replace_section(text: str, table: Table) -> str:

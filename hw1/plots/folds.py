@@ -3,8 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hw1.plots.ablation import GREY
-from hw1.plots.style import BLUE, ORANGE, Figure, house_style, new_figure
+from hw1.plots.style import BLUE, GREY, ORANGE, Figure, house_style, new_figure
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from hw1.plots.ablation import GREY
-from hw1.plots.style import BLUE, ORANGE, Figure, house_style, new_figure
+from hw1.plots.style import BLUE, GREY, ORANGE, Figure, house_style, new_figure
 
 PANELS_IN_ROW = 3
 

@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 
 from hw1.ablate.variants import Pair
 from hw1.errors import UserError
+from hw1.evaluation.power import POWER
+from hw1.evaluation.significance import ALPHA
 from hw1.html.table import Table
 from hw1.report.calibration_tables import calibration_pair_table
 from hw1.report.compare.variants import Variant
 from hw1.report.pair_results import PairResult
-from hw1.report.pair_tables import seed_table, verdict_table
+from hw1.report.pair_tables import TEST_NOTE, seed_table, verdict_table
 from hw1.report.pairing import changed_keys, match_pair
 from hw1.report.run_record import Collection
-from hw1.report.verdict import compare, verdicts
+from hw1.report.verdict import MIN_SEEDS, compare, verdicts
 from hw1.utils.text import some_of
 
 MAX_UNASKED = 24
@@ -91,8 +93,10 @@ def comparison_tables(comparisons: Comparisons) -> list[Table]:
         return []
     note = (
         f"Last epoch, variant minus {comparisons.baseline.name}, same seeds on both sides. Better or worse: "
-        f"p < 0.05 in the paired t test over seeds. {comparisons.adjustment} Sample sizes: for a power of 80% at the difference and "
-        "the spread measured here. A dash: cannot be estimated."
+        f"p < {ALPHA} in the paired t test over seeds; fewer than {MIN_SEEDS} seeds get no verdict. {comparisons.adjustment} {TEST_NOTE} "
+        f"Every comparison is with the same runs of {comparisons.baseline.name}, so that they are not independent of each other. Seeds and "
+        f"images needed: for a power of {POWER} at a level of {ALPHA} at the difference measured here, over the 95% interval of the "
+        "measured spread or disagreement. A dash: cannot be estimated."
     )
     renamed[0] = replace(renamed[0], note=note, notices=())
     return [table for table in renamed if table.rows]
