@@ -1,5 +1,6 @@
 """Tables of calibration: one row per variant, and one row per pair."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -20,6 +21,8 @@ NOTE = (
     "random half of the images and measured on the other. An ECE is above 0 by chance too: a perfectly calibrated model would show the "
     "ECE by chance on average. ± is the standard deviation over seeds."
 )
+
+SKIPPED_NOTE = " Of so many runs neither the ECE by chance nor a temperature was computed: name fewer for these."
 
 
 def _metric(value: Callable[[Calibration], float]) -> Callable[[RunRecord], float]:
@@ -68,7 +71,8 @@ def calibration_table(collection: Collection) -> Table:
         Column("num_seeds", "seeds", 0),
         *(Column(key, title, 4, spread="" if key == "ece_chance" else f"{key}_std") for key, title in TITLES.items()),
     ]
-    return Table("calibration", "Calibration", columns, rows, run_paths(runs), data_differences(runs), NOTE)
+    skipped = "" if not runs or any(math.isfinite(run.calibration.chance[0]) for run in runs if run.calibration) else SKIPPED_NOTE
+    return Table("calibration", "Calibration", columns, rows, run_paths(runs), data_differences(runs), NOTE + skipped)
 
 
 def calibration_pair_table(results: Sequence[PairResult]) -> Table:
