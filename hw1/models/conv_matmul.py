@@ -87,7 +87,7 @@ class MatmulConv2d(nn.Conv2d):
             nhwc = input.permute(0, 2, 3, 1)[:, ::rows, ::columns]
             weight = self.weight if self.weight.stride(3) == 1 else self.weight.permute(0, 2, 3, 1)  # so that dw has its strides
             return F.linear(nhwc, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
-        dtype = _compute_dtype(input)
+        dtype = compute_dtype(input)
         output: Tensor = _ConvMatmul.apply(input.to(dtype), self.weight.to(dtype), self.stride, self.padding, use)
         return output if self.bias is None else output + self.bias.to(dtype).view(-1, 1, 1)
 
@@ -96,14 +96,14 @@ class MatmulConv2d(nn.Conv2d):
         if input.device.type != "cpu":
             return never
         height, width = _output_size(input.shape[2:], self.weight.shape[2:], cast(Pair, self.stride), cast(Pair, self.padding))
-        use = choose_matmul(len(input), height * width, self.weight.shape, _compute_dtype(input))
+        use = choose_matmul(len(input), height * width, self.weight.shape, compute_dtype(input))
         if self.kernel_size == (1, 1) and not input.is_contiguous(memory_format=torch.channels_last):
             return never  # each product would begin with a copy into that memory order
         has_grad = torch.is_grad_enabled()
         return UseMatmul(use.output, use.dx and has_grad, use.dw and has_grad and self.weight.requires_grad)
 
 
-def _compute_dtype(input: Tensor) -> torch.dtype:
+def compute_dtype(input: Tensor) -> torch.dtype:
     """Return what a convolution of a tensor on the CPU computes in: autocast casts its input and weights."""
     return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else input.dtype
 

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from hw1.models.conv_matmul import use_conv_matmul
+from hw1.models.packed_conv import use_packed_conv
 
 _PAIRS: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary()  # a trace of a large model takes a second
 
@@ -24,8 +25,9 @@ _PAIRS: WeakKeyDictionary[nn.Module, list[tuple[str, str]]] = WeakKeyDictionary(
 def fuse_batchnorm(model: nn.Module) -> nn.Module:
     """Return a copy in eval mode without the BatchNorms that follow a convolution.
 
-    The fused weights are computed in the weights' precision; convolutions are matrix products where that is faster. The copy shares all
-    other tensors with `model` and is stale once those change: fuse again after training. Outputs agree within rounding.
+    The fused weights are computed in the weights' precision; convolutions are matrix products where that is faster, and have their weights
+    in oneDNN's order elsewhere on a CPU. The copy shares all other tensors with `model` and is stale once those change: fuse again after
+    training. Outputs agree within rounding.
     """
     if model not in _PAIRS:
         _PAIRS[model] = _fusable_pairs(model)
@@ -41,6 +43,7 @@ def fuse_batchnorm(model: nn.Module) -> nn.Module:
         fused.set_submodule(conv_name, fused_conv)
         fused.set_submodule(norm_name, norm.act if isinstance(norm, BatchNormAct2d) else nn.Identity())
     use_conv_matmul(fused)
+    use_packed_conv(fused)
     return fused.eval()  # the new modules too
 
 
