@@ -48,23 +48,24 @@ def main(argv: Sequence[str]) -> None:
     keep_freed_memory()
     file = ResultFile("convolutions", {}, {"calls": args.calls, "threads": 1}, args.out)
     rows = file.content["results"] = []
-    for shape in SHAPES:
-        rows.append({"shape": shape, **time_shape(shape, args.calls)})
-        file.save()
+    for dtype in (torch.float32, torch.bfloat16):
+        for shape in SHAPES:
+            rows.append({"shape": shape, "precision": str(dtype).removeprefix("torch."), **time_shape(shape, args.calls, dtype)})
+            file.save()
     file.finish()
     print(f"{table(file.content)}\n\n{file.path}")
 
 
-def time_shape(shape: Shape, calls: int) -> dict[str, Any]:
-    """Milliseconds of every part by torch and as products, and which parts the rules compute as products."""
+def time_shape(shape: Shape, calls: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Milliseconds of every part by torch and as products, and what the rules compute as products; bf16 by autocast, with its casts."""
     kernel, c, d, size, batch = shape
     torch.manual_seed(0)
     plain = nn.Conv2d(c, d, kernel, padding=kernel // 2, bias=False).to(memory_format=torch.channels_last)
     ours = nn.Sequential(copy.deepcopy(plain))
     products.use_conv_matmul(ours)
-    work = {"torch": parts_of(plain, c, size, batch)}
-    with patch.object(products, "choose_matmul", lambda *_: products.UseMatmul(True, True, True)):
-        work["products"] = parts_of(ours, c, size, batch)
+    always = patch.object(products, "choose_matmul", lambda *_: products.UseMatmul(True, True, True))
+    with always, torch.autocast("cpu", torch.bfloat16, enabled=dtype is torch.bfloat16, cache_enabled=False):
+        work = {"torch": parts_of(plain, c, size, batch), "products": parts_of(ours, c, size, batch)}
         found: dict[str, dict[str, float]] = {way: dict.fromkeys(PARTS, float("inf")) for way in work}
         for _ in range(calls + 1):  # the first warms up, and is hardly the least
             for way, parts in work.items():
@@ -72,7 +73,7 @@ def time_shape(shape: Shape, calls: int) -> dict[str, Any]:
                     start = time.perf_counter()
                     function()
                     found[way][part] = min(found[way][part], 1000 * (time.perf_counter() - start))
-    ways = products.choose_matmul(batch, size**2, plain.weight.shape)._asdict()
+    ways = products.choose_matmul(batch, size**2, plain.weight.shape, dtype)._asdict()
     milliseconds = {way: {part: round(value, 2) for part, value in parts.items()} for way, parts in found.items()}
     return {"milliseconds": milliseconds, "chosen": [part for part in PARTS if ways[part]]}
 
@@ -99,13 +100,15 @@ def table(result: dict[str, Any]) -> str:
     """Markdown; what the rules choose is bold."""
     when = f"{result['hardware']}, {result['machine']['started'][:10]}, one thread"
     lines = [f"{when}. Milliseconds, torch's own → products; bold where products are used.", ""]
-    lines += ["| kernel | channels | output | images | output | input's gradient | weights' gradient |", "|---|---|---|---|---|---|---|"]
+    heads = ("precision", "kernel", "channels", "output", "images", "output", "input's gradient", "weights' gradient")
+    lines += [f"| {' | '.join(heads)} |", "|---" * len(heads) + "|"]
     for row in result["results"]:
         kernel, c, d, size, batch = row["shape"]
         times = row["milliseconds"]
         cells = [f"{times['torch'][part]} → {times['products'][part]}" for part in PARTS]
         cells = [f"**{cell}**" if part in row["chosen"] else cell for part, cell in zip(PARTS, cells, strict=True)]
-        lines.append(f"| {kernel} x {kernel} | {c} to {d} | {size} x {size} | {batch} | {' | '.join(cells)} |")
+        about = [row.get("precision", "float32"), f"{kernel} x {kernel}", f"{c} to {d}", f"{size} x {size}", str(batch)]
+        lines.append(f"| {' | '.join(about + cells)} |")
     return "\n".join(lines)
 
 

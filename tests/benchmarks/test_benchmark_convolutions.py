@@ -23,11 +23,16 @@ def test_both_ways_are_timed_and_what_the_rules_choose_is_bold(
     result = json.loads(out.read_text())
     assert result["complete"]
     assert set(used) == {(4, 8, 2, 2)}  # torch's own does not go this way; 1 x 1 are one call
-    assert [row["chosen"] for row in result["results"]] == [[], ["dw"]]
+    assert [(row["precision"], row["chosen"]) for row in result["results"]] == [
+        ("float32", []),
+        ("float32", ["dw"]),
+        ("bfloat16", []),
+        ("bfloat16", []),
+    ]
     for row in result["results"]:
         assert set(row["milliseconds"]) == {"torch", "products"}
         assert all(set(parts) == {"output", "dx", "dw"} for parts in row["milliseconds"].values())
         assert all(value >= 0 for parts in row["milliseconds"].values() for value in parts.values())
-    assert ["**" in line for line in printed.splitlines() if line.startswith(("| 3", "| 1"))] == [False, True]
+    assert ["**" in line for line in printed.splitlines() if line.startswith(("| f", "| b"))] == [False, True, False, False]
     assert run_command(convolutions.main, ["--markdown", str(out)]) == 0
     assert capsys.readouterr().out.strip() == printed.rpartition("\n\n")[0]
