@@ -5,18 +5,19 @@ continued; a failed one does not keep the rest from running.
 """
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 from hw1.ablate.child_process import ChildProcess
 from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, make_plan, print_plan, seconds_left, train
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.ablate.ray_cluster.scheduler import run_on_ray
-from hw1.config.settings import without_dashes
+from hw1.config.settings import split_overrides, without_dashes
 from hw1.config.shipped import RULE
 from hw1.errors import Interrupted, run_command
 from hw1.utils.console import say
+from hw1.utils.own_command import hw1_command
 from hw1.utils.text import format_seconds
 
 EXIT_CODES = (
@@ -38,8 +39,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> argparse.N
 def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
     """Train the recipes that the command line names."""
     args = parse(argv, prog)
-    overrides = [item for item in args.items if "=" in item and not Path(item).is_file()]
-    paths = [item for item in args.items if item not in overrides]
+    paths, overrides = split_overrides(args.items)
     check_options(args.ray, args.cpus_per_run, args.gpus_per_run)
     runs = make_plan(paths, overrides, args.seeds)
     if args.dry_run:
@@ -47,6 +47,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
         return
     check_data(runs)
     carry_out(runs, args)
+    print(f"next: {hw1_command()} report {shlex.join(dict.fromkeys(run.recipe.run.dir for run in runs))}")
 
 
 def carry_out(runs: Sequence[PlannedRun], args: argparse.Namespace) -> None:

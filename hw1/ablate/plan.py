@@ -17,7 +17,6 @@ from hw1.config.recipe import LogConfig, Recipe, RunConfig
 from hw1.errors import EXIT_OK, RunError, UserError
 from hw1.runs.folder import RunFolder, Status
 from hw1.runs.status import run_status
-from hw1.utils.own_command import hw1_command
 from hw1.utils.text import format_seconds
 
 POLL_SECONDS = 0.5
@@ -110,7 +109,7 @@ def _last_line(console: Path | None) -> str:
 
 
 def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
-    """Print what to do next when every run of a plan has ended.
+    """Say that every run of a plan is finished, once all have ended.
 
     Args:
         runs: The plan.
@@ -121,9 +120,7 @@ def conclude(runs: Sequence[PlannedRun], failed: Sequence[str]) -> None:
     """
     if failed:
         raise RunError("\n".join([f"{len(failed)} of {len(runs)} runs failed; the same command tries them again:", *failed]))
-    folders = dict.fromkeys(run.recipe.run.dir for run in runs)
-    commands = [f"{hw1_command()} report {shlex.quote(folder)} --out report" for folder in folders]
-    print(f"all {len(runs)} runs are finished; next: {' and '.join(commands)}")
+    print(f"all {len(runs)} runs are finished")
 
 
 # ------------------------------------------------------------------------------------------------------------ the plan

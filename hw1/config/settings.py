@@ -111,6 +111,15 @@ def without_dashes(argv: Sequence[str]) -> list[str]:
     return [re.sub(r"^--(?=(\w+(\.\w+)+|seed)=)", "", argument) for argument in argv]
 
 
+def split_overrides(items: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the files and the overrides `section.key=value` of a command line; a file may have an equals sign in its name."""
+    files: list[str] = []
+    overrides: list[str] = []
+    for item in items:
+        (overrides if "=" in item and not os.path.isfile(item) else files).append(item)
+    return files, overrides
+
+
 def flatten(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yield (dotted key, value) of nested mappings in order; each section comes before its keys, with the value {}.
 

@@ -36,6 +36,7 @@ NAMES = {
 }  # fmt: skip
 """Usual names of the columns, in lower case, of letters and digits alone. Of several that are there, those of an earlier group count."""
 NEEDED = ("file", "label", "fold")
+FOLD = re.compile(r"\s*([0-9]{1,9})(\.0*)?\s*")
 
 
 def read_labels(config: DataConfig) -> tuple[Table, DataConfig]:
@@ -119,8 +120,14 @@ def _sides(table: Table, config: DataConfig) -> list[Split | None]:
         splits = [words[cell] for cell in table.column(str(config.split_column))]
     if config.fold is None:
         return splits
-    folds = [cell.strip().removesuffix(".0") for cell in table.column(str(config.fold_column))]
-    return [split if split == "test" else "val" if fold == str(config.fold) else "train" for split, fold in zip(splits, folds, strict=True)]
+    folds = map(read_fold, table.column(str(config.fold_column)))
+    return [split if split == "test" else "val" if fold == config.fold else "train" for split, fold in zip(splits, folds, strict=True)]
+
+
+def read_fold(cell: str) -> int | None:
+    """Return the number of a fold, which a table may write as `3`, `03` or `3.0`; None for anything else."""
+    match = FOLD.fullmatch(cell)
+    return int(match[1]) if match else None
 
 
 def _describe_found(before: DataConfig, closed: DataConfig, seed: int) -> str:

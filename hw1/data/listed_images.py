@@ -13,7 +13,7 @@ from hw1.data.alike_names import alike_key, hint_alike
 from hw1.data.folders import require_root
 from hw1.data.held_out import draw_groups_held_out
 from hw1.data.image_set import ClassMap, ImageSet, TrainingData, draw_held_out, number_classes
-from hw1.data.label_columns import Split, read_labels, split_words
+from hw1.data.label_columns import Split, read_fold, read_labels, split_words
 from hw1.data.list_files import natural_key
 from hw1.data.match_files import is_outside, match_files
 from hw1.data.table_file import Table, limit
@@ -229,10 +229,9 @@ def _read_splits(table: Table, config: DataConfig, labels: Sequence[str], proble
 def _read_folds(table: Table, config: DataConfig, splits: Sequence[Split], problems: list[str]) -> list[int | None]:
     """Return the fold of each row, None for test images and where there is none; append to `problems` what is wrong."""
     cells = table.column(str(config.fold_column))
-    matches = [re.fullmatch(r"\s*([0-9]{1,9})(\.0*)?\s*", cell) for cell in cells]
-    folds = [int(match[1]) if match and split != "test" else None for match, split in zip(matches, splits, strict=True)]
+    folds = [None if split == "test" else read_fold(cell) for cell, split in zip(cells, splits, strict=True)]
     column = f"{printable(table.path)}: column {printable(config.fold_column)}"
-    wrong = [row for row, (match, split) in enumerate(zip(matches, splits, strict=True)) if not match and split != "test"]
+    wrong = [row for row, (fold, split) in enumerate(zip(folds, splits, strict=True)) if fold is None and split != "test"]
     known = sorted({fold for fold in folds if fold is not None})
     if wrong:
         problems.append(f"data.fold_column: {column}, {table.where(wrong)}: {cells[wrong[0]]!r} is no number of a fold")

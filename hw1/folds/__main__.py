@@ -17,9 +17,10 @@ from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.audit.__main__ import OUT_OF_FOLD
 from hw1.config.load import load_recipe
-from hw1.config.recipe import NO_COLUMN
+from hw1.config.recipe import NO_COLUMN, DataConfig
 from hw1.config.settings import without_dashes
 from hw1.config.shipped import RULE
+from hw1.data.folders import require_root
 from hw1.errors import UserError, run_command
 from hw1.folds.images import FoldImages, join_copies, read_images
 from hw1.folds.table import FoldTable
@@ -68,6 +69,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.folds") -> None:
         check_data(runs)
         train_runs(runs, args)
         conclude(folder, table, runs)
+        show(f"next: {audit_command(recipe.data, folder)}")
 
 
 def open_table(path: Path, images: FoldImages, k: int, seed: int) -> FoldTable:
@@ -136,8 +138,13 @@ def conclude(folder: Path, table: FoldTable, runs: Sequence[PlannedRun]) -> None
         predict_test(runs, table.images.test_files)
     for line in describe_accuracy(result):
         show(line)
-    root, place = shlex.quote(str(table.images.root)), shlex.quote(str(folder))
-    show(f"{folder}: folds.csv with every prediction, folds.json, folds.png; next: {hw1_command()} audit {root} --folds {place}")
+    show(f"{folder}: folds.csv with every prediction, folds.json, folds.png")
+
+
+def audit_command(config: DataConfig, folder: Path) -> str:
+    """Return the command that lists probable label errors by the folds; `folds.csv` has the labels where no folders do."""
+    listed = ["--labels", str(folder / "folds.csv")] if config.labels is not None else []
+    return f"{hw1_command()} audit {shlex.join([str(require_root(config.root)), *listed, '--folds', str(folder)])}"
 
 
 def predict_test(runs: Sequence[PlannedRun], files: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ class CrossValidated(NamedTuple):
         low: Lower end of Wilson's 95% interval, 0-1.
         high: Upper end.
         per_fold: Accuracy of each fold, 0-1.
-        over_folds: Mean over folds with its 95% t interval.
+        over_folds: Mean over folds with its 95% t interval, cut at 0 and 1.
     """
 
     num_images: int
@@ -73,7 +73,9 @@ def cross_validate(table: FoldTable, joined: SavedPredictions) -> CrossValidated
     folds = np.asarray(table.folds)[predictions.index]
     per_fold = [float(is_right[folds == fold].mean()) for fold in range(table.k)]
     low, high = proportion_interval(int(is_right.sum()), len(is_right))
-    return CrossValidated(len(is_right), int(is_right.sum()), low, high, per_fold, paired_t(per_fold))
+    over_folds = paired_t(per_fold)
+    ends = (None if end is None else min(max(end, 0.0), 1.0) for end in (over_folds.low, over_folds.high))
+    return CrossValidated(len(is_right), int(is_right.sum()), low, high, per_fold, Interval(over_folds.mean, *ends))
 
 
 def describe_accuracy(result: CrossValidated) -> list[str]:
@@ -81,7 +83,7 @@ def describe_accuracy(result: CrossValidated) -> list[str]:
     top1 = result.num_right / result.num_images
     folds, spread = result.over_folds, ""
     if folds.low is not None and folds.high is not None:
-        spread = f" (95% t interval {max(folds.low, 0):.4f} to {min(folds.high, 1):.4f}, rough)"
+        spread = f" (95% t interval {folds.low:.4f} to {folds.high:.4f}, rough)"
     return [
         f"top-1 {top1:.4f} (95% {result.low:.4f} to {result.high:.4f}) on {result.num_images:,} images, each by a run that never saw it",
         f"by fold: {', '.join(f'{accuracy:.4f}' for accuracy in result.per_fold)}; mean {folds.mean:.4f}{spread}",

@@ -10,11 +10,11 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from hw1.plots.curves import MARKED_EPOCHS, finish_axes
-from hw1.plots.style import Figure, house_style, new_figure
+from hw1.plots.style import BLUE, GREEN, ORANGE, Figure, house_style, new_figure
 from hw1.utils.text import on_one_line
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
-"""Of the first variants, and again of those after them with other dashes; the page of `hw1 report` has the same."""
+COLORS = (BLUE, ORANGE, GREEN, "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F")
+"""Of the first variants, and again of those after them with other dashes; so are they on the page of `hw1 report`."""
 DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 2)))
 MAX_LABEL = 60  # characters
 

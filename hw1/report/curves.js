@@ -1,11 +1,10 @@
 "use strict";
 
-// Curves of all variants, drawn by plotly as each panel comes into view. The same colours as hw1/plots/overlay.py.
+// Curves of all variants, drawn by plotly as each panel comes into view.
 (() => {
   const source = document.getElementById("curve-data");
   if (!source) return;
-  const { panels, variants } = JSON.parse(source.textContent);
-  const COLORS = ["#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8C564B", "#7F7F7F"];
+  const { panels, variants, colors } = JSON.parse(source.textContent);
   const DASHES = ["solid", "dash", "dot"];
   const CONFIG = { displaylogo: false, responsive: true, modeBarButtonsToRemove: ["toImage", "select2d", "lasso2d"] };
   const hidden = new Set(variants.filter((variant) => !variant.shown));
@@ -14,8 +13,8 @@
   const drawn = new Set();
   let number = 0;
   for (const variant of [...variants.filter((each) => each.shown), ...variants.filter((each) => !each.shown)]) {
-    variant.color = COLORS[number % COLORS.length];
-    variant.dash = DASHES[Math.floor(number / COLORS.length) % DASHES.length];
+    variant.color = colors[number % colors.length];
+    variant.dash = DASHES[Math.floor(number / colors.length) % DASHES.length];
     number += 1;
   }
 

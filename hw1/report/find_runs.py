@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from hw1.data.list_files import list_folders, require_folder
 from hw1.errors import UserError
 from hw1.utils.text import printable
 
@@ -24,13 +25,12 @@ def find_runs(paths: Sequence[Path]) -> list[Path]:
         paths: Run folders, and folders of run folders.
 
     Raises:
-        UserError: One of them is no folder, or has no run in it.
+        UserError: One of them is no folder, cannot be read, or has no run in it.
     """
     found: dict[str, Path] = {}
     for path in paths:
-        if not path.is_dir():
-            raise UserError(f"{printable(path)}: no such folder")
-        runs = [path] if (path / "config.yaml").is_file() else sorted(_runs_below(path, MAX_DEPTH, set()), key=_natural)
+        require_folder(path, "")
+        runs = [path] if os.path.isfile(path / "config.yaml") else list(_runs_below(path, MAX_DEPTH, set()))
         if not runs:
             raise UserError(f"{printable(path)}: no run in it (NAME/seed0/ and so on)")
         for run in runs:
@@ -47,18 +47,14 @@ def _runs_below(folder: Path, depth: int, seen: set[str]) -> Iterator[Path]:
         return
     seen.add(place)
     try:
-        names = [entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith(".")]
-    except OSError:  # not ours to read
-        return
+        names = list_folders(folder)
+    except UserError:
+        if depth == MAX_DEPTH:
+            raise
+        return  # nobody named it
     for name in names:
         yield from _runs_below(folder / name, depth - 1, seen)
 
 
 def _is_renamed_run(folder: Path) -> bool:
-    return (folder / "config.yaml").is_file() and any((folder / name).exists() for name in OF_A_RUN)
-
-
-def _natural(path: Path) -> list[tuple[int, int, str]]:
-    """Sort seed9 before seed10."""
-    parts = re.split(r"(\d+)", path.as_posix())
-    return [(int(part.isdecimal()), int(part) if part.isdecimal() else 0, part) for part in parts]
+    return os.path.isfile(folder / "config.yaml") and any(os.path.exists(folder / name) for name in OF_A_RUN)

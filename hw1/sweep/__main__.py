@@ -6,7 +6,6 @@ ordinary run, unpromising ones are stopped early, and the same command continues
 
 import argparse
 import json
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
 from hw1.ablate.ray_cluster.scheduler import train_queue_on_ray
 from hw1.ablate.run_queue import train_queue
-from hw1.config.settings import without_dashes
+from hw1.config.settings import split_overrides, without_dashes
 from hw1.config.shipped import RULE
 from hw1.errors import RunError, UserError, run_command
 from hw1.sweep.plan import SweepPlan
@@ -44,7 +43,8 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> argparse.Na
     items_help = f"{RULE}; the file with the keys that vary; and changes to all trials"
     parser.add_argument("items", metavar="RECIPE SPACE.yaml | section.key=value", nargs="+", help=items_help)
     parser.add_argument("--trials", type=int, default=20, metavar="N", help="trials in all, those of before included (default: 20)")
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="new seeds for the winner and the recipe (default: 3; 0: none)")
+    seeds_help = "new seeds for the winner and the recipe (default: 3, the fewest that give a verdict; 0: none)"
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help=seeds_help)
     parser.add_argument("--top", type=int, default=1, metavar="N", help="test the best N trials on the new seeds (default: 1)")
     stop_help = "a trial may be stopped early after N epochs, if it is below the median (default: a fifth of all; train.epochs: never)"
     parser.add_argument("--prune-after", type=int, metavar="N", help=stop_help)
@@ -58,8 +58,7 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> None:
     args = parse(argv, prog)
     check_numbers(args)
     check_options(args.ray, args.cpus_per_run, args.gpus_per_run)
-    overrides = [item for item in args.items if "=" in item and not os.path.isfile(item)]
-    paths = [item for item in args.items if item not in overrides]
+    paths, overrides = split_overrides(args.items)
     if len(paths) != 2:
         raise UserError(f"hw1 sweep: needs one recipe and one SPACE.yaml, got {shlex.join(paths) or 'neither'}")
     recipe_path, space_path = paths
@@ -177,6 +176,7 @@ def compare_on_new_seeds(plan: SweepPlan, trials: "list[Trial]", args: argparse.
     for item in confirmed:
         for line in describe_confirmed(item, plan.best_by, contenders[0].name):
             show(line)
+    show(f"next: {hw1_command()} report {shlex.quote(str(plan.seeds))} --baseline {contenders[0].name}")
 
 
 def command_of(plan: SweepPlan, trial: "Trial") -> str:

@@ -4,7 +4,7 @@ import csv
 import io
 import math
 
-from hw1.plots.style import render_figure
+from hw1.plots.style import save_figure
 from hw1.plots.sweep import TrialPoint, plot_sweep
 from hw1.sweep.plan import SweepPlan
 from hw1.sweep.space import Choice, format_value
@@ -45,7 +45,7 @@ def write_results(plan: SweepPlan, trials: list[Trial]) -> None:
     if points:
         log_keys = [key for key, values in plan.space.items() if not isinstance(values, Choice) and values.log]
         figure = plot_sweep(points, f"validation {plan.best_by}", minimize=plan.best_by == "loss", log_keys=log_keys)
-        write_atomic(plan.folder / "trials.png", render_figure(figure, "png"))
+        save_figure(figure, plan.folder / "trials.png")
 
 
 def format_table(plan: SweepPlan, trials: list[Trial]) -> str:

@@ -28,7 +28,7 @@ def test_every_recipe_runs_with_every_seed_whole_seeds_first_and_then_nothing_mo
     assert runs_of(started()) == [("a", 3), ("b", 3), ("a", 1), ("b", 1)]
     assert [line["argv"] for line in started()][1] == ["b.yaml", "optim.lr=1e-3", "run.dir=out", "seed=3"]
     out, err = capfd.readouterr()
-    assert f"{hw1_command()} report out" in out
+    assert out.endswith(f"all 4 runs are finished\nnext: {hw1_command()} report out\n")
     assert "run 2 of 4: out/b/seed3, about 6 min left" in err  # two minutes a run, as the first one shows
     assert "run 4 of 4: out/b/seed1, about 2 min left" in err
     before = {path: path.stat().st_mtime_ns for path in Path("out").rglob("*")}

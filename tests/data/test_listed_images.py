@@ -86,11 +86,12 @@ def test_folds_are_validated_on_one_by_one(root):
     target = [row[1] for row in rows]
     for fold, (_, held_out) in enumerate(StratifiedKFold(4, shuffle=True, random_state=0).split(target, target)):
         for position in held_out:
-            rows[position].append(f"{fold}.0" if fold % 2 else str(fold))
+            rows[position].append((str(fold), f"{fold}.0", f"0{fold}", f" {fold}.")[fold])
     rows += [[f"test/t{i}", "", ""] for i in range(3)]
     seen: list[str] = []
     for fold in range(4):
         config = table(root, ["image_id", "label", "kfold"], rows, fold=fold)
+        assert close_labels(config, 1)[0].val_fraction is None
         data = open_training_data(config, 1, None)
         assert not set(data.train.files) & set(data.val.files)
         assert len(data.train) + len(data.val) == 20

@@ -25,7 +25,7 @@ def test_mistakes_are_answered_before_anything_is_written(tmp_path, capsys):
         (tmp_path / "none", out, "none: no such folder"),
         (tmp_path / "empty", out, "empty: no run in it"),
         (tmp_path / "unbegun", out, "unbegun: no run with an epoch that can be read"),
-        (tmp_path / "file", out, "file: no such folder"),
+        (tmp_path / "file", out, "file: not a folder"),
         (tmp_path / "runs", tmp_path / "runs/report", "which is only read; choose a folder elsewhere"),
         (tmp_path / "runs", tmp_path / "runs", "which is only read; choose a folder elsewhere"),
         (run, run / "report", "which is only read; choose a folder elsewhere"),

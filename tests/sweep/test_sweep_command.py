@@ -19,6 +19,7 @@ pytest.importorskip("optuna", reason="Optuna is not installed: pip install -r re
 from hw1.errors import run_command
 from hw1.evaluation.selection import expected_maximum
 from hw1.sweep import __main__ as sweep
+from hw1.utils.own_command import hw1_command
 
 FOLDER = Path("runs/tiny-sweep")
 COMMAND = ("tiny.yaml", "space.yaml", "--trials", "6", "--seeds", "2", "--prune-after", "4")
@@ -84,9 +85,10 @@ def test_the_winner_is_run_again_on_new_seeds_and_its_luck_is_told(whole):
     assert winner["luck"] == pytest.approx(float(rows[winner["name"]]["val_top1"]) - np.mean(winner["new_scores"]))
     std = np.sqrt((np.var(new, ddof=1) + np.var(own, ddof=1)) / 2)
     assert winner["expected_luck"] == pytest.approx(expected_maximum(6) * std, abs=0.01)
-    assert winner["outcome"] in ("better", "no significant difference")
+    assert winner["outcome"] == "needs three seeds"
     assert winner["verdict"].startswith(f"{100 * (np.mean(new) - np.mean(own)):+.0f}"[:2])
     assert f"{winner['name']} against the recipe: {winner['verdict']}" in out
+    assert f"next: {hw1_command()} report {FOLDER / 'seeds'} --baseline recipe" in out
     assert sorted(path.name for path in (folder / FOLDER / "seeds").glob("*/seed*")) == sorted(["seed1", "seed2"] * 2)
 
 

@@ -51,9 +51,7 @@ class ExampleImages:
 
     def jpeg(self, index: int) -> bytes:
         """Encode the thumbnail of the image at position `index` as JPEG."""
-        buffer = io.BytesIO()
-        Image.fromarray(self.pixels[index]).save(buffer, "JPEG", quality=80)
-        return buffer.getvalue()
+        return encode_jpeg(self.pixels[index])
 
 
 def choose_examples(analysis: Analysis, images: ImageSet) -> ExampleImages:
@@ -99,3 +97,10 @@ def read_thumbnails(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArr
         image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
         thumbnails[index] = np.asarray(image)
     return thumbnails
+
+
+def encode_jpeg(pixels: NDArray[np.uint8]) -> bytes:
+    """Encode a thumbnail, uint8 [H, W, 3], RGB, as JPEG."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
+    return buffer.getvalue()

@@ -1,6 +1,6 @@
 """Images that one variant has right and the baseline wrong, or the other way round, with photographs where they can still be read."""
 
-import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -109,17 +109,12 @@ def _prediction(run: RunRecord, index: int) -> str:
 @cache
 def _thumbnail(root: str | None, file: str) -> bytes:
     """Read an image of `data.root` as a small JPEG; nothing where it is not there any more, or would lie elsewhere."""
-    from PIL import Image
-
     from hw1.data.image_set import ImageSet
-    from hw1.evaluation.report.examples import read_thumbnails  # loads OpenCV
+    from hw1.evaluation.report.examples import encode_jpeg, read_thumbnails  # loads OpenCV
 
-    if root is None or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or not (Path(root) / file).is_file():
+    if root is None or PurePosixPath(file).is_absolute() or ".." in PurePosixPath(file).parts or not os.path.isfile(Path(root) / file):
         return b""
     try:
-        pixels = read_thumbnails(ImageSet(Path(root), (file,), None, 0), [0])[0]
+        return encode_jpeg(read_thumbnails(ImageSet(Path(root), (file,), None, 0), [0])[0])
     except RunError:
         return b""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=80)
-    return buffer.getvalue()

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.plots.curves import best_epoch
-from hw1.plots.overlay import Overlay, plot_overlay
+from hw1.plots.overlay import COLORS, Overlay, plot_overlay
 from hw1.plots.style import render_figure
 from hw1.report.compare.variants import Variant
 from hw1.report.run_record import Run
@@ -83,6 +83,7 @@ def curve_data(variants: Sequence[Variant], baseline: Variant | None) -> CurveDa
     step = max(1, math.ceil(longest * (len(runs) if has_seed_lines else len(variants)) / MAX_POINTS))
     shown = {variant.name for variant in first_shown(variants, baseline)}
     content = {
+        "colors": COLORS,
         "panels": [{"name": panel.name, "title": panel.title, "unit": panel.unit} for panel in PANELS],
         "variants": [_variant(variant, variant.name in shown, has_seed_lines, step) for variant in variants],
     }
