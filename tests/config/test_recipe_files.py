@@ -15,7 +15,7 @@ from hw1.config.contradictions import contradictions
 from hw1.config.json_schema import recipe_schema
 from hw1.config.load import all_keys, dump_recipe, load_recipe
 from hw1.config.recipe import Recipe
-from hw1.config.settings import MAX_BYTES
+from hw1.config.settings import MAX_BYTES, split_overrides
 from hw1.errors import UserError
 
 # ----------------------------------------------------------------------------------------------------- files and chains
@@ -30,6 +30,12 @@ def test_bases_are_relative_to_the_file_that_names_them(folder):
     assert (recipe.seed, recipe.optim.lr, recipe.optim.weight_decay, recipe.model.cbam_stages) == (1, 0.2, 0.1, (4,))
     assert recipe.run.name == "leaf"
     assert load_recipe(folder / "sub/deep/leaf.yaml") == recipe
+
+
+def test_what_has_an_equals_sign_is_an_override_unless_it_is_a_file(folder):
+    Path("a=b.yaml").write_text("seed: 1")
+    long = "log.notes=" + "x" * 300  # longer than a file's name may be
+    assert split_overrides(["a=b.yaml", "c.yaml", long, "seed=2"]) == (["a=b.yaml", "c.yaml"], [long, "seed=2"])
 
 
 def test_a_cycle_names_its_files(folder):

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -129,6 +130,24 @@ def test_no_run_is_an_error_that_says_what_was_expected(tmp_path):
         collect(tmp_path / "nowhere")
     with pytest.raises(UserError, match=r"no run in it \(NAME/seed0/ and so on\)$"):
         collect(tmp_path)
+
+
+def test_a_folder_that_may_not_be_read_is_said_if_it_was_named_and_else_passed_over(tmp_path, monkeypatch):
+    write_run(tmp_path, "plain", 0)
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    for name in ("scandir", "stat"):
+        real = getattr(os, name)
+
+        def refuse(path, *args, real=real, is_list=name == "scandir", **kwargs):
+            if isinstance(path, str | Path) and (Path(path) == locked if is_list else Path(path).parent == locked):
+                raise PermissionError(13, "Permission denied", str(path))
+            return real(path, *args, **kwargs)
+
+        monkeypatch.setattr(os, name, refuse)
+    assert [run.path for run in collect(tmp_path).runs] == ["plain/seed0"]
+    with pytest.raises(UserError, match=r"locked: cannot be read: permission denied$"):
+        collect(locked)
 
 
 def test_a_run_a_variant_and_a_folder_of_all_are_named_alike(tmp_path):

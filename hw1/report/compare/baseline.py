@@ -91,15 +91,24 @@ def comparison_tables(comparisons: Comparisons) -> list[Table]:
     renamed = [replace(table, name=name, title=title) for table, name, title in zip(tables, TABLES, titles, strict=True)]
     if not comparisons.results or comparisons.baseline is None:
         return []
+    num_tests = max((result.verdict.num_tests for result in results if result.verdict), default=0)
+    of_seeds = f" (of seeds {ALPHA}/{num_tests}, for Holm)" if num_tests > 1 else ""
     note = (
         f"Last epoch, variant minus {comparisons.baseline.name}, same seeds on both sides. Better or worse: "
         f"p < {ALPHA} in the paired t test over seeds; fewer than {MIN_SEEDS} seeds get no verdict. {comparisons.adjustment} {TEST_NOTE} "
         f"Every comparison is with the same runs of {comparisons.baseline.name}, so that they are not independent of each other. Seeds and "
-        f"images needed: for a power of {POWER} at a level of {ALPHA} at the difference measured here, over the 95% interval of the "
-        "measured spread or disagreement. A dash: cannot be estimated."
+        f"images needed: for a power of {POWER} at the level {ALPHA}{of_seeds} at the difference measured here, over the 95% "
+        "interval of the measured spread or disagreement. A dash: cannot be estimated."
     )
     renamed[0] = replace(renamed[0], note=note, notices=())
+    if num_tests < 2:
+        renamed[0] = _without_column(renamed[0], "p_holm")
     return [table for table in renamed if table.rows]
+
+
+def _without_column(table: Table, key: str) -> Table:
+    rows = [{name: value for name, value in row.items() if name != key} for row in table.rows]
+    return replace(table, columns=[column for column in table.columns if column.key != key], rows=rows)
 
 
 def _pair(baseline: Variant, variant: Variant) -> Pair:

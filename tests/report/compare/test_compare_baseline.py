@@ -9,6 +9,7 @@ from helpers.report_runs import write_run
 from PIL import Image
 from scipy import stats
 
+from hw1.html.table import to_markdown
 from hw1.report.collect import collect
 from hw1.report.compare import baseline
 from hw1.report.compare.baseline import Comparisons, compare_variants, comparison_tables
@@ -56,6 +57,10 @@ def test_without_a_name_the_first_is_the_baseline_and_nothing_is_adjusted(root):
         assert result.verdict.p_adjusted == pytest.approx(p_values(root, "alpha")[result.pair.with_])
         assert result.verdict.num_tests == 1
     assert "not adjusted for the 3 comparisons" in found.adjustment
+    table = comparison_tables(found)[0]
+    assert "Holm" not in to_markdown(table)
+    assert [row["p"] for row in table.rows] == pytest.approx([p_values(root, "alpha")[row["with"]] for row in table.rows])
+    assert "p_holm" not in table.rows[0]
 
 
 def test_with_a_name_holm_is_over_the_comparisons_that_were_asked_for(root):
@@ -70,6 +75,8 @@ def test_with_a_name_holm_is_over_the_comparisons_that_were_asked_for(root):
     table = comparison_tables(found)[0]
     assert (table.name, [row["with"] for row in table.rows]) == ("comparisons", ["alpha", "delta", "gamma"])
     assert found.adjustment in table.note
+    assert "at the level 0.05 (of seeds 0.05/3, for Holm)" in table.note
+    assert {row["with"]: row["p_holm"] for row in table.rows} == pytest.approx(expected)
 
 
 def test_too_many_are_not_compared_unasked(root, monkeypatch):
