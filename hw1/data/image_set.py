@@ -195,7 +195,7 @@ def number_classes(names: list[str], num_classes: int | None, problems: list[str
         num_classes: Number of classes that the recipe states, None if it states none.
         problems: What does not fit is appended here, a line each.
     """
-    if all(re.fullmatch("[0-9]+", name) for name in names):
+    if all(re.fullmatch("[0-9]{1,18}", name) for name in names):
         by_number = {int(name): name for name in names}
         problems += [f"data.root: class folders {a} and {b} are the same integer" for a, b in pairwise(names) if int(a) == int(b)]
         needed = max(by_number) + 1

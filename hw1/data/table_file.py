@@ -51,7 +51,8 @@ def read_table(path: Path, key: str) -> Table:
     """Read a CSV file, or a Parquet file by its suffix.
 
     Cells may be separated by comma, semicolon, tab or bar, whichever the first line has most of, and quoted; lines may end as on any
-    system; a byte order mark is passed over, and UTF-16 is read if it has one. Bytes that are not UTF-8 are kept as in file names.
+    system; empty lines and a byte order mark are passed over, and UTF-16 is read if it has one. Bytes that are not UTF-8 are kept as in
+    file names.
 
     Args:
         path: The file.
@@ -71,7 +72,7 @@ def read_table(path: Path, key: str) -> Table:
 
 def _read_csv(path: Path, name: str) -> Table:
     text = _read_text(path, name)
-    first = next(io.StringIO(text, newline=""), "")
+    first = next((line for line in io.StringIO(text, newline="") if line.strip()), "")
     delimiter = max(DELIMITERS, key=first.count)
     starts = [cell[:1] == " " for cell in first.split(delimiter)[1:]]
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True, skipinitialspace=bool(starts) and all(starts))
@@ -79,7 +80,7 @@ def _read_csv(path: Path, name: str) -> Table:
     lines: list[int] = []
     problems: list[str] = []
     try:
-        header = [cell.strip() for cell in next(reader, [])]
+        header = [cell.strip() for cell in next(filter(None, reader), [])]
         for row in reader:
             if len(row) != len(header):
                 if not row:

@@ -88,12 +88,10 @@ def check_numbers(args: argparse.Namespace) -> None:
 
 def describe_space(plan: SweepPlan, num_trials: int) -> str:
     """Return which keys vary, over what, and where the trials are written."""
-    own = plan.recipe.model_dump()
     width = max(map(len, plan.space))
     lines = []
     for key, values in plan.space.items():
-        section, _, name = key.partition(".")
-        lines.append(f"{key:<{width}}  {values}  (the recipe's own: {json.dumps(own[section][name], ensure_ascii=False)})")
+        lines.append(f"{key:<{width}}  {values}  (the recipe's own: {json.dumps(plan.own_value(key), ensure_ascii=False)})")
     return "\n".join([*lines, f"{counted(num_trials, 'trial')} of {plan.recipe.train.epochs} epochs each, in {plan.trials}"])
 
 

@@ -66,6 +66,13 @@ class SweepPlan:
         """The metric by which trials are compared; lower is better for loss alone."""
         return self.recipe.train.best_by
 
+    def own_value(self, key: str) -> Any:
+        """Return the recipe's value of a dotted key, as JSON has it; None for a name that a mapping such as `optim.kwargs` lacks."""
+        value: Any = self.recipe.model_dump(mode="json")
+        for name in key.split("."):
+            value = value.get(name)
+        return value
+
     def plan_run(self, folder: Path, name: str, values: Values, seed: int | None = None) -> PlannedRun:
         """Plan the run of these values; what it prints goes to a file beside it.
 

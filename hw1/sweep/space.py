@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from hw1.config.load import load_recipe
 from hw1.config.recipe import Recipe
-from hw1.config.settings import COMMAND_LINE, MAX_BYTES, shorten
+from hw1.config.settings import COMMAND_LINE, MAPPING_KEYS, MAX_BYTES, shorten
 from hw1.config.strict_yaml import parse_yaml
 from hw1.errors import UserError
 
@@ -159,8 +159,8 @@ def _parse_values(key: str, value: Any) -> Choice | Range:
     if not isinstance(value, dict):
         raise UserError(f"must be a list of values or {{low: A, high: B}}, got {shorten(value)}; one value belongs into the recipe")
     unknown = [word for word in value if word not in WORDS]
-    if section_key := next((word for word in unknown if f"{key}.{word}" in _number_types()), None):
-        raise UserError(f"sections have no place here; write {key}.{section_key}: ...")
+    if unknown and (key in MAPPING_KEYS or key in Recipe.model_fields):
+        raise UserError(f"sections have no place here; write {key}.{unknown[0]}: ...")
     if unknown:
         [nearest] = difflib.get_close_matches(unknown[0], sorted(WORDS), n=1, cutoff=0.0)
         raise UserError(f"{unknown[0]}: unknown; nearest: {nearest}")

@@ -103,6 +103,11 @@ def test_folds_are_validated_on_one_by_one(root):
     )
 
 
+def test_a_label_of_more_digits_than_a_number_may_have_is_a_name(root):
+    config = table(root, ["id", "label"], [[f"cats/{i}", "9" * 5000 if i % 2 else "1"] for i in range(10)])
+    assert open_training_data(config, 1, None).classes.names == ("1", "9" * 5000)
+
+
 def test_no_group_is_on_both_sides(root):
     rows = [[*row, f"{row[1]}{position // 2}"] for position, row in enumerate(rows_of(root))]
     config = table(root, ["image", "label", "patient_id"], rows)

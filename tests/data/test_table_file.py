@@ -82,6 +82,13 @@ def test_missing_files_and_folders_are_said(tmp_path):
     assert problems(tmp_path) == (f"data.labels: {tmp_path}: not a file",)
 
 
+def test_lines_before_the_names_of_the_columns_may_be_empty(tmp_path):
+    path = tmp_path / "labels.csv"
+    path.write_text("\n\r\nfile;label\na;1\n")
+    table = read_table(path, "k")
+    assert (table.header, table.columns, table.lines) == (["file", "label"], [["a"], ["1"]], [4])
+
+
 def test_trailing_separators_are_no_cells(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("file,label\na.jpg,cat,\nb.jpg,dog,,\n")

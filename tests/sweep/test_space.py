@@ -62,6 +62,8 @@ def test_a_recipe_takes_the_values_as_they_were_drawn(recipe, values):
         ("optim.lr: [1e-3]", "optim.lr: must list two different values or more, got [0.001]"),
         ("optim.lr: [1e-3, 1e-3, 1]", "optim.lr: must list two different values or more, got [0.001, 0.001, 1]"),
         ("optim: {lr: [1e-3, 1e-2]}", "optim: sections have no place here; write optim.lr: ..."),
+        ("optim: {lrr: {low: 1, high: 2}}", "optim: sections have no place here; write optim.lrr: ..."),
+        ("optim.kwargs: {eps: [1e-8, 1e-7]}", "optim.kwargs: sections have no place here; write optim.kwargs.eps: ..."),
         ("data.batch_size: {low: 8, high: 16.5}", "data.batch_size: high: must be a whole number, got 16.5"),
         ("sched.name: {low: 1, high: 2}", "sched.name: takes no number, so it has no range; list its values"),
         ("seed: [0, 1]", "seed: is the same in all trials; set it in the recipe or on the command line"),

@@ -165,10 +165,13 @@ def test_a_missing_optuna_is_one_line_with_what_to_install(project, capsys, monk
 
 
 def test_a_dry_run_says_what_would_vary_and_writes_nothing(project, capsys):
+    with open("space.yaml", "a") as file:
+        file.write("optim.kwargs.eps: [1e-8, 1e-7]\n")
     assert call("tiny.yaml", "space.yaml", "--dry-run") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "optim.lr         1e-05 to 0.1, log  (the recipe's own: 3e-05)",
-        "model.drop_rate  [0.0, 0.2]  (the recipe's own: 0.5)",
+        "optim.lr          1e-05 to 0.1, log  (the recipe's own: 3e-05)",
+        "model.drop_rate   [0.0, 0.2]  (the recipe's own: 0.5)",
+        "optim.kwargs.eps  [1e-08, 1e-07]  (the recipe's own: null)",
         "20 trials of 4 epochs each, in runs/tiny-sweep/trials",
     ]
     assert not Path("runs").exists()
