@@ -45,6 +45,8 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.report") -> None:
     args = parse(argv, prog)
     collection = collect(*args.runs)
     _check_out(args.out, args.runs, collection)
+    if args.wandb != "off" and not collection.runs:
+        raise UserError("--wandb: no run is finished, so that there is no recipe to log by")
     for row in absent_table(collection).rows:
         say(f"{collection.root / row['run']}: {row['status']}: {row['reason']}")
     report = build_report(collection, args.baseline)
@@ -93,8 +95,6 @@ def _check_out(out: Path, named: Sequence[Path], collection: Collection) -> None
 
 
 def _log_to_wandb(out: Path, mode: str, report: Report) -> None:
-    if not report.collection.runs:
-        raise UserError("--wandb: no run is finished, so that there is no recipe to log by")
     tables = {table.name: table.rows for table in report.tables.values()}
     names = [*(name for name in PAPER_FIGURES if f"{name}.png" in report.curve_files), *(figure.name for figure in report.ablation.figures)]
     images = {name: out / f"{name}.png" for name in names}

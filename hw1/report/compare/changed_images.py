@@ -17,7 +17,7 @@ from hw1.report.run_record import RunRecord
 NUM_SHOWN = 8
 """Images of each kind."""
 MAX_PAIRS = 6
-"""Variants of which images are shown."""
+"""Variants of which images are shown; the page says so where there are more."""
 
 
 class ChangedImage(NamedTuple):
@@ -103,7 +103,8 @@ def _telling_seed(result: PairResult, index: int) -> tuple[RunRecord, RunRecord]
 
 
 def _prediction(run: RunRecord, index: int) -> str:
-    return f"{run.class_names[run.predicted[index]]}, {100 * run.confidence[index]:.0f}%"
+    predicted = int(run.predicted[index])
+    return f"{run.class_names[predicted] or predicted}, {100 * run.confidence[index]:.0f}%"
 
 
 @cache

@@ -39,6 +39,8 @@ def class_table(comparisons: Comparisons) -> Table:
         "Difference of recall in points, mean over the common seeds. A class of 10 images moves in steps of 10 points, so that among many "
         "classes large changes are there by chance: nothing here is tested."
     )
+    if len(compared) > MAX_SHOWN:
+        note += f" The first {MAX_SHOWN} of {len(compared)} variants; the CSV file has all."
     return Table("classes", "Recall of each class", columns, rows, (), (), note)
 
 
