@@ -11,7 +11,7 @@ from hw1 import __version__
 from hw1.audit.duplicates import find_copies
 from hw1.audit.findings import KINDS, Finding, count_leaks, find_all, headlines, statistics
 from hw1.audit.inventory import Inventory, list_inventory, take_inventory
-from hw1.audit.label_errors import LabelErrors, find_label_errors
+from hw1.audit.label_errors import OUT_OF_FOLD, LabelErrors, find_label_errors
 from hw1.audit.page import render_audit
 from hw1.audit.scan import scan_files
 from hw1.config.load import load_recipe
@@ -23,8 +23,6 @@ from hw1.runs.folder import RunFolder
 from hw1.utils.files import write_atomic
 
 EXIT_FINDINGS = 1
-OUT_OF_FOLD = "out_of_fold.npz"
-"""In the folder of `hw1 folds`: a prediction of every training image."""
 EXIT_CODES = "exit codes: 0 clean, 1 findings, 2 a mistake in the command, 3 the audit could not be written, 130 interrupted"
 
 

@@ -11,6 +11,8 @@ from hw1.errors import UserError
 from hw1.evaluation.metrics import log_softmax
 
 NUM_OUTLIERS = 24
+OUT_OF_FOLD = "out_of_fold.npz"
+"""In the folder of `hw1 folds`: a prediction of every labelled image by a run that never saw it."""
 
 
 class LabelError(NamedTuple):

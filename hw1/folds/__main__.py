@@ -15,7 +15,7 @@ from hw1.ablate.__main__ import carry_out as train_runs
 from hw1.ablate.plan import PlannedRun, check_data, plan_run, print_plan
 from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
-from hw1.audit.__main__ import OUT_OF_FOLD
+from hw1.audit.label_errors import OUT_OF_FOLD
 from hw1.config.load import load_recipe
 from hw1.config.recipe import NO_COLUMN, DataConfig
 from hw1.config.settings import without_dashes
@@ -41,7 +41,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.folds") -> argparse.Na
     parser = argparse.ArgumentParser(prog, description=__doc__, epilog=EXIT_CODES)
     parser.add_argument("recipe", metavar="RECIPE", help=RULE)
     parser.add_argument("overrides", nargs="*", metavar="section.key=value", help="changes to the recipe, for all runs")
-    parser.add_argument("--k", type=int, default=5, metavar="N", help="number of folds (default: 5)")
+    parser.add_argument("--k", type=int, default=5, metavar="N", help="number of folds, at least 2 (default: 5)")
     parser.add_argument("--group", metavar="COLUMN", help="column of data.labels whose equal values (a patient) stay in one fold")
     add_ray_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="draw the folds, print the plan with its commands and stop")

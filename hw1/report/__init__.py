@@ -1,1 +1,1 @@
-"""Report on all runs of a folder: figures, tables and one HTML page. `hw1 report RUNS_DIR --out DIR`. No torch."""
+"""Compare any runs: figures, tables and one HTML page. `hw1 report RUNS... --out DIR`. No torch."""

@@ -46,7 +46,7 @@ def parse(argv: Sequence[str], prog: str = "python -m hw1.sweep") -> argparse.Na
     seeds_help = "new seeds for the winner and the recipe (default: 3, the fewest that give a verdict; 0: none)"
     parser.add_argument("--seeds", type=int, default=3, metavar="N", help=seeds_help)
     parser.add_argument("--top", type=int, default=1, metavar="N", help="test the best N trials on the new seeds (default: 1)")
-    stop_help = "a trial may be stopped early after N epochs, if it is below the median (default: a fifth of all; train.epochs: never)"
+    stop_help = "a trial may be stopped early after N epochs, if it is worse than the median (default: a fifth of all; train.epochs: never)"
     parser.add_argument("--prune-after", type=int, metavar="N", help=stop_help)
     add_ray_options(parser)
     parser.add_argument("--dry-run", action="store_true", help="print what would vary and stop; needs no data and no Optuna")
