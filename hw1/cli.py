@@ -23,7 +23,7 @@ COMMANDS = {
     "ablate": Command("hw1.ablate.__main__", "train several recipes over several seeds, here or on a Ray cluster"),
     "sweep": Command("hw1.sweep.__main__", "search values of a recipe's keys, and test the winner on new seeds"),
     "folds": Command("hw1.folds.__main__", "cross-validate a recipe: k runs that predict each image once, unseen"),
-    "report": Command("hw1.report.__main__", "figures, tables and one HTML page from many runs"),
+    "report": Command("hw1.report.__main__", "compare any runs: curves, tests and tables in one HTML page"),
     "audit": Command("hw1.audit.__main__", "find what is wrong with a folder of images before training on it"),
     "export": Command("hw1.export.__main__", "write a run as timm's folder, model card and ONNX"),
     "attention": Command("hw1.attention.__main__", "draw what a run looks at in images"),

@@ -38,6 +38,13 @@ def test_mistakes_are_answered_before_anything_is_written(tmp_path, capsys):
     assert not (tmp_path / "runs/report").exists()
 
 
+def test_wandb_without_a_finished_run_is_refused_before_anything_is_written(tmp_path, capsys):
+    write_run(tmp_path / "runs", "plain", 0, finished=False)
+    assert run_command(main, [str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--wandb", "offline"]) == 2
+    assert capsys.readouterr().err == "--wandb: no run is finished, so that there is no recipe to log by\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_unfinished_run_alone_is_named_and_drawn(tmp_path, capsys):
     write_run(tmp_path / "runs", "plain", 0, finished=False)
     assert run_command(main, [str(tmp_path / "runs"), "--out", str(tmp_path / "out")]) == 0

@@ -122,6 +122,15 @@ def test_recall_of_each_class_is_that_of_a_second_computation(root):
     assert f"gain most: {best} +" in class_sentence(gamma)
 
 
+def test_classes_of_many_variants_are_in_the_file_and_the_page_says_so(root, monkeypatch):
+    assert "variants" not in class_table(compared(root)).note
+    monkeypatch.setattr("hw1.report.compare.class_gains.MAX_SHOWN", 2)
+    table = class_table(compared(root))
+    assert table.note.endswith(" The first 2 of 3 variants; the CSV file has all.")
+    assert [column.key for column in table.columns[3:]] == ["beta", "delta"]
+    assert "gamma" in table.rows[0]
+
+
 def test_images_that_change_are_counted_over_all_seeds(root):
     found = compared(root, "alpha")
     for item in changed_images(found.results):
