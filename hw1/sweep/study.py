@@ -87,14 +87,14 @@ class Study:
         prune_after: Epochs of a trial before it may be stopped early.
 
     Raises:
-        UserError: The journal is damaged.
+        UserError: The journal is damaged, or cannot be read and written.
     """
 
     def __init__(self, path: Path, space: Space, *, minimize: bool, seed: int, prune_after: int) -> None:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         self._space, self._minimize, self._seed = space, minimize, seed
-        _drop_half_line(path)
         with _damage_told(path):
+            _drop_half_line(path)
             storage = optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=_NoLock()))  # type: ignore[arg-type]
             pruner = optuna.pruners.MedianPruner(NUM_UNPRUNED, n_warmup_steps=prune_after)
             self._study = optuna.create_study(
@@ -226,5 +226,7 @@ def _drop_half_line(path: Path) -> None:
 def _damage_told(path: Path) -> Iterator[None]:
     try:
         yield
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read and written: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError, optuna.exceptions.OptunaError) as error:
         raise UserError(f"{path}: damaged ({first_line(error)}); restore it, or run.name=NAME begins another sweep") from None

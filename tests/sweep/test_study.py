@@ -112,3 +112,9 @@ def test_a_journal_that_is_damaged_in_the_middle_is_said(tmp_path):
     (tmp_path / "study").write_bytes(b"".join([*lines[:3], b"{\n", *lines[4:]]))
     with pytest.raises(UserError, match="study: damaged"):
         open_study(tmp_path / "study")
+
+
+def test_a_journal_that_cannot_be_opened_is_said(tmp_path):
+    (tmp_path / "study").mkdir()
+    with pytest.raises(UserError, match="study: cannot be read and written: Is a directory"):
+        open_study(tmp_path / "study")
