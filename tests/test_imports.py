@@ -1,5 +1,6 @@
 """What importing a module loads. The order of the packages is `import-linter`'s to check (pyproject.toml)."""
 
+import ast
 import subprocess
 import sys
 
@@ -45,3 +46,18 @@ def test_the_training_step_is_four_files_from_the_command():
     for text, following in zip(texts, path[1:], strict=False):
         assert f"from {following.removesuffix('.py').replace('/', '.')} import" in text
     assert ".step(state.optimizer)" in texts[-1]
+
+
+def test_no_package_exports_the_name_of_one_of_its_modules():
+    """Importing the module would put it in the place of what has its name."""
+    clashes = []
+    for init in (ROOT / "hw1").rglob("__init__.py"):
+        exported = {
+            alias.asname or alias.name
+            for node in ast.walk(ast.parse(init.read_text()))
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+        }
+        modules = {path.stem for path in init.parent.iterdir() if path.suffix == ".py" or (path / "__init__.py").is_file()}
+        clashes += [f"{init.parent.relative_to(ROOT)}: {name}" for name in exported & modules]
+    assert clashes == []

@@ -104,11 +104,9 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "timm": version_of(find_script(args.timm)) if args.timm else None,
         "num_val": sum(1 for _ in (args.photos / "val").glob("*/*")),
     }  # fmt: skip
-    finished = (
-        read_result(args.out)["runs"] if args.out and args.out.is_file() and read_result(args.out).get("settings") == settings else []
-    )
-    result = ResultFile("peers", {}, settings, args.out)
-    result.content["runs"] = finished
+    earlier = read_result(args.out) if args.out and args.out.is_file() else {}
+    finished = earlier.get("runs", []) if earlier.get("settings") == settings else []
+    result = ResultFile("peers", {}, settings, args.out, {"runs": finished})
     for seed in args.seeds:
         for name, function, epochs in programs:
             if any((run["program"], run["seed"]) == (name, seed) for run in finished):

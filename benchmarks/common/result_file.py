@@ -12,7 +12,10 @@ from hw1.utils.files import write_atomic
 class ResultFile:
     """`content` is the JSON file's; `save` writes it, whole or not at all."""
 
-    def __init__(self, benchmark: str, device: dict[str, Any], settings: dict[str, Any], out: Path | None) -> None:
+    def __init__(
+        self, benchmark: str, device: dict[str, Any], settings: dict[str, Any], out: Path | None, results: dict[str, Any] | None = None
+    ) -> None:
+        """Make the file, with the `results` of an earlier try that goes on."""
         machine = describe_machine(device)
         self.path = out or result_path(benchmark, machine)
         self.content: dict[str, Any] = {
@@ -21,6 +24,7 @@ class ResultFile:
             "machine": machine,
             "settings": settings,
             "complete": False,
+            **(results or {}),
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.save()  # what cannot be written is known before anything is measured

@@ -10,7 +10,7 @@ import pytest
 from helpers.report_runs import write_run
 from PIL import Image
 
-from hw1.plots.overlay import Overlay, plot_overlay
+from hw1.plots.variant_curves import Overlay, plot_overlay
 from hw1.report.collect import collect
 from hw1.report.compare import curves
 from hw1.report.compare.curves import PANELS, curve_data, draw_curves, first_shown
