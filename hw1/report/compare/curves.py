@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.plots.curves import best_epoch
-from hw1.plots.variant_curves import COLORS, Overlay, plot_overlay
 from hw1.plots.style import render_figure
+from hw1.plots.variant_curves import COLORS, Overlay, plot_overlay
 from hw1.report.compare.variants import Variant
 from hw1.report.run_record import Run
 from hw1.runs.epoch_metrics import EpochMetrics
