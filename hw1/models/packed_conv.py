@@ -4,10 +4,13 @@ Of weights in torch's order oneDNN makes a copy in its own at every call, which 
 with 512 channels and maps of 3 x 3, half of the time for one image. A model whose weights no longer change needs that copy once.
 """
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
 from hw1.models.conv_matmul import MatmulConv2d, compute_dtype
+from hw1.models.depthwise import DepthwiseConv2d
 
 PACK, CONVOLVE = "_reorder_convolution_weight", "_convolution_pointwise"
 """What torch.compile calls for the same purpose, in torch.ops.mkldnn."""
@@ -23,7 +26,7 @@ def use_packed_conv(model: nn.Module) -> None:
     for module in model.modules():
         if (kind := KINDS.get(type(module))) and _is_supported(module):
             module.__class__ = kind
-            module._packed = {}
+            cast(PackedConv2d, module)._packed = {}
 
 
 def _is_supported(conv: nn.Module) -> bool:
@@ -43,7 +46,7 @@ class PackedConv2d(nn.Conv2d):
         dtype = compute_dtype(input)
         is_ready = input.device.type == "cpu" and not torch.is_grad_enabled() and dtype in (torch.float32, torch.bfloat16)
         if not is_ready or not input.is_contiguous(memory_format=torch.channels_last) or input.numel() == 0:
-            return super()._conv_forward(input, weight, bias)
+            return cast(Tensor, super()._conv_forward(input, weight, bias))
         geometry = (list(self.padding), list(self.stride), list(self.dilation), self.groups)
         if dtype not in self._packed:
             packed = torch.ops.mkldnn._reorder_convolution_weight(weight.detach().to(dtype), *geometry, list(input.shape))
@@ -56,4 +59,8 @@ class PackedMatmulConv2d(PackedConv2d, MatmulConv2d):
     """A `PackedConv2d` that computes by matrix products where these are faster."""
 
 
-KINDS: dict[type[nn.Module], type[PackedConv2d]] = {nn.Conv2d: PackedConv2d, MatmulConv2d: PackedMatmulConv2d}
+KINDS: dict[type[nn.Module], type[PackedConv2d]] = {
+    nn.Conv2d: PackedConv2d,
+    DepthwiseConv2d: PackedConv2d,
+    MatmulConv2d: PackedMatmulConv2d,
+}

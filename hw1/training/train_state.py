@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 from hw1.config.recipe import FreezeConfig, Recipe, base_lr
 from hw1.data.image_set import ClassMap
 from hw1.models.conv_matmul import use_conv_matmul
+from hw1.models.depthwise import use_fast_depthwise
 from hw1.models.factory import build_model
 from hw1.models.freeze import freeze_stages
 from hw1.runs.identity import identify
@@ -322,6 +323,7 @@ def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_we
     memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
     model = model.to(device).to(memory_format=memory_format)
     use_conv_matmul(model)
+    use_fast_depthwise(model)
     return model, [model.get_parameter(name) for name in names if recipe.freeze.until_epoch is not None]
 
 
