@@ -99,7 +99,7 @@ def carry_out(plan: SweepPlan, args: argparse.Namespace, num_trials: int) -> Non
     """Train the trials, then the winners over new seeds, and say what came of it.
 
     Raises:
-        RunError: No trial was trained to its end, or runs failed.
+        RunError: No trial was trained to its end, runs failed, or the journal cannot be written.
         Interrupted: A signal asked to stop.
     """
     from hw1.sweep.results import format_table, ranked, write_results
@@ -107,6 +107,8 @@ def carry_out(plan: SweepPlan, args: argparse.Namespace, num_trials: int) -> Non
     study = open_study(plan, args.prune_after or max(1, plan.recipe.train.epochs // 5))
     try:
         search(plan, study, args, num_trials)
+    except OSError as error:  # a full disk, as Optuna writes its journal
+        raise RunError(f"{error.filename or plan.journal}: cannot be written: {error.strerror}; the same command continues") from None
     finally:
         write_results(plan, study.trials())
     trials = ranked(study.trials(), minimize=plan.best_by == "loss")

@@ -136,6 +136,20 @@ def test_trials_that_fail_say_why_and_three_in_a_row_end_the_sweep(project, caps
     assert [row["state"] for row in trials()] == ["failed"] * 3
 
 
+def test_a_full_disk_is_one_line_and_the_sweep_goes_on_afterwards(project, capsys, monkeypatch):
+    def fail(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr("hw1.sweep.study.Study.end", fail)
+        assert call("tiny.yaml", "space.yaml", "--trials", "1", "--seeds", "0") == 3
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last == "runs/tiny-sweep/study.journal: cannot be written: No space left on device; the same command continues"
+    num_epochs = len(epochs_trained())
+    assert call("tiny.yaml", "space.yaml", "--trials", "1", "--seeds", "0") == 0
+    assert len(epochs_trained()) == num_epochs
+
+
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
