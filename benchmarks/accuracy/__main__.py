@@ -82,8 +82,10 @@ def difference(runs: list[dict[str, Any]]) -> str | None:
 def main(argv: Sequence[str]) -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__)
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN_DIR")
-    runs = [read_run(path) for path in parser.parse_args(argv).runs]
-    target = result_path("accuracy", runs[0]["env"] | {"started": max(run["env"]["started"] for run in runs)})
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the JSON file; default in benchmarks/results/, by hardware and date")
+    args = parser.parse_args(argv)
+    runs = [read_run(path) for path in args.runs]
+    target = args.out or result_path("accuracy", runs[0]["env"] | {"started": max(run["env"]["started"] for run in runs)})
     write_atomic(target, (json.dumps(runs, indent=1) + "\n").encode())
     print("\n\n".join(part for part in (to_markdown(runs), difference(runs), str(target)) if part))
 
