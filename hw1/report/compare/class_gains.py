@@ -29,12 +29,12 @@ def class_table(comparisons: Comparisons) -> Table:
         gains = {result.pair.with_: class_gains(result) for result in compared}
         rows = [
             {"class": name, "num_images": int(support[c]), "recall": float(base[c])}
-            | {variant: 100 * float(values[c]) for variant, values in gains.items()}
+            | {f"change_{variant}": 100 * float(values[c]) for variant, values in gains.items()}
             for c, name in enumerate(first.class_names)
             if support[c]
         ]
         columns = [Column("class", "class"), Column("num_images", "images", 0), Column("recall", f"recall, {comparisons.baseline.name}", 3)]
-        columns += [Column(variant, variant, 1, signed=True) for variant in list(gains)[:MAX_SHOWN]]
+        columns += [Column(f"change_{variant}", variant, 1, signed=True) for variant in list(gains)[:MAX_SHOWN]]
     note = (
         "Difference of recall in points, mean over the common seeds. A class of 10 images moves in steps of 10 points, so that among many "
         "classes large changes are there by chance: nothing here is tested."

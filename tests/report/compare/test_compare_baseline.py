@@ -115,7 +115,7 @@ def test_recall_of_each_class_is_that_of_a_second_computation(root):
             base, change = without[:, labels == c].mean(), with_[:, labels == c].mean() - without[:, labels == c].mean()
             assert class_gains(result)[c] == pytest.approx(change)
             assert table[str(c)]["recall"] == pytest.approx(base)
-            assert table[str(c)][result.pair.with_] == pytest.approx(100 * change)
+            assert table[str(c)][f"change_{result.pair.with_}"] == pytest.approx(100 * change)
     assert {row["num_images"] for row in table.values()} == {30}
     gamma = next(result for result in found.results if result.pair.with_ == "gamma")
     best = int(np.argmax(class_gains(gamma)))
@@ -127,8 +127,8 @@ def test_classes_of_many_variants_are_in_the_file_and_the_page_says_so(root, mon
     monkeypatch.setattr("hw1.report.compare.class_gains.MAX_SHOWN", 2)
     table = class_table(compared(root))
     assert table.note.endswith(" The first 2 of 3 variants; the CSV file has all.")
-    assert [column.key for column in table.columns[3:]] == ["beta", "delta"]
-    assert "gamma" in table.rows[0]
+    assert [column.key for column in table.columns[3:]] == ["change_beta", "change_delta"]
+    assert "change_gamma" in table.rows[0]
 
 
 def test_images_that_change_are_counted_over_all_seeds(root):
