@@ -2,7 +2,9 @@
 
 from difflib import get_close_matches
 
-from hw1.config.recipe import AUTO, NO_COLUMN, OPTIMIZERS, TORCH_SETS, DataConfig, Recipe, base_lr
+from hw1.config.auto import AUTO
+from hw1.config.library_names import OPTIMIZERS, TORCH_SETS
+from hw1.config.recipe import NO_COLUMN, DataConfig, Recipe, base_lr
 
 REFUSED_OPTIMIZERS = {
     "fused": "needs the package apex; torch's fused kernels are used by themselves, with adamw, adam and sgd",

@@ -8,7 +8,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from hw1.config.recipe import AUTO, AUTO_KEYS, FLAT_VAL_FRACTION, DataConfig, ModelConfig, Recipe, step_images
+from hw1.config.auto import AUTO, AUTO_KEYS
+from hw1.config.recipe import FLAT_VAL_FRACTION, DataConfig, ModelConfig, Recipe, step_images
 from hw1.config.settings import COMMAND_LINE, Setting, Settings
 
 IF_THERE = "?"

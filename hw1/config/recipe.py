@@ -7,62 +7,20 @@ import math
 import os
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetCoreSchemaHandler
-from pydantic_core import CoreSchema, PydanticCustomError, core_schema
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from hw1.config.auto import AUTO, AUTO_BY_DEFAULT, AUTO_KEYS, OrAuto, OrAutoBatchSize
+from hw1.config.library_names import DATASET_PATTERN, OPTIMIZERS
 
 Fraction = Annotated[float, Field(ge=0.0, le=1.0)]
 Factor = Annotated[float, Field(ge=0.0, lt=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
 Channel = Annotated[float, Field(ge=0.0, le=1.0)]
-TORCH_SETS = (
-    "caltech101", "caltech256", "cifar10", "cifar100", "country211", "dtd", "eurosat", "fashion_mnist", "fgvc_aircraft", "flowers102",
-    "food101", "gtsrb", "imagenet", "imagenette", "inaturalist", "kmnist", "mnist", "oxford_iiit_pet", "places365", "qmnist",
-    "stanford_cars", "stl10", "sun397", "svhn",
-)  # fmt: skip
-"""Names that may follow `torch/` in `data.dataset`."""
-DATASET_PATTERN = rf"^(torch/({'|'.join(TORCH_SETS)})|(hfds|wds)/[\w ./+-]+)$"  # for editors; hw1.config.contradictions checks more
-OPTIMIZERS = (
-    "adabelief", "adadelta", "adafactor", "adafactorbv", "adafactorbvc", "adagrad", "adam", "adamax", "adamc", "adamp", "adamuon", "adamw",
-    "adamwlegacy", "adan", "adanw", "adopt", "adoptc", "adoptw", "cadafactor", "cadafactorbv", "cadafactorbvc", "cadamc", "cadamp",
-    "cadamw", "cadan", "cadanw", "cadopt", "cadoptc", "cadoptw", "clamb", "clambw", "claprop", "clion", "clionc", "cmars", "cnadamc",
-    "cnadamw", "crmsproptf", "csgdc", "csgdp", "csgdw", "lamb", "lambc", "lambcd", "lambcw", "lambw", "laprop", "lapropc", "larc", "lars",
-    "lion", "lionc", "madgrad", "madgradw", "mars", "momentum", "muon", "nadam", "nadamc", "nadamlegacy", "nadamuon", "nadamw", "nesterov",
-    "nesterovw", "nlarc", "nlars", "nmuon", "novograd", "novogradc", "novogradw", "radabelief", "radam", "radamlegacy", "radamw", "rmsprop",
-    "rmsproptf", "rmsproptfc", "rmsproptfw", "sgd", "sgdc", "sgdp", "sgdw",
-)  # fmt: skip
-"""timm's optimizers that need no further package, no second derivatives and no random numbers of their own."""
 FROM_LIST = Field(strict=False)  # YAML has no tuples: accept a list, but keep its items strict
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-AUTO: Any = "auto"
 FLAT_VAL_FRACTION = 0.2
 """What `data.val_fraction: null` holds out of class folders that lie in `data.root` itself, and of `data.labels` without a split."""
-
-
-class OrAuto:
-    """Marks a key that a recipe may leave to the weights: `auto`.
-
-    The type leaves it out, because `hw1.models.resolve` puts the value in its place before anything computes with it.
-    """
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Accept the word beside the type's own values."""
-        return core_schema.union_schema([handler(source), core_schema.literal_schema([AUTO])])
-
-
-class OrAutoBatchSize:
-    """Marks `data.batch_size`, which a recipe may leave to the device: `auto`, or `auto:N`, where N is the number that `auto` stands over.
-
-    The type leaves it out, because `hw1.training.batch_size` puts a number in its place before anything computes with it.
-    """
-
-    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Accept the words beside the type's own values."""
-        return core_schema.union_schema([handler(source), core_schema.str_schema(pattern=rf"^{AUTO}(:[1-9][0-9]{{0,4}})?$")])
-
-
-AUTO_KEYS = ("size", "crop_pct", "interpolation", "mean", "std")
-"""Keys of `aug` whose default in a recipe is `auto`."""
-AUTO_BY_DEFAULT = Field(json_schema_extra={"default": AUTO})
 
 
 def _refuse_device_cache(value: object) -> object:

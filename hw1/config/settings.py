@@ -9,7 +9,8 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, NamedTuple, get_args, get_origin
 
-from hw1.config.recipe import AUTO, Recipe
+from hw1.config.auto import AUTO
+from hw1.config.recipe import Recipe
 from hw1.config.shipped import shipped_recipes
 from hw1.config.strict_yaml import is_clean, parse_yaml
 

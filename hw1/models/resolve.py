@@ -3,8 +3,9 @@
 import re
 from typing import Any
 
+from hw1.config.auto import AUTO, AUTO_KEYS
 from hw1.config.open_values import IF_THERE
-from hw1.config.recipe import AUTO, AUTO_KEYS, IMAGENET_MEAN, IMAGENET_STD, AugConfig, ModelConfig, Recipe
+from hw1.config.recipe import IMAGENET_MEAN, IMAGENET_STD, AugConfig, ModelConfig, Recipe
 from hw1.models.factory import build_on_meta, pretrained_cfg
 from hw1.models.freeze import parameter_names, stage_names
 

@@ -2,17 +2,14 @@
 
 import csv
 import shutil
-import signal
 from pathlib import Path
 
 import pandas
 import pytest
-import torch
-from faults.processes import start
-from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
+from helpers.killed_runs import assert_killed_run_ends_like
+from helpers.train_commands import run, write_recipe
 
 from hw1.data.synthetic import draw_shapes
-from hw1.runs.folder import RunFolder
 
 pytestmark = pytest.mark.slow
 
@@ -45,16 +42,7 @@ def finished(folder: Path, arguments: tuple[object, ...]) -> Path:
 
 def test_a_killed_run_ends_bit_identical(finished, arguments, tmp_path):
     killed = (*arguments, f"run.dir={tmp_path}", "data.num_workers=1", "checkpoint.every_steps=1")
-    ours = tmp_path / "tiny/seed5"
-    process = start(tmp_path / "out.txt", "train", *killed)
-    process.wait_until(lambda: any(path.name >= "epoch0001-step000001" for path in RunFolder(ours).state_files()))
-    process.kill()
-    assert process.code == -signal.SIGKILL, process.output
-    result = run("train.py", *killed)
-    assert result.returncode == 0, result.stderr
-    assert "continues in epoch" in result.stderr
-    assert_equal(*(torch.load(newest_state(each), weights_only=True) for each in (ours, finished)), but=TIMES)
-    assert rows_without_times(ours) == rows_without_times(finished)
+    assert_killed_run_ends_like(finished, tmp_path / "tiny/seed5", tmp_path / "out.txt", killed)
 
 
 def test_changed_labels_are_changed_data_and_a_moved_table_is_not(finished, folder, arguments, tmp_path):

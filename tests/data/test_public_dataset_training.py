@@ -4,17 +4,16 @@ folder itself is, bit for bit."""
 import csv
 import json
 import shutil
-import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from faults.processes import start
+from helpers.killed_runs import assert_killed_run_ends_like
 from helpers.loader_images import AUG, CPU, assert_same
 from helpers.public_sets import encoded, jpeg, opened, write_folder, write_food101, write_parquet, write_shards
-from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
+from helpers.train_commands import assert_equal, newest_state, rows_without_times, run, write_recipe
 
 from hw1.config.recipe import DataConfig, Recipe, TrainConfig
 from hw1.data import bad_images
@@ -192,16 +191,7 @@ def test_a_killed_run_ends_bit_identical(finished, copies, recipe, tmp_path, kin
         f"data.num_workers={workers}",
         "checkpoint.every_steps=1",
     )
-    folder = tmp_path / kind / "seed5"
-    process = start(tmp_path / "out.txt", "train", *arguments)
-    process.wait_until(lambda: any(path.name >= "epoch0001-step000001" for path in RunFolder(folder).state_files()))
-    process.kill()
-    assert process.code == -signal.SIGKILL, process.output
-    result = run("train.py", *arguments)
-    assert result.returncode == 0, result.stderr
-    assert "continues in epoch" in result.stderr
-    assert_equal(*(torch.load(newest_state(each), weights_only=True) for each in (folder, finished[kind])), but=TIMES)
-    assert rows_without_times(folder) == rows_without_times(finished[kind])
+    assert_killed_run_ends_like(finished[kind], tmp_path / kind / "seed5", tmp_path / "out.txt", arguments)
 
 
 @pytest.fixture(scope="module")

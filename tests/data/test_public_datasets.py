@@ -25,7 +25,8 @@ from helpers.public_sets import (
 )
 from PIL import Image
 
-from hw1.config.recipe import TORCH_SETS, DataConfig
+from hw1.config.library_names import TORCH_SETS
+from hw1.config.recipe import DataConfig
 from hw1.data.bad_images import find_bad_images
 from hw1.data.decode import decode_image, read_image
 from hw1.data.encoded_images import encode_png

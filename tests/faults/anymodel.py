@@ -6,9 +6,9 @@ from pathlib import Path
 import timm
 
 from faults.tally import Tally, expect
+from hw1.config.auto import AUTO_KEYS
 from hw1.config.load import load_recipe
 from hw1.config.open_values import is_open
-from hw1.config.recipe import AUTO_KEYS
 from hw1.config.shipped import shipped_recipes
 from hw1.errors import UserError
 from hw1.models.factory import check_model

@@ -6,8 +6,9 @@ import timm.data
 from helpers.paths import ROOT
 from timm.models import get_pretrained_cfg
 
+from hw1.config.auto import AUTO_KEYS
 from hw1.config.load import load_recipe
-from hw1.config.recipe import AUTO_KEYS, IMAGENET_MEAN, IMAGENET_STD
+from hw1.config.recipe import IMAGENET_MEAN, IMAGENET_STD
 from hw1.models.resolve import resolve
 
 FINETUNE = ROOT / "recipes/finetune.yaml"

@@ -12,7 +12,8 @@ from torch import nn
 from torch.optim.lr_scheduler import CosineAnnealingLR, MultiStepLR, PolynomialLR, ReduceLROnPlateau, StepLR
 
 from hw1.config.contradictions import REFUSED_OPTIMIZERS
-from hw1.config.recipe import OPTIMIZERS, OptimConfig, SchedConfig
+from hw1.config.library_names import OPTIMIZERS
+from hw1.config.recipe import OptimConfig, SchedConfig
 from hw1.errors import UserError
 from hw1.training.check_state import check_optimizer as check_optimizer_state
 from hw1.training.lr_schedule import Schedule, build_schedule

@@ -4,22 +4,20 @@ import csv
 import hashlib
 import json
 import shutil
-import signal
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from faults.processes import start
+from helpers.killed_runs import assert_killed_run_ends_like
 from helpers.paths import ROOT
-from helpers.train_commands import TIMES, assert_equal, newest_state, rows_without_times, run, write_recipe
+from helpers.train_commands import newest_state, rows_without_times, run, write_recipe
 from safetensors.torch import load_file
 
 import validate
 from hw1.data.synthetic import draw_shapes
 from hw1.errors import UserError
-from hw1.runs.folder import RunFolder
 from hw1.utils.own_command import hw1_command
 
 pytestmark = pytest.mark.slow
@@ -105,19 +103,7 @@ def test_killed_run_ends_bit_identical(finished: Path, recipe: Path, tmp_path: P
     """kill -9 in the second epoch, then the same command to the end; `tests/faults` kills at many more moments."""
     arguments = (recipe, f"run.dir={tmp_path}", "data.num_workers=2", "checkpoint.every_steps=1")
     folder = tmp_path / "tiny" / "seed5"
-    process = start(tmp_path / "out.txt", "train", *arguments)
-    process.wait_until(lambda: any(path.name >= "epoch0001-step000001" for path in RunFolder(folder).state_files()))
-    process.kill()
-    assert process.code == -signal.SIGKILL, process.output
-    result = run("train.py", *arguments)
-    assert result.returncode == 0, result.stderr
-    assert "continues in epoch" in result.stderr
-    assert_equal(
-        torch.load(newest_state(folder), weights_only=True),
-        torch.load(newest_state(finished), weights_only=True),
-        but=TIMES,
-    )
-    assert rows_without_times(folder) == rows_without_times(finished)
+    assert_killed_run_ends_like(finished, folder, tmp_path / "out.txt", arguments)
     assert (folder / "checkpoints" / "best.safetensors").read_bytes() == (finished / "checkpoints" / "best.safetensors").read_bytes()
 
 
