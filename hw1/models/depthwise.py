@@ -1,7 +1,7 @@
 """Depthwise convolutions in bf16 on the CPU, with those gradients in float32 that oneDNN computes slowly in bf16.
 
-The gradient of the input with a stride takes many times as long in bf16 as in float32, that of the weights of large kernels a few times: with
-an EfficientNet more than half of a step. Measurements: benchmarks/NOTES.md, `python -m benchmarks.cpu_kernels`.
+The gradient of the input with a stride takes many times as long in bf16 as in float32, that of the weights of large kernels a few times:
+with an EfficientNet more than half of a step. Measurements: benchmarks/NOTES.md, `python -m benchmarks.cpu_kernels`.
 """
 
 from typing import Any, cast
