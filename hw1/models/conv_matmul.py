@@ -1,61 +1,107 @@
-"""Convolutions on the CPU as matrix products, one for each kernel position, where that is faster.
+"""Convolutions on the CPU as matrix products, where these are faster than oneDNN's kernels.
 
-oneDNN's kernels are made for large maps and few channels. In layer4 of a ResNet-18 at 64 pixels, whose maps have 2 x 2 positions, its
-gradient of the weights takes eight times as long as these products, the rest twice as long; the gradient of the weights of 1 x 1
-convolutions takes up to twice as long at any size. In bf16 it is the gradient of the weights alone. Everywhere else torch's convolution is
-used. Measurements: benchmarks/NOTES.md.
+oneDNN's kernels are made for large maps and few channels. Over small maps of many channels its gradient of the weights takes up to eight
+times as long as products, the output and the gradient of the input up to twice as long: of few images it spends more time on reordering
+the weights than on computing. There are two ways to write a convolution as products. By *taps* there is one for each kernel position,
+between the positions that it connects: padding costs nothing. By *patches* there is a single one, with the inputs of each output laid out
+in a row: that is one call, which several threads share well. Everywhere else torch's convolution is used. Measurements:
+`python -m benchmarks.convolutions`, benchmarks/NOTES.md.
 
 Shapes: B images, C channels in, D channels out, input H x W, output H' x W', kernel K x L. dx and dw are the gradients of the loss with
 respect to the input and the weights, dy that of the output.
 """
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple, cast
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any, Literal, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-MAX_POSITIONS = 49
-"""Largest H' x W' for which products compute dw faster, and for a 1 x 1 convolution everything."""
-MAX_POSITIONS_ALL = 9
-"""Largest H' x W' for which products compute the output and dx of a larger kernel faster."""
-MIN_WORK = 2**18
-"""Larger kernels: least B x C x D for which dw is worth a call for each kernel position."""
-MIN_WORK_ALL = 2**20
-"""Larger kernels: the same for output and dx."""
-
 Pair = tuple[int, int]
 """Of rows and of columns."""
+Way = Literal["conv", "taps", "patches"]
+"""How a result is computed; `conv` is torch's."""
+
+MAX_POSITIONS = 49
+"""Largest H' x W' for which products compute dw faster, and for a 1 x 1 convolution everything."""
+MAX_POSITIONS_ALL = {torch.float32: 9, torch.bfloat16: 4}
+"""Largest H' x W' for which taps compute the output and dx of a larger kernel faster."""
+MANY_PADDED = 0.7
+"""Where less than this share of all pairs of output and kernel position meet the input, taps save more than their calls cost."""
+FEW_ROWS, SOME_ROWS = 128, 512
+"""Images x positions up to which patches are as fast as taps, in any case and where little is padding."""
+MIN_CHANNELS = 2**16
+"""C x D from which on the weights are so many that patches pay for the output, and in bf16 taps for dw."""
+MIN_WORK = 2**18
+"""Least B x C x D for which dw in float32 is worth a call for each kernel position."""
+MIN_WORK_ALL = {torch.float32: 2**20, torch.bfloat16: 2**21}
+"""B x C x D above which output and dx are."""
 
 
-class UseMatmul(NamedTuple):
-    """Which results are computed as matrix products."""
+class Ways(NamedTuple):
+    """How the results of a convolution are computed."""
 
-    output: bool
-    dx: bool
-    dw: bool
+    output: Way = "conv"
+    dx: Way = "conv"
+    dw: Way = "conv"
 
 
-def choose_matmul(batch: int, positions: int, weight: torch.Size, dtype: torch.dtype = torch.float32) -> UseMatmul:
-    """Return which results of a convolution are faster as matrix products.
+class Geometry(NamedTuple):
+    """What decides how a convolution is computed."""
+
+    batch: int
+    """Number of images."""
+    input: Pair
+    """Height and width."""
+    weight: tuple[int, ...]
+    """Shape of the weights, [D, C, K, L]."""
+    stride: Pair
+    padding: Pair
+
+    @property
+    def output(self) -> Pair:
+        """Height and width of the output."""
+        height, width = ((self.input[i] + 2 * self.padding[i] - self.weight[2 + i]) // self.stride[i] + 1 for i in (0, 1))
+        return height, width
+
+    def overlap(self) -> float:
+        """Return which share (0-1) of all pairs of output and kernel position meet the input, not its padding."""
+        height, width = self.output
+        met = sum((tap.outputs[0].stop - tap.outputs[0].start) * (tap.outputs[1].stop - tap.outputs[1].start) for tap in taps_of(self))
+        return met / (height * width * self.weight[2] * self.weight[3])
+
+
+@lru_cache(maxsize=4096)
+def choose_ways(geometry: Geometry, dtype: torch.dtype) -> Ways:
+    """Return how the results of a convolution are computed fastest.
 
     Args:
-        batch: Number of images.
-        positions: Height x width of the output.
-        weight: Shape of the weights, [D, C, K, L].
+        geometry: Its sizes.
         dtype: What it computes in; products are made for float32 and bfloat16 only.
     """
     if dtype not in (torch.float32, torch.bfloat16):
-        return UseMatmul(False, False, False)
-    work = batch * weight[0] * weight[1]
+        return Ways()
+    height, width = geometry.output
+    positions, channels = height * width, geometry.weight[0] * geometry.weight[1]
+    rows, work = geometry.batch * positions, geometry.batch * channels
+    if geometry.weight[2:] == (1, 1):  # taps and patches are the same
+        small: Way = "patches" if positions <= MAX_POSITIONS else "conv"
+        return Ways(small, small, "patches" if dtype is torch.float32 or channels >= MIN_CHANNELS else small)
+    if positions > MAX_POSITIONS:
+        return Ways()
+    is_padded = geometry.overlap() < MANY_PADDED
+    is_few = rows <= FEW_ROWS and channels >= MIN_CHANNELS
+    is_tiny = positions <= MAX_POSITIONS_ALL[dtype] and work > MIN_WORK_ALL[dtype]
+    dx: Way = "taps" if is_tiny else "conv"
     if dtype is torch.bfloat16:
-        return UseMatmul(False, False, positions <= MAX_POSITIONS and work >= MIN_WORK)
-    if weight[2:] == (1, 1):
-        is_small = positions <= MAX_POSITIONS
-        return UseMatmul(is_small, is_small, True)
-    is_small = positions <= MAX_POSITIONS_ALL and work > MIN_WORK_ALL
-    return UseMatmul(is_small, is_small, positions <= MAX_POSITIONS and work >= MIN_WORK)
+        output: Way = "patches" if is_few else "taps" if is_tiny and is_padded else "conv"
+        dw: Way = "taps" if channels >= MIN_CHANNELS else "conv"
+        return Ways(output, dx, "patches" if rows <= (FEW_ROWS if is_padded else SOME_ROWS) else dw)
+    output = "taps" if is_tiny and is_padded else "patches" if is_few else "conv"
+    dw = "taps" if work >= MIN_WORK else "conv"
+    return Ways(output, dx, "patches" if rows <= FEW_ROWS and (dw == "conv" or not is_padded) else dw)
 
 
 def use_conv_matmul(model: nn.Module) -> None:
@@ -75,32 +121,37 @@ def _is_supported(conv: nn.Conv2d) -> bool:
 
 
 class MatmulConv2d(nn.Conv2d):
-    """A `torch.nn.Conv2d` that computes by matrix products where `choose_matmul` says so."""
+    """A `torch.nn.Conv2d` that computes by matrix products where `choose_ways` says so."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Map features [B, C, H, W] to [B, D, H', W']."""
-        use = self._use_matmul(input)
-        if not any(use):
+        if input.device.type != "cpu":
             return super().forward(input)
-        if use.output and self.kernel_size == (1, 1):
+        geometry = self._geometry(input)
+        ways = self._ways(input, geometry)
+        if ways == Ways():
+            return super().forward(input)
+        if ways.output != "conv" and self.kernel_size == (1, 1):
             rows, columns = self.stride
             nhwc = input.permute(0, 2, 3, 1)[:, ::rows, ::columns]
             weight = self.weight if self.weight.stride(3) == 1 else self.weight.permute(0, 2, 3, 1)  # so that dw has its strides
             return F.linear(nhwc, weight.flatten(1), self.bias).permute(0, 3, 1, 2)
         dtype = compute_dtype(input)
-        output: Tensor = _ConvMatmul.apply(input.to(dtype), self.weight.to(dtype), self.stride, self.padding, use)
+        output: Tensor = _ConvMatmul.apply(input.to(dtype), self.weight.to(dtype), geometry, ways)
         return output if self.bias is None else output + self.bias.to(dtype).view(-1, 1, 1)
 
-    def _use_matmul(self, input: Tensor) -> UseMatmul:
-        never = UseMatmul(False, False, False)
-        if input.device.type != "cpu":
-            return never
-        height, width = _output_size(input.shape[2:], self.weight.shape[2:], cast(Pair, self.stride), cast(Pair, self.padding))
-        use = choose_matmul(len(input), height * width, self.weight.shape, compute_dtype(input))
+    def _geometry(self, input: Tensor) -> Geometry:
+        height, width = input.shape[2:]
+        return Geometry(len(input), (height, width), tuple(self.weight.shape), cast(Pair, self.stride), cast(Pair, self.padding))
+
+    def _ways(self, input: Tensor, geometry: Geometry) -> Ways:
         if self.kernel_size == (1, 1) and not input.is_contiguous(memory_format=torch.channels_last):
-            return never  # each product would begin with a copy into that memory order
-        has_grad = torch.is_grad_enabled()
-        return UseMatmul(use.output, use.dx and has_grad, use.dw and has_grad and self.weight.requires_grad)
+            return Ways()  # each product would begin with a copy into that memory order
+        ways = choose_ways(geometry, compute_dtype(input))
+        if torch.is_grad_enabled():
+            return ways if self.weight.requires_grad else ways._replace(dw="conv")
+        saves_only_reordering = ways.output == "patches" and self.kernel_size != (1, 1)  # which `PackedConv2d` does once
+        return Ways("conv" if saves_only_reordering else ways.output)
 
 
 def compute_dtype(input: Tensor) -> torch.dtype:
@@ -112,35 +163,37 @@ class _ConvMatmul(torch.autograd.Function):
     """Convolve x [B, C, H, W] with weight [D, C, K, L]; results of matrix products are in NHWC memory order."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: Pair, padding: Pair, use: UseMatmul) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, geometry: Geometry, ways: Ways) -> Tensor:
         ctx.save_for_backward(x, weight)
-        ctx.stride, ctx.padding, ctx.use = stride, padding, use
-        if not use.output:
-            return torch.conv2d(x, weight, None, stride, padding)
-        size = _output_size(x.shape[2:], weight.shape[2:], stride, padding)
-        output = x.new_zeros(len(x), *size, len(weight))
-        _add_matmuls(x, weight.transpose(0, 1), output, _taps(size, x.shape[2:], weight.shape[2:], stride, padding))
+        ctx.geometry, ctx.ways = geometry, ways
+        if ways.output == "conv":
+            return torch.conv2d(x, weight, None, geometry.stride, geometry.padding)
+        if ways.output == "patches":
+            product = _patches(x, geometry) @ weight.permute(0, 2, 3, 1).flatten(1).t()
+            return product.view(len(x), *geometry.output, len(weight)).permute(0, 3, 1, 2)
+        output = x.new_zeros(len(x), *geometry.output, len(weight))
+        _add_products(x, weight.transpose(0, 1), output, taps_of(geometry))
         return output.permute(0, 3, 1, 2)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
         (x, weight), (dy,) = ctx.saved_tensors, gradients
-        taps = list(_taps(dy.shape[2:], x.shape[2:], weight.shape[2:], ctx.stride, ctx.padding))
+        geometry, ways = cast(Geometry, ctx.geometry), cast(Ways, ctx.ways)
         needs_dx, needs_dw, *_ = ctx.needs_input_grad
-        mask = [needs_dx and not ctx.use.dx, needs_dw and not ctx.use.dw, False]
+        mask = [needs_dx and ways.dx == "conv", needs_dw and ways.dw == "conv", False]
         dx = dw = None
         if any(mask):
-            stride, padding = list(ctx.stride), list(ctx.padding)
+            stride, padding = list(geometry.stride), list(geometry.padding)
             dx, dw, _ = torch.ops.aten.convolution_backward(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
-        if needs_dx and ctx.use.dx:
+        if needs_dx and ways.dx != "conv":
             nhwc = x.new_zeros(len(x), *x.shape[2:], x.shape[1])
-            _add_matmuls(dy, weight, nhwc, (Tap(tap.kernel, outputs=tap.inputs, inputs=tap.outputs) for tap in taps))
+            _add_products(dy, weight, nhwc, (Tap(tap.kernel, outputs=tap.inputs, inputs=tap.outputs) for tap in taps_of(geometry)))
             dx = nhwc.permute(0, 3, 1, 2)
-        if needs_dw and ctx.use.dw:
-            dw = _weight_gradient(dy, x, weight.shape, taps)
+        if needs_dw and ways.dw != "conv":
+            dw = _dw_by_patches(dy, x, geometry) if ways.dw == "patches" else _dw_by_taps(dy, x, geometry)
             if dw.stride() != weight.stride():  # the order that optimizers and DistributedDataParallel expect
                 dw = torch.empty_like(weight).copy_(dw)
-        return dx, dw, None, None, None
+        return dx, dw, None, None
 
 
 class Tap(NamedTuple):
@@ -152,7 +205,7 @@ class Tap(NamedTuple):
     inputs: tuple[slice, slice]
 
 
-def _add_matmuls(source: Tensor, weight: Tensor, target: Tensor, taps: Iterable[Tap]) -> None:
+def _add_products(source: Tensor, weight: Tensor, target: Tensor, taps: Iterable[Tap]) -> None:
     """Add to target[outputs] the product of source[inputs] and weight[kernel], for each tap.
 
     Args:
@@ -167,23 +220,47 @@ def _add_matmuls(source: Tensor, weight: Tensor, target: Tensor, taps: Iterable[
         part += (source[:, source_rows, source_columns].reshape(-1, source.shape[3]) @ weight[kernel]).view(part.shape)
 
 
-def _weight_gradient(dy: Tensor, x: Tensor, shape: torch.Size, taps: list[Tap]) -> Tensor:
+def _dw_by_taps(dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     """Return dw [D, C, K, L] in NHWC memory order: for each tap the product of dy[outputs] and x[inputs]."""
-    d, c, *kernel = shape
+    d, c, *kernel = geometry.weight
     x, dy = x.permute(0, 2, 3, 1), dy.permute(0, 2, 3, 1)
     gradient = dy.new_zeros(d, *kernel, c)
-    for (row, column), (rows, columns), (x_rows, x_columns) in taps:
+    for (row, column), (rows, columns), (x_rows, x_columns) in taps_of(geometry):
         torch.mm(dy[:, rows, columns].reshape(-1, d).t(), x[:, x_rows, x_columns].reshape(-1, c), out=gradient[:, row, column])
     return gradient.permute(0, 3, 1, 2)
 
 
-def _taps(num_out: tuple[int, ...], num_in: tuple[int, ...], kernel: tuple[int, ...], stride: Pair, padding: Pair) -> Iterator[Tap]:
-    """Yield the kernel positions that meet the input at all, not only its padding."""
-    rows, columns = ([_connected(tap, num_out[i], num_in[i], stride[i], padding[i]) for tap in range(kernel[i])] for i in (0, 1))
-    for k, row in enumerate(rows):
-        for m, column in enumerate(columns):
-            if row and column:
-                yield Tap((k, m), (row[0], column[0]), (row[1], column[1]))
+def _dw_by_patches(dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
+    """Return dw [D, C, K, L] in NHWC memory order: the product of all of dy and the patches of x."""
+    d, c, *kernel = geometry.weight
+    product = dy.permute(0, 2, 3, 1).reshape(-1, d).t() @ _patches(x, geometry)
+    return product.view(d, *kernel, c).permute(0, 3, 1, 2)
+
+
+def _patches(x: Tensor, geometry: Geometry) -> Tensor:
+    """Return, of x [B, C, H, W], the inputs of each output in a row: [B x H' x W', K x L x C], zeros where they are padding."""
+    (height, width), (stride_y, stride_x), (pad_y, pad_x) = geometry.input, geometry.stride, geometry.padding
+    _, c, *kernel = geometry.weight
+    nhwc = x.permute(0, 2, 3, 1)
+    if kernel == [1, 1]:
+        return nhwc[:, ::stride_y, ::stride_x].reshape(-1, c)
+    padded = x.new_zeros(len(x), height + 2 * pad_y, width + 2 * pad_x, c)
+    padded[:, pad_y : pad_y + height, pad_x : pad_x + width] = nhwc
+    image, row, column, channel = padded.stride()
+    windows = padded.as_strided((len(x), *geometry.output, *kernel, c), (image, row * stride_y, column * stride_x, row, column, channel))
+    return windows.reshape(-1, kernel[0] * kernel[1] * c)
+
+
+def taps_of(geometry: Geometry) -> list[Tap]:
+    """List the kernel positions that meet the input at all, not only its padding."""
+    sizes = list(zip(geometry.output, geometry.input, geometry.weight[2:], geometry.stride, geometry.padding, strict=True))
+    rows, columns = ([_connected(tap, out, size, stride, padding) for tap in range(kernel)] for out, size, kernel, stride, padding in sizes)
+    return [
+        Tap((k, m), (row[0], column[0]), (row[1], column[1]))
+        for k, row in enumerate(rows)
+        for m, column in enumerate(columns)
+        if row and column
+    ]
 
 
 def _connected(tap: int, num_out: int, num_in: int, stride: int, padding: int) -> tuple[slice, slice] | None:
@@ -192,8 +269,3 @@ def _connected(tap: int, num_out: int, num_in: int, stride: int, padding: int) -
     last = min(num_out - 1, (num_in - 1 + padding - tap) // stride)
     start = first * stride + tap - padding
     return (slice(first, last + 1), slice(start, start + (last - first) * stride + 1, stride)) if last >= first else None
-
-
-def _output_size(size: torch.Size, kernel: torch.Size, stride: Pair, padding: Pair) -> Pair:
-    height, width = ((size[i] + 2 * padding[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
-    return height, width

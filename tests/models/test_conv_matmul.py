@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from hw1.models import conv_matmul
-from hw1.models.conv_matmul import MatmulConv2d, use_conv_matmul
+from hw1.models.conv_matmul import Geometry, MatmulConv2d, Way, Ways, choose_ways, use_conv_matmul
 
 
 def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
@@ -20,14 +20,15 @@ def swapped(*args: object, **kwargs: object) -> tuple[nn.Conv2d, nn.Conv2d]:
     return plain, ours[0]
 
 
-@pytest.fixture
-def any_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a convolution of any size be worth its products."""
-    monkeypatch.setattr(conv_matmul, "MIN_WORK", 0)
-    monkeypatch.setattr(conv_matmul, "MIN_WORK_ALL", 0)
+@pytest.fixture(params=["taps", "patches"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Way:
+    """Let a convolution of any size be computed in one of the ways."""
+    found: Way = request.param
+    monkeypatch.setattr(conv_matmul, "choose_ways", lambda *_: Ways(found, found, found))
+    return found
 
 
-@pytest.mark.usefixtures("any_work")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(
     ("size", "kernel", "stride", "padding"),
     [
@@ -59,7 +60,7 @@ def test_gradients_are_those_of_the_definition(size: int, kernel: int, stride: i
         torch.testing.assert_close(ours.bias.grad, factor.sum((0, 2, 3)), rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.usefixtures("any_work")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "kernel"), [(2, 3), (6, 3), (1, 1), (3, 1), (9, 1)])
 @pytest.mark.parametrize("order", [torch.channels_last, torch.contiguous_format])
 def test_gradient_has_the_strides_of_the_weight(size: int, kernel: int, order: torch.memory_format) -> None:
@@ -70,7 +71,7 @@ def test_gradient_has_the_strides_of_the_weight(size: int, kernel: int, order: t
     assert ours.weight.grad.stride() == ours.weight.stride()
 
 
-@pytest.mark.usefixtures("any_work")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "kernel"), [(2, 3), (6, 3), (3, 1), (9, 1)])
 @pytest.mark.parametrize("frozen", ["weight", "input"])
 def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel: int, frozen: str) -> None:
@@ -89,37 +90,47 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
 
 
 @pytest.mark.parametrize(
-    ("batch", "positions", "weight", "products"),
+    ("dtype", "batch", "size", "weight", "stride", "ways"),
     [
-        (8, 9, (128, 128, 3, 3), ""),  # too little to compute
-        (16, 9, (128, 128, 3, 3), "dw"),
-        (4, 49, (256, 256, 3, 3), "dw"),
-        (16, 4, (256, 256, 3, 3), "dw"),
-        (32, 4, (256, 256, 3, 3), "output dx dw"),
-        (5, 9, (512, 512, 3, 3), "output dx dw"),
-        (64, 16, (512, 512, 3, 3), "dw"),
-        (64, 64, (512, 512, 3, 3), ""),  # a large map
-        (1, 1, (16, 256, 1, 1), "output dx dw"),
-        (32, 49, (512, 2048, 1, 1), "output dx dw"),
-        (32, 196, (256, 1024, 1, 1), "dw"),
+        (torch.float32, 8, 3, (64, 64, 3), 1, "conv conv patches"),
+        (torch.float32, 16, 3, (128, 128, 3), 1, "conv conv taps"),
+        (torch.float32, 4, 7, (256, 256, 3), 1, "conv conv taps"),
+        (torch.float32, 8, 3, (512, 512, 3), 1, "taps taps taps"),
+        (torch.float32, 2, 3, (512, 512, 3), 1, "patches conv taps"),
+        (torch.float32, 8, 6, (512, 256, 3), 2, "patches conv patches"),
+        (torch.float32, 32, 6, (512, 256, 3), 2, "conv taps taps"),
+        (torch.float32, 64, 4, (512, 512, 3), 1, "conv conv taps"),
+        (torch.float32, 64, 8, (512, 512, 3), 1, "conv conv conv"),
+        (torch.float32, 1, 1, (16, 256, 1), 1, "patches patches patches"),
+        (torch.float32, 32, 14, (256, 1024, 1), 1, "conv conv patches"),
+        (torch.bfloat16, 8, 3, (512, 512, 3), 1, "patches conv patches"),
+        (torch.bfloat16, 32, 3, (512, 512, 3), 1, "conv conv taps"),
+        (torch.bfloat16, 128, 2, (512, 512, 3), 1, "taps taps taps"),
+        (torch.bfloat16, 8, 12, (256, 128, 3), 2, "conv conv patches"),
+        (torch.bfloat16, 128, 12, (256, 128, 3), 2, "conv conv conv"),
+        (torch.bfloat16, 32, 14, (512, 256, 3), 2, "conv conv taps"),
+        (torch.bfloat16, 8, 12, (128, 128, 3), 1, "conv conv conv"),
+        (torch.bfloat16, 32, 7, (2048, 512, 1), 1, "patches patches patches"),
+        (torch.bfloat16, 32, 32, (96, 16, 1), 1, "conv conv conv"),
+        (torch.float16, 8, 3, (512, 512, 3), 1, "conv conv conv"),
+        (torch.float64, 8, 3, (512, 512, 3), 1, "conv conv conv"),
     ],
 )
-def test_choose_matmul(batch: int, positions: int, weight: tuple[int, ...], products: str) -> None:
-    """Each case rests on figures of benchmarks/NOTES.md, "Training step"."""
-    chosen = conv_matmul.choose_matmul(batch, positions, torch.Size(weight))._asdict()
-    assert [name for name, value in chosen.items() if value] == products.split()
+def test_choose_ways(dtype: torch.dtype, batch: int, size: int, weight: tuple[int, int, int], stride: int, ways: str) -> None:
+    """Each case rests on figures of benchmarks/NOTES.md, "Training step", and of `benchmarks.convolutions`."""
+    d, c, kernel = weight
+    geometry = Geometry(batch, (size, size), (d, c, kernel, kernel), (stride, stride), (kernel // 2, kernel // 2))
+    assert list(choose_ways(geometry, dtype)) == ways.split()
 
 
-@pytest.mark.parametrize(
-    ("dtype", "positions", "products"),
-    [(torch.bfloat16, 9, "dw"), (torch.bfloat16, 64, ""), (torch.float16, 9, ""), (torch.float64, 9, "")],
-)
-def test_choose_matmul_in_other_precisions(dtype: torch.dtype, positions: int, products: str) -> None:
-    chosen = conv_matmul.choose_matmul(32, positions, torch.Size((512, 512, 3, 3)), dtype)._asdict()
-    assert [name for name, value in chosen.items() if value] == products.split()
+@pytest.mark.parametrize(("size", "stride", "kernel"), [(3, 1, 3), (2, 1, 3), (6, 2, 3), (5, 2, 5), (7, 1, 1)])
+def test_overlap_is_the_share_of_inputs_that_are_not_padding(size: int, stride: int, kernel: int) -> None:
+    geometry = Geometry(4, (size, size), (8, 8, kernel, kernel), (stride, stride), (kernel // 2, kernel // 2))
+    patches = F.unfold(torch.ones(1, 1, size, size), kernel, padding=kernel // 2, stride=stride)
+    assert geometry.overlap() == pytest.approx(patches.mean().item())
 
 
-@pytest.mark.usefixtures("any_work")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(2, 3, 1), (6, 3, 2), (5, 1, 1), (6, 1, 2)])
 def test_gradients_in_bf16_are_within_its_rounding(size: int, kernel: int, stride: int) -> None:
     """As near to those in float64 as torch's own in bf16, and in the weights' own precision."""
@@ -142,34 +153,34 @@ def test_gradients_in_bf16_are_within_its_rounding(size: int, kernel: int, strid
     assert errors[1] < max(1.2 * errors[0], 0.004)
 
 
-@pytest.mark.usefixtures("any_work")
-def test_products_only_for_small_convolutions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_products_only_where_the_rules_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conv_matmul, "choose_ways", lambda geometry, _: Ways(*["taps"] * 3) if geometry.output <= (7, 7) else Ways())
     used = []
     real = conv_matmul._ConvMatmul.apply
-    monkeypatch.setattr(conv_matmul._ConvMatmul, "apply", lambda *args: used.append(args[0].shape) or real(*args))
+    monkeypatch.setattr(conv_matmul._ConvMatmul, "apply", lambda *args: used.append((args[0].shape, args[3])) or real(*args))
     _, ours = swapped(4, 4, 3, padding=1)
     ours(torch.randn(1, 4, 8, 8))
-    with torch.no_grad():
-        ours(torch.randn(1, 4, 4, 4))
-    with torch.autocast("cpu", dtype=torch.bfloat16), torch.no_grad():
-        ours(torch.randn(1, 4, 2, 2))
-    ours.requires_grad_(False)
-    ours(torch.randn(1, 4, 4, 4))
     assert used == []
-    ours.requires_grad_(True)
     ours(torch.randn(1, 4, 7, 7))
-    assert used == [(1, 4, 7, 7)]
+    assert used.pop() == ((1, 4, 7, 7), Ways("taps", "taps", "taps"))
+    ours.requires_grad_(False)
+    ours(torch.randn(1, 4, 7, 7, requires_grad=True))
+    assert used.pop() == ((1, 4, 7, 7), Ways("taps", "taps", "conv"))
     with torch.inference_mode():
         ours(torch.randn(8, 4, 3, 3))
-    assert used == [(1, 4, 7, 7), (8, 4, 3, 3)]
-    _, pointwise = swapped(4, 4, 1)
+    assert used.pop() == ((8, 4, 3, 3), Ways("taps", "conv", "conv"))
+    monkeypatch.setattr(conv_matmul, "choose_ways", lambda *_: Ways("patches", "conv", "patches"))
     with torch.no_grad():
-        pointwise(torch.randn(1, 4, 8, 8).to(memory_format=torch.channels_last))
+        ours(torch.randn(8, 4, 3, 3))
+    ours.requires_grad_(True)
+    _, pointwise = swapped(4, 4, 1)
     pointwise(torch.randn(1, 4, 8, 8))  # NCHW: each product would need a copy
-    assert len(used) == 2
+    assert used == []
+    ours(torch.randn(8, 4, 3, 3))
+    assert used.pop() == ((8, 4, 3, 3), Ways("patches", "conv", "patches"))
 
 
-@pytest.mark.usefixtures("any_work")
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize(("size", "kernel", "stride"), [(2, 3, 1), (3, 3, 1), (5, 3, 2), (6, 3, 2), (7, 1, 1), (9, 1, 2)])
 def test_without_autograd_the_output_is_torchs(size: int, kernel: int, stride: int) -> None:
     plain, ours = swapped(6, 8, kernel, stride=stride, padding=kernel // 2)
