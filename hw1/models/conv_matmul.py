@@ -69,7 +69,7 @@ class Geometry(NamedTuple):
     def overlap(self) -> float:
         """Return which share (0-1) of all pairs of output and kernel position meet the input, not its padding."""
         height, width = self.output
-        met = sum((tap.outputs[0].stop - tap.outputs[0].start) * (tap.outputs[1].stop - tap.outputs[1].start) for tap in taps_of(self))
+        met = sum(_length(tap.outputs[0]) * _length(tap.outputs[1]) for tap in taps_of(self))
         return met / (height * width * self.weight[2] * self.weight[3])
 
 
@@ -261,6 +261,10 @@ def taps_of(geometry: Geometry) -> list[Tap]:
         for m, column in enumerate(columns)
         if row and column
     ]
+
+
+def _length(positions: slice) -> int:
+    return int(positions.stop) - int(positions.start)
 
 
 def _connected(tap: int, num_out: int, num_in: int, stride: int, padding: int) -> tuple[slice, slice] | None:
