@@ -110,7 +110,7 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
         if args.draw:
             writers.append(stack.enter_context(drawing_writer(args.draw, targets)))
         if RunFolder(args.model).config.is_file():
-            from hw1.predict.tracked import tracker_writer  # slow to import, and a single file has no trackers
+            from hw1.predict.tracked import tracker_writer
 
             writers += stack.enter_context(tracker_writer(args.model))
         is_mixed = not args.out and sys.stdout.isatty()  # a bar between the lines would be in their way
