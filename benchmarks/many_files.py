@@ -6,7 +6,7 @@ process of its own. The files are names (hard links) of a few hundred photograph
 The audit is measured up to --audit files on images that are drawn for it, each another one: it would find the links to be copies. Growth is
 time per file at the largest size over that at the smallest; from a cost that stands still on, 1 is linear.
 
-Writes a JSON file and prints its tables; --markdown FILE prints those of a JSON file.
+Writes a JSON file, to which the same command with further sizes adds, and prints its tables; --markdown FILE prints those of a JSON file.
 """
 
 import argparse
@@ -60,10 +60,14 @@ def main(argv: Sequence[str]) -> None:
         print(tables(read_result(args.markdown)))
         return
     images = "photographs" if os.environ.get("HW1_PHOTOS") else "drawn images"
-    file = ResultFile("many_files", {}, {"sizes": list(args.sizes), "audit": args.audit, "images": images}, args.out, {"results": []})
+    settings = {"audit": args.audit, "images": images}
+    earlier = read_result(args.out) if args.out and args.out.is_file() else {}
+    rows = earlier["results"] if earlier.get("settings") == settings else []
+    file = ResultFile("many_files", {}, settings, args.out, {"results": rows})
     for size in args.sizes:
-        file.content["results"].append(measure(size, is_audited=size <= args.audit))
-        file.save()
+        if all(row["files"] != size for row in rows):
+            rows.append(measure(size, is_audited=size <= args.audit))
+            file.save()
     file.finish()
     print(f"{tables(file.content)}\n\n{file.path}")
 
@@ -170,7 +174,7 @@ def audit(root: Path, out: Path) -> dict[str, float]:
 def growth(rows: Sequence[Mapping[str, Any]], value: Callable[[Mapping[str, Any]], float]) -> float:
     """Return how much more a file costs at the largest size than at the smallest one of at least 10,000, else of all."""
     chosen = [row for row in rows if row["files"] >= 10_000] or list(rows)
-    first, last = (value(row) / row["files"] for row in (chosen[0], chosen[-1]))
+    first, last = (value(row) / float(row["files"]) for row in (chosen[0], chosen[-1]))
     return last / first
 
 

@@ -13,6 +13,7 @@ from hw1.errors import RunError, run_command
 
 SLEEPER = "import time\nprint('begin', flush=True)\ntime.sleep(0.5)\nprint('step 1/5', flush=True)\ntime.sleep(60)"
 BUSY = "import time\nwhile time.process_time() < 0.6: pass\nprint('step 1/5', flush=True)\nwhile time.process_time() < 1.2: pass"
+PRINTER = "import sys, time\nfor text in {}:\n    sys.stdout.buffer.write(text)\n    sys.stdout.flush()\n    time.sleep(0.3)"
 WITH_CHILD = "import subprocess, sys\nsubprocess.run([sys.executable, '-c', sys.argv[1]])\nprint('done', flush=True)\ninput()"
 
 
@@ -75,8 +76,7 @@ def test_a_first_step_is_told_from_what_comes_before(tmp_path, program, line, be
         (tmp_path / made).write_text("--device-modules")
     steps = [programs.first_step(tmp_path), peers.timm_programs(tmp_path, tmp_path)[0], peers.ultralytics_programs(tmp_path, tmp_path)[0]]
     [step] = [each for each in steps if each.name == program]
-    code = f"import sys, time\nfor text in ({before!r}, {line!r}):\n    sys.stdout.buffer.write(text)\n    sys.stdout.flush()\n    time.sleep(0.3)"
-    found = watched(code, step.marks, stop_at=step.stop_at)
+    found = watched(PRINTER.format([before, line]), step.marks, stop_at=step.stop_at)
     assert found["step"].wall - found["line"].wall > 0.2
 
 

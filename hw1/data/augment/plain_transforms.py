@@ -39,7 +39,7 @@ class Transform(Protocol):
 class EvalTransform:
     """An `EvalRule` as a `Transform`; the seed words change nothing."""
 
-    smallest_side = None
+    smallest_side: int | None = None
 
     def __init__(self, aug: AugConfig) -> None:
         self.rule = EvalRule.of(aug)
@@ -54,7 +54,7 @@ class FusedTransform:
 
     def __init__(self, aug: AugConfig) -> None:
         self.aug = aug
-        self.smallest_side = smallest_side(aug)
+        self.smallest_side: int | None = smallest_side(aug)
 
     def __call__(self, image: NDArray[np.uint8], seed_words: Sequence[int]) -> NDArray[np.uint8]:
         """Augment an image; see `Transform`."""
