@@ -65,7 +65,7 @@ def watch(
     process.stdout.close()
     if stop_at not in found:
         found[END] = Seconds(usage.ru_utime + usage.ru_stime, time.perf_counter() - start)
-        missing = [name for name in (*marks, *filter(None, [stop_at])) if name not in found]
+        missing = [name for name in marks if name not in found]
         if process.returncode not in exit_codes or missing:
             raise RunError(
                 f"{' '.join(command)}: exit code {process.returncode}, without {missing}: {text.decode(errors='replace')[-2000:]}"

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 
+import pytest
 from helpers.paths import ROOT
 
 EAGER_STEP = """
@@ -54,6 +55,7 @@ def test_an_eager_step_imports_neither_compiler_nor_wandb():
     assert run(EAGER_STEP) == {"eager": []}
 
 
+@pytest.mark.slow
 def test_compiling_after_an_eager_step_is_as_without_the_stand_in():
     found = run(EAGER_STEP + COMPILED_STEP)
     assert found == {
