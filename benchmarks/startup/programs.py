@@ -64,7 +64,6 @@ def prepare(work: Path) -> None:
     command = hw1("train", "finetune", f"data.root={work / 'images'}", *SMALL, f"run.dir={work / 'runs'}", "run.name=small", "--overwrite")
     watch(command, {}, folder=ROOT, env=variables(work))
     run = small_run(work)
-    watch(hw1("validate", run, "train.device=cpu"), {}, folder=ROOT, env=variables(work))
     watch(hw1("export", run, "--onnx"), {}, folder=ROOT, env=variables(work))
     shutil.copy(run / "export/model.onnx", work / "model.onnx")
 
