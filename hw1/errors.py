@@ -14,6 +14,8 @@ from typing import TextIO
 EXIT_OK = 0
 EXIT_USER = 2
 EXIT_FAILED = 3
+COLLECTOR = gc.get_threshold()
+"""How often Python's collector of circular garbage runs by itself."""
 
 
 class UserError(Exception):
@@ -79,13 +81,18 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
 
 @cache
 def _collect_rarely() -> None:
-    """Let Python's collector look for circular garbage at every 50,000th new object, and not at the exit.
+    """Let Python's collector look for circular garbage at every 50,000th new object until `collect_as_usual`, and not at the exit.
 
     torch and timm make a million objects when they are imported, none of them garbage, and looking at these again and again takes a fifth
     of the time; so does looking at them once more at the end.
     """
-    gc.set_threshold(50_000, *gc.get_threshold()[1:])
+    gc.set_threshold(50_000, *COLLECTOR[1:])
     atexit.register(_leave_garbage)
+
+
+def collect_as_usual() -> None:
+    """Let the collector run as often as by itself. Call where the work begins that may leave images or tensors as garbage."""
+    gc.set_threshold(*COLLECTOR)
 
 
 def _leave_garbage() -> None:

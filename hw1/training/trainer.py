@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hw1.config.recipe import Recipe, step_images
-from hw1.errors import Interrupted, RunError
+from hw1.errors import Interrupted, RunError, collect_as_usual
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.metrics import class_averages, summarize
 from hw1.evaluation.predictions import Predictions
@@ -116,6 +116,7 @@ class Trainer:
 
     def train(self) -> dict[str, Any]:
         """Train to the last epoch; return the summary."""
+        collect_as_usual()
         progress = self.state.progress
         self.time_limit.take_up()
         while progress.epoch < self.recipe.train.epochs and not self.stops_early and not self.time_limit.ends_here:
