@@ -16,6 +16,8 @@ EXIT_USER = 2
 EXIT_FAILED = 3
 COLLECTOR = gc.get_threshold()
 """How often Python's collector of circular garbage runs by itself."""
+RARELY = 50_000
+"""New objects after which it runs while a command starts."""
 
 
 class UserError(Exception):
@@ -81,22 +83,27 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
 
 @cache
 def _collect_rarely() -> None:
-    """Let Python's collector look for circular garbage at every 50,000th new object until `collect_as_usual`, and not at the exit.
+    """Let Python's collector look for circular garbage rarely until `collect_as_usual`, and not at the exit.
 
     torch and timm make a million objects when they are imported, none of them garbage, and looking at these again and again takes a fifth
     of the time; so does looking at them once more at the end.
     """
-    gc.set_threshold(50_000, *COLLECTOR[1:])
-    atexit.register(_leave_garbage)
+    gc.set_threshold(RARELY, *COLLECTOR[1:])
+    atexit.register(_pass_over_objects)
 
 
 def collect_as_usual() -> None:
-    """Let the collector run as often as by itself. Call where the work begins that may leave images or tensors as garbage."""
-    gc.set_threshold(*COLLECTOR)
+    """End what a command began with: let the collector run as often as by itself, but pass over what the start has made.
+
+    Call where the work begins that may leave images or tensors as garbage.
+    """
+    if gc.get_threshold()[0] == RARELY:
+        _pass_over_objects()
+        gc.set_threshold(*COLLECTOR)
 
 
-def _leave_garbage() -> None:
-    """Let the exit pass over what is left in memory, unless there is a library that would complain of it on stderr."""
+def _pass_over_objects() -> None:
+    """Let the collector pass over the objects there are, unless there is a library that would complain at the exit of what is left."""
     if "triton" not in sys.modules:
         gc.freeze()
 

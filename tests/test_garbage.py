@@ -16,6 +16,10 @@ def main(argv):
     found["start"] = gc.get_threshold()[0] / usual[0]
     collect_as_usual()
     found["work"] = gc.get_threshold() == usual
+    found["passed over"] = gc.get_freeze_count() > 1000
+    gc.unfreeze()
+    collect_as_usual()
+    found["again"] = gc.get_freeze_count()
     sys.modules.update(dict.fromkeys(argv))
 run_command(main, sys.argv[1:])
 class Kept:
@@ -35,5 +39,7 @@ def test_a_command_collects_rarely_until_it_works_and_not_at_the_exit_unless_a_l
     assert done.returncode == 0, done.stderr
     found = json.loads(found)
     assert found["work"]
+    assert found["passed over"]
+    assert found["again"] == 0  # in a notebook, each training would keep the garbage of the one before
     assert found["start"] > 10
     assert rest == ["collected"] * collects
