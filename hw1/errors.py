@@ -1,16 +1,23 @@
 """The two ways a command fails, and the exit code of each."""
 
+import atexit
+import gc
 import io
 import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import cache
 from typing import TextIO
 
 EXIT_OK = 0
 EXIT_USER = 2
 EXIT_FAILED = 3
+COLLECTOR = gc.get_threshold()
+"""How often Python's collector of circular garbage runs by itself."""
+RARELY = 50_000
+"""New objects after which it runs while a command starts."""
 
 
 class UserError(Exception):
@@ -52,6 +59,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     Returns:
         The exit code: of `main` or of its error; 130 after Ctrl-C; 3, with the traceback on stderr, after any other exception.
     """
+    _collect_rarely()
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is not UTF-8 keeps its bytes
@@ -71,6 +79,33 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     finally:
         for stream in (sys.stdout, sys.stderr):
             _flush_or_drop(stream)
+
+
+@cache
+def _collect_rarely() -> None:
+    """Let Python's collector look for circular garbage rarely until `collect_as_usual`, and not at the exit.
+
+    torch and timm make a million objects when they are imported, none of them garbage, and looking at these again and again takes a fifth
+    of the time; so does looking at them once more at the end.
+    """
+    gc.set_threshold(RARELY, *COLLECTOR[1:])
+    atexit.register(_pass_over_objects)
+
+
+def collect_as_usual() -> None:
+    """End what a command began with: let the collector run as often as by itself, but pass over what the start has made.
+
+    Call where the work begins that may leave images or tensors as garbage.
+    """
+    if gc.get_threshold()[0] == RARELY:
+        _pass_over_objects()
+        gc.set_threshold(*COLLECTOR)
+
+
+def _pass_over_objects() -> None:
+    """Let the collector pass over the objects there are, unless there is a library that would complain at the exit of what is left."""
+    if "triton" not in sys.modules:
+        gc.freeze()
 
 
 def _open_closed_streams() -> None:

@@ -35,6 +35,11 @@ def test_reading_folders_and_images_needs_no_torch(module):
     assert loaded_by(module) & {"torch", "timm"} == set()
 
 
+@pytest.mark.parametrize("module", ["hw1.training.trainer", "hw1.predict.torch_model"])
+def test_a_first_step_and_a_first_prediction_wait_for_no_figures_trackers_and_pipelines(module):
+    assert loaded_by(module) & {"matplotlib", "statsmodels", "sklearn", "albumentations", "wandb"} == set()
+
+
 def test_wandb_is_imported_only_when_it_is_asked_for():
     assert "wandb" not in loaded_by("hw1.tracking.wandb_tracker")
 

@@ -25,7 +25,7 @@ from hw1.config.recipe import AugConfig
 from hw1.data.augment.fused import FLAGS, KINDS, augment_fused, output_to_crop, shrink_height
 from hw1.data.augment.kernels import adjust_colours
 from hw1.data.augment.params import AugmentParams, draw_params, smallest_side, stream_key
-from hw1.data.augment.transforms import albumentations_policy, build_train_transform
+from hw1.data.augment.pipelines import FusedPolicy, SeededPipeline, albumentations_policy
 from hw1.data.decode import decode_image
 from hw1.errors import run_command
 
@@ -99,13 +99,13 @@ def augmenting(images: list[np.ndarray]) -> dict[str, Work]:
 
 
 def drawing(images: list[np.ndarray]) -> dict[str, Work]:
-    tiny, transform, generator = images[0][:16, :16], build_train_transform(AUG.model_copy(update={"size": 16})), random.Random()
     of_tiny = AUG.model_copy(update={"size": 16})
+    tiny, pipeline, generator = images[0][:16, :16], SeededPipeline([FusedPolicy(of_tiny)], 16), random.Random()
     return {
         "draw: the factors": lambda n, i: _draw(n, i, images[i]),
         "draw: a new Random and numpy Generator": lambda n, i: (random.Random(stream_key((1, n, i))), np.random.default_rng((1, n, i))),
         "draw: a Random seeded again": lambda n, i: generator.seed(stream_key((1, n, i))),
-        "albumentations: a 16 px image through the pipeline": lambda n, i: transform(tiny, (1, n, i)),
+        "albumentations: a 16 px image through the pipeline": lambda n, i: pipeline(tiny, (1, n, i)),
         "albumentations: the same without it": lambda n, i: augment_fused(tiny, draw_params((1, n, i), 16, 16, of_tiny), 16),
     }
 

@@ -11,7 +11,8 @@ import torch
 
 from benchmarks.input import peers
 from hw1.config.recipe import AugConfig, DataConfig
-from hw1.data.augment.transforms import Transform, build_eval_transform, build_train_transform
+from hw1.data.augment.plain_transforms import Transform
+from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource, ImageSource
 from hw1.data.loader.dataset import ImageDataset

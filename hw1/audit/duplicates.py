@@ -1,6 +1,5 @@
 """Find the files that are copies of each other: compare every pair of hashes, in blocks, and the pixels of each candidate."""
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,19 +36,22 @@ class Groups:
     def __init__(self, num: int) -> None:
         self.ids = np.arange(num)
         self.links: list[Link] = []
+        self._members: dict[int, list[int]] = {}
+        """Files of the groups of two and more, by number."""
 
     def join(self, link: Link) -> None:
-        """Join the groups of two files."""
+        """Join the groups of two files: the smaller one gets the number of the larger."""
         self.links.append(link)
-        self.ids[self.ids == self.ids[link.second]] = self.ids[link.first]
+        numbers = {int(self.ids[link.first]), int(self.ids[link.second])}
+        gone, kept = sorted((self._members.pop(number, [number]) for number in numbers), key=len)
+        number = int(self.ids[kept[0]])
+        self.ids[gone] = number
+        kept += gone
+        self._members[number] = kept
 
     def copies(self) -> list[list[int]]:
         """Return the groups of two files and more, as ascending positions."""
-        members = defaultdict(list)
-        joined = np.isin(self.ids, self.ids[[link.first for link in self.links]])
-        for index in np.flatnonzero(joined).tolist():
-            members[int(self.ids[index])].append(index)
-        return sorted(members.values())
+        return sorted(map(sorted, self._members.values()))
 
 
 def find_copies(paths: Sequence[Path], scan: Scan) -> Groups:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hw1.config.recipe import TrainConfig
-from hw1.errors import UserError
+from hw1.errors import UserError, collect_as_usual
 from hw1.evaluation.temperature import choose_temperature
 from hw1.predict.options import add_model_options, parse_model_options
 from hw1.utils.console import show
@@ -68,6 +68,7 @@ def main(argv: Sequence[str], prog: str | None = None) -> None:
         )
     except OSError:
         raise UserError(f"--port: {args.port} is taken; --port 0 takes one that is free") from None
+    collect_as_usual()
     show(f"{args.model}: open {url}; Ctrl-C ends it")
     try:
         threading.Event().wait()

@@ -58,7 +58,8 @@ def training_images(recipe: Recipe, num: int) -> list[Path]:
 
 def draw(recipe: Recipe, paths: Sequence[Path], out: Path) -> None:
     """Write the figure: a row for each image."""
-    from hw1.data.augment.transforms import augment_step_by_step, build_train_transform
+    from hw1.data.augment.pipelines import augment_step_by_step
+    from hw1.data.augment.transforms import build_train_transform
     from hw1.data.decode import BadImage, read_image
     from hw1.plots import plot_samples, save_figure
 

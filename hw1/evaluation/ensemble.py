@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torchvision.transforms.functional import five_crop
 
 from hw1.evaluation.metrics import log_softmax
 from hw1.evaluation.predictions import Predictions
@@ -39,7 +38,12 @@ class TestTimeAugmentation(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logarithm of the mean probabilities, float32 [B, C], for images [B, 3, T, T]."""
-        views = [images, images.flip(3)] if self.tta == "flip" else five_crop(images, [self.size, self.size])
+        if self.tta == "flip":
+            views = [images, images.flip(3)]
+        else:
+            from torchvision.transforms.functional import five_crop
+
+            views = five_crop(images, [self.size, self.size])
         log_probabilities = torch.stack([self.model(view).float().log_softmax(1) for view in views])
         return log_probabilities.logsumexp(0) - math.log(len(log_probabilities))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from hw1.data.loader.base import fill_up
-from hw1.errors import Interrupted, RunError
+from hw1.errors import Interrupted, RunError, collect_as_usual
 from hw1.evaluation.predictions import Predictions
 from hw1.models.fuse_batchnorm import fuse_batchnorm
 from hw1.runtime import distributed as dist
@@ -69,6 +69,7 @@ def evaluate(
         Interrupted: `should_stop` returned a signal number.
         RunError: The loaders yield no sample, or one twice.
     """
+    collect_as_usual()
     logits, labels, index = [], [], []
     total, disable = getattr(loader, "num_batches", None), True if desc is None else None
     batches = ProgressBar(loader.epoch(0), total=total, desc=desc, leave=False, disable=disable)

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from hw1.config.recipe import Recipe
 from hw1.data.image_set import ClassMap, ImageSet
-from hw1.data.loader.loader import build_eval_loader
 from hw1.errors import UserError
 from hw1.evaluation.ensemble import TestTimeAugmentation, Tta
 from hw1.evaluation.evaluate import evaluate
@@ -67,6 +66,8 @@ class Predictor:
         Raises:
             RunError: There is no image.
         """
+        from hw1.data.loader.loader import build_eval_loader  # of no use to the prediction of a few files, which loads them itself
+
         model = TestTimeAugmentation(self.model, tta, self.recipe.aug.size) if tta else self.model
         data = self.recipe.data.model_copy(update={"cache": "none"})  # each file is read once: a cache would not pay off
         aug = self.recipe.aug.model_copy(update={"size": model.input_size}) if isinstance(model, TestTimeAugmentation) else self.recipe.aug

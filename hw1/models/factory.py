@@ -63,16 +63,30 @@ def build_model(
     Raises:
         UserError: With all problems that `check_model` names, or with what is wrong with the weights.
     """
-    if problems := check_model(config, load_weights=load_weights, image_size=image_size):
+    if not load_weights:
+        return _build_empty(config, num_classes, image_size)
+    if problems := check_model(config, image_size=image_size):
         raise UserError(*problems)
     kwargs = _model_kwargs(config, image_size)
-    if load_weights and config.weights is not None:
+    if config.weights is not None:
         model = _load_file(config.name, config.weights, num_classes, kwargs, tell)
-    elif load_weights and config.pretrained:
+    elif config.pretrained:
         model = _load_published(config.name, kwargs)
     else:
         model = timm.create_model(config.name, num_classes=num_classes, **kwargs)
     _finish(model, config, num_classes)
+    return model
+
+
+def _build_empty(config: ModelConfig, num_classes: int, image_size: int | None) -> nn.Module:
+    """Build the model for weights of a run, which was checked when it began: it is checked again only where it cannot be built."""
+    try:
+        model = timm.create_model(config.name, num_classes=num_classes, **_model_kwargs(config, image_size))
+        _finish(model, config, num_classes)
+    except Exception:
+        if problems := check_model(config, load_weights=False, image_size=image_size):
+            raise UserError(*problems) from None
+        raise
     return model
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hw1.config.recipe import TrainConfig
-from hw1.errors import UserError, run_command
+from hw1.errors import UserError, collect_as_usual, run_command
 from hw1.evaluation.temperature import choose_temperature
 from hw1.predict.find_images import find_images, split_paths
 from hw1.predict.options import add_model_options, parse_model_options
@@ -96,6 +96,7 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
     from hw1.predict.top_k import classify
     from hw1.predict.writers import Writer, drawing_writer, print_prediction, table_writer
 
+    collect_as_usual()
     bad: list[str] = []
     num_classes = min(args.top, len(classifier.class_names))
 
@@ -110,7 +111,7 @@ def predict(args: argparse.Namespace, classifier: "Classifier", temperature: flo
         if args.draw:
             writers.append(stack.enter_context(drawing_writer(args.draw, targets)))
         if RunFolder(args.model).config.is_file():
-            from hw1.predict.tracked import tracker_writer  # slow to import, and a single file has no trackers
+            from hw1.predict.tracked import tracker_writer
 
             writers += stack.enter_context(tracker_writer(args.model))
         is_mixed = not args.out and sys.stdout.isatty()  # a bar between the lines would be in their way

@@ -10,8 +10,6 @@ import numpy as np
 from PIL import Image
 
 from hw1.data.decode import read_image
-from hw1.evaluation.report.examples import THUMBNAIL_SIDE
-from hw1.evaluation.report.media import NUM_SHOWN, photograph
 from hw1.predict.top_k import ImagePrediction
 from hw1.predict.writers import Writer
 from hw1.runs.folder import RunFolder
@@ -37,6 +35,8 @@ def tracker_writer(path: Path) -> Iterator[list[Writer]]:
     if recipe is None or not has_trackers((recipe := with_environment(recipe, (), os.environ)[0]).log):
         yield []
         return
+    from hw1.evaluation.report.media import NUM_SHOWN  # matplotlib and scipy take a second to import: only where there are trackers
+
     kept: list[tuple[float, int, ImagePrediction]] = []  # a heap: the most confident of those kept comes first
     num = 0
 
@@ -70,6 +70,9 @@ def _table(predictions: list[ImagePrediction], *, with_images: bool) -> Table:
 
 
 def _thumbnail(path: Path) -> Image.Image:
+    from hw1.evaluation.report.examples import THUMBNAIL_SIDE
+    from hw1.evaluation.report.media import photograph
+
     image = Image.fromarray(read_image(path, THUMBNAIL_SIDE))
     image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     return photograph(np.asarray(image))

@@ -27,7 +27,7 @@ def describe_run(run: RunFolder, state: TrainState, data: TrainingData) -> list[
         f"{workers or 'no'} worker process{'' if workers == 1 else 'es'}{'' if num == 1 else ' each'}",
         f"batches: {size} images of {recipe.aug.size} x {recipe.aug.size}{step}; {recipe.optim.name}, rate {base_lr(recipe):g}, "
         f"{recipe.sched.name}; {recipe.train.epochs} epochs of {state.steps_per_epoch} batches{hours}",
-        f"run: {run.path}; {run.samples.name} in it shows the images as the model gets them, from now on",
+        f"run: {run.path}; {run.samples.name} in it shows the images as the model gets them, from the first step on",
     ]
 
 

@@ -3,12 +3,11 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hw1.config.recipe import Recipe
 from hw1.data.image_set import TrainingData
 from hw1.data.loader.loader import Loader
-from hw1.plots import plot_samples, save_figure
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
 from hw1.runs.step_metrics import StepMetrics, append_step, keep_steps
@@ -16,12 +15,13 @@ from hw1.tracking.content import describe_content
 from hw1.tracking.names import epoch_scalars, step_scalars
 from hw1.tracking.start import has_trackers, open_trackers
 from hw1.tracking.tracker import At, Trackers
-from hw1.training.curves import draw_curves
 from hw1.training.data_time import WORTH_ADVICE
-from hw1.training.media import Media
 from hw1.training.train_state import Progress, TrainState
 from hw1.utils.console import say
 from hw1.utils.text import one_line
+
+if TYPE_CHECKING:
+    from hw1.training.media import Media
 
 CURVES_EVERY_SECONDS = 30.0  # a figure takes a third of a second: too much after each epoch of a few seconds
 
@@ -62,6 +62,9 @@ class Reporter:
         log, progress = self.recipe.log, state.progress
         if not has_trackers(log):
             return state.wandb_id
+
+        from hw1.training.media import Media  # takes a second to import, like all that draws: only where it is asked for
+
         self._steps_per_epoch = -(-state.steps_per_epoch // self.recipe.train.grad_accum)
         self._media = Media(self.run, state, data)
         content = describe_content(
@@ -79,6 +82,8 @@ class Reporter:
 
     def show_samples(self, loader: Loader, names: Sequence[str]) -> None:
         """Draw the first training images as the model gets them, under their class names."""
+        from hw1.plots import plot_samples, save_figure
+
         images, labels = loader.preview(24)
         with self._going_on(self.run.samples.name):
             save_figure(plot_samples(images, [names[label] for label in labels]), self.run.samples)
@@ -161,6 +166,9 @@ class Reporter:
             say(f"{self.run.path}: {last:.0%} of the epoch went by in waiting for images; {settings} would shorten that")
 
     def _draw_curves(self, *, stopped_early: bool = False) -> None:
+        from hw1.plots import save_figure
+        from hw1.training.curves import draw_curves
+
         with self._going_on(self.run.curves.name):
             save_figure(draw_curves(self.recipe, self.rows, self._num_batches, stopped_early=stopped_early), self.run.curves)
         self._curves_drawn_at = time.monotonic()

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from hw1.config.recipe import Recipe, step_images
-from hw1.errors import Interrupted, RunError
+from hw1.errors import Interrupted, RunError, collect_as_usual
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.metrics import class_averages, summarize
 from hw1.evaluation.predictions import Predictions
@@ -104,6 +104,7 @@ class Trainer:
         self.metrics: list[EpochMetrics] = []
         self.lines = ProgressLines(self.state, self.metrics)
         self.reporter = Reporter(run, self.recipe, self.metrics, self.train_loader.num_batches)
+        self._is_without_samples = False
         self._failure: str | None = None
 
     @property
@@ -115,6 +116,7 @@ class Trainer:
 
     def train(self) -> dict[str, Any]:
         """Train to the last epoch; return the summary."""
+        collect_as_usual()
         progress = self.state.progress
         self.time_limit.take_up()
         while progress.epoch < self.recipe.train.epochs and not self.stops_early and not self.time_limit.ends_here:
@@ -147,6 +149,8 @@ class Trainer:
                 progress.epoch_seconds = seconds
                 progress.wait_seconds += self.data_timer.take()
                 self.lines.count_step()
+                if self._is_without_samples:
+                    started += self.show_samples()
                 if is_update and progress.step % self.recipe.log.every_steps < self.recipe.train.grad_accum:
                     self.lines.show_loss(self.running_means()[0])
                 if is_update:
@@ -154,6 +158,13 @@ class Trainer:
                     self.stop_if_asked()
                     self.save_if_due()
             self.running_means()
+
+    def show_samples(self) -> float:
+        """Draw samples.png, after the first step: drawing takes longer than that. Return the seconds that it took."""
+        started = time.perf_counter()
+        self._is_without_samples = False
+        self.reporter.show_samples(self.train_loader, self.data.classes.names)
+        return time.perf_counter() - started
 
     def validate_epoch(self) -> Predictions:
         """Evaluate the model, or the average of its weights, on the validation split."""
@@ -239,10 +250,10 @@ class Trainer:
         state.wandb_id = self.reporter.start(state, data, facts)
         if is_new:
             run.write_json(run.env, {**facts, "wandb_id": state.wandb_id})
-            self.reporter.show_samples(self.train_loader, data.classes.names)
         else:
             self.checkpointer.repair(state, self._damaged)
             note_environment(run, data, progress, state.wandb_id)
+        self._is_without_samples = not run.samples.is_file()
         for line in [*notes, *describe_run(run, state, data)]:
             say(line)
         if not is_new:

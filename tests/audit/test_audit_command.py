@@ -188,7 +188,7 @@ def test_an_interruption_leaves_nothing_half_written(folder):
     code = (
         "import sys, time, hw1.audit.scan as scan; from hw1.audit.__main__ import main; from hw1.errors import run_command\n"
         "inspect = scan.inspect_file\n"
-        "scan.inspect_file = lambda path: (print('reading', flush=True), time.sleep(0.02), inspect(path))[2]\n"
+        "scan.inspect_file = lambda path: (print('reading\\n', end='', flush=True), time.sleep(0.02), inspect(path))[2]\n"
         "sys.exit(run_command(main, sys.argv[1:]))"
     )
     command = [sys.executable, "-c", code, str(root), "--out", str(folder / "out")]

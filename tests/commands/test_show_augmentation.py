@@ -12,7 +12,8 @@ from helpers.transform_images import noise
 from PIL import Image
 
 from hw1.config.recipe import AugConfig
-from hw1.data.augment.transforms import augment_step_by_step, build_train_transform
+from hw1.data.augment.pipelines import augment_step_by_step
+from hw1.data.augment.transforms import build_train_transform
 
 STEPS = ("policy", {"CoarseDropout": {"p": 0.01}}, {"InvertImg": {"p": 0.01}})
 

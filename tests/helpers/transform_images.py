@@ -6,7 +6,8 @@ import torchvision.transforms.functional as functional
 from PIL import Image
 
 from hw1.config.recipe import AugConfig
-from hw1.data.augment.params import AugmentParams
+from hw1.data.augment.params import AugmentParams, draw_params
+from hw1.data.augment.plain_transforms import FusedTransform
 
 BILINEAR = functional.InterpolationMode.BILINEAR
 NOTHING = {"scale": (1.0, 1.0), "hflip": 0.0, "rotation": 0.0, "brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
@@ -31,11 +32,11 @@ def difference(ours: np.ndarray, theirs) -> np.ndarray:
     return np.abs(ours.astype(int) - np.asarray(theirs).astype(int))
 
 
-def drawn(transform) -> AugmentParams:
-    """What the policy drew at the last call, by either implementation."""
+def drawn(transform, image: np.ndarray, seed_words: tuple[int, ...]) -> AugmentParams:
+    """What the policy drew at the last call, which was with these arguments, by either implementation."""
+    if isinstance(transform, FusedTransform):
+        return draw_params(seed_words, *image.shape[:2], transform.aug)
     applied = {type(step).__name__: step.get_applied_params() for step in transform.pipeline.transforms}
-    if "FusedPolicy" in applied:
-        return applied["FusedPolicy"]["augment_params"]
     left, top, right, bottom = applied["RandomResizedCrop"]["crop_coords"]
     matrix = applied["Rotate"]["matrix"] if "Rotate" in applied else np.eye(3)
     jitter = applied.get("ColorJitter", {"order": ()})

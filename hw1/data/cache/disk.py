@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from hw1.config.recipe import AugConfig, DataConfig
 from hw1.data.augment.eval_resize import EvalRule
-from hw1.data.augment.transforms import Transform
+from hw1.data.augment.plain_transforms import Transform
 from hw1.data.cache.image_file import CacheFile, CacheFileWriter, DamagedFile, stored_size
 from hw1.data.cache.shrink import shrink, shrunk_size
 from hw1.data.decode import BadImage, read_size

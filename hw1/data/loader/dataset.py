@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import Dataset
 
-from hw1.data.augment.transforms import Transform
+from hw1.data.augment.plain_transforms import Transform
 from hw1.data.image_set import ImageSet
 from hw1.data.image_source import FileSource, ImageSource
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from hw1.config.recipe import AugConfig, Recipe
-from hw1.data.augment.transforms import Transform, build_eval_transform, build_train_transform
+from hw1.data.augment.plain_transforms import Transform
+from hw1.data.augment.transforms import build_eval_transform, build_train_transform
 from hw1.data.cache.disk import open_disk_source
 from hw1.data.image_set import ImageSet
 from hw1.data.image_source import ImageSource

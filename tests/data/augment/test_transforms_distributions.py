@@ -115,7 +115,7 @@ def test_jitter_draws_torchvisions_factors_independently_and_in_any_order(impl):
     transform, image, orders, params = build_train_transform(AugConfig(size=16, impl=impl)), noise(20, 20), Counter(), []
     for index in range(2400):
         transform(image, (7, 0, index))
-        steps = drawn(transform).jitter
+        steps = drawn(transform, image, (7, 0, index)).jitter
         orders[tuple(name for name, _ in steps)] += 1
         params.append([dict(steps)[name] for name in JITTER])
     assert set(orders) == set(itertools.permutations(JITTER))

@@ -1,0 +1,1 @@
+"""How soon every command answers, beside timm's scripts and ultralytics' command."""
