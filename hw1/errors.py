@@ -8,7 +8,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import cache
 from typing import TextIO
 
 EXIT_OK = 0
@@ -18,6 +17,7 @@ COLLECTOR = gc.get_threshold()
 """How often Python's collector of circular garbage runs by itself."""
 RARELY = 50_000
 """New objects after which it runs while a command starts."""
+_is_command = False
 
 
 class UserError(Exception):
@@ -59,7 +59,7 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
     Returns:
         The exit code: of `main` or of its error; 130 after Ctrl-C; 3, with the traceback on stderr, after any other exception.
     """
-    _collect_rarely()
+    _begin_command()
     _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="surrogateescape")  # a file's name that is not UTF-8 keeps its bytes
@@ -81,15 +81,22 @@ def run_command(main: Callable[[Sequence[str]], int | None], argv: Sequence[str]
             _flush_or_drop(stream)
 
 
-@cache
-def _collect_rarely() -> None:
+def is_command() -> bool:
+    """Return whether this process is one of the project's own commands, where a start may be shortened, and not a user's program."""
+    return _is_command
+
+
+def _begin_command() -> None:
     """Let Python's collector look for circular garbage rarely until `collect_as_usual`, and not at the exit.
 
     torch and timm make a million objects when they are imported, none of them garbage, and looking at these again and again takes a fifth
     of the time; so does looking at them once more at the end.
     """
-    gc.set_threshold(RARELY, *COLLECTOR[1:])
-    atexit.register(_pass_over_objects)
+    global _is_command
+    if not _is_command:
+        _is_command = True
+        gc.set_threshold(RARELY, *COLLECTOR[1:])
+        atexit.register(_pass_over_objects)
 
 
 def collect_as_usual() -> None:

@@ -1,9 +1,13 @@
-"""Import timm without what it brings beside its models: torch's compiler and wandb's client, two seconds of every start."""
+"""Import timm without what it brings beside its models: torch's compiler and wandb's client, two seconds of every command's start.
+
+In a user's own program, which may want either, timm is imported as it comes.
+"""
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from hw1.errors import is_command
 from hw1.utils.deferred_compiler import defer_compiler, deferred_question
 
 TRACKER = "wandb"
@@ -22,6 +26,7 @@ def without_tracker() -> Iterator[None]:
         del sys.modules[TRACKER]
 
 
-defer_compiler()
-with deferred_question(), without_tracker():
-    import timm  # noqa: F401
+if is_command():
+    defer_compiler()
+    with deferred_question(), without_tracker():
+        import timm  # noqa: F401

@@ -7,6 +7,10 @@ import sys
 import pytest
 from helpers.paths import ROOT
 
+COMMAND = """
+from hw1.errors import run_command
+run_command(lambda argv: 0, [])
+"""
 EAGER_STEP = """
 import json, sys
 import hw1.models, timm, torch
@@ -52,12 +56,12 @@ def run(code: str) -> dict:
 
 
 def test_an_eager_step_imports_neither_compiler_nor_wandb():
-    assert run(EAGER_STEP) == {"eager": []}
+    assert run(COMMAND + EAGER_STEP) == {"eager": []}
 
 
 @pytest.mark.slow
 def test_compiling_after_an_eager_step_is_as_without_the_stand_in():
-    found = run(EAGER_STEP + COMPILED_STEP)
+    found = run(COMMAND + EAGER_STEP + COMPILED_STEP)
     assert found == {
         "eager": [],
         "compiled": True,
@@ -71,5 +75,10 @@ def test_compiling_after_an_eager_step_is_as_without_the_stand_in():
 
 
 def test_a_compiler_that_is_imported_already_stays():
-    code = "import json, torch._dynamo as compiler, hw1.models, sys\nfound = {'same': sys.modules['torch._dynamo'] is compiler}"
+    code = f"{COMMAND}import json, torch._dynamo as compiler, hw1.models, sys\nfound = {{'same': sys.modules['torch._dynamo'] is compiler}}"
     assert run(code) == {"same": True}
+
+
+def test_in_a_users_program_nothing_stands_in_for_the_compiler():
+    code = "import json, sys, hw1.models\nfound = [type(sys.modules['torch._dynamo']).__name__, sys.modules.get('wandb', 1) is None]"
+    assert run(code) == ["module", False]
