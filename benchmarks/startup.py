@@ -82,15 +82,15 @@ def main(argv: Sequence[str]) -> None:
     print(f"{table(file.content)}\n\n{file.path}")
 
 
-def make_export(folder: Path) -> Path:
-    """Make a run of an untrained ResNet-50 for 100 classes in `folder`; export it to ONNX, beside an image of 640 x 480 pixels."""
-    recipe = load_recipe("base", [f"run.dir={folder}", "model.name=resnet50", "model.pretrained=false", "aug.size=224"])
+def make_export(folder: Path, model: str = "resnet50", size: int = 224) -> Path:
+    """Make a run of an untrained model for 100 classes in `folder`; export it to ONNX, beside an image of 640 x 480 pixels."""
+    recipe = load_recipe("base", [f"run.dir={folder}", f"model.name={model}", "model.pretrained=false", f"aug.size={size}"])
     recipe, _ = resolve(recipe)
     run = RunFolder.of(recipe)
     start_folder(run, recipe, fresh=True)
-    model = build_model(recipe.model, 100, load_weights=False)
+    network = build_model(recipe.model, 100, load_weights=False)
     meta = {"classes": list(map(str, range(100))), "epoch": 1, "val_top1": 0.01, "val_loss": 4.6}
-    save_weights(run.best, model.state_dict(), meta)
+    save_weights(run.best, network.state_dict(), meta)
     with contextlib.redirect_stdout(io.StringIO()):
         export([str(run.path), "--onnx"])
     pixels = np.random.default_rng(0).integers(0, 256, (480, 640, 3), np.uint8)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 import torch._inductor.config
@@ -95,13 +95,14 @@ class TimmValidation:
     def __init__(self, key: str, case: Case, device: torch.device) -> None:
         self.flags = FLAGS.get(key.partition("/")[2])
         self.channels_last = bool(self.flags and self.flags.channels_last)
+        self.is_frozen = key == "timm/frozen"
         recipe = recipe_of(case, "faithful/nhwc")
         self.model: nn.Module = build_frozen_model(recipe, case.num_classes, device, channels_last=self.channels_last).eval()
         self.forward: Callable[[Tensor], Tensor] = self.model
         if self.flags and self.flags.compile_mode:
             mode = None if self.flags.compile_mode == "default" else self.flags.compile_mode
-            self.forward = torch.compile(self.model, mode=mode, dynamic=False)
-        self.is_frozen = key == "timm/frozen"
+            options: Any = {"freezing": True} if self.is_frozen else None  # else it would share what the other way has compiled
+            self.forward = torch.compile(self.model, mode=mode, options=options, dynamic=False)
         dtype = amp_dtype(recipe.train, device) if self.flags else None
         self.autocast: Autocast = autocast_of(device, dtype if dtype is torch.bfloat16 else None)
         self.criterion = nn.CrossEntropyLoss().to(device)

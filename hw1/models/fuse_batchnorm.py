@@ -56,9 +56,9 @@ def fuse_batchnorm(model: nn.Module) -> nn.Module:
         for name, graph in graphs.items():
             flat = InferenceGraph(fused.get_submodule(name), graph)
             if not name:
-                return flat
+                return flat.eval()
             fused.set_submodule(name, flat)
-    return fused
+    return fused.eval()  # the new modules too
 
 
 def _fuse_pair(part: nn.Module, conv_name: str, norm_name: str) -> None:
