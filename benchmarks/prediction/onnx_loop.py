@@ -1,4 +1,7 @@
-"""Predict a folder with an `.onnx` file as a user would write it: python -m benchmarks.prediction.onnx_loop MODEL FOLDER CSV BATCH."""
+"""Predict a folder with an `.onnx` file as a user would write it.
+
+python -m benchmarks.prediction.onnx_loop MODEL FOLDER CSV BATCH FILTER
+"""
 
 import csv
 import sys
@@ -9,23 +12,21 @@ import onnxruntime
 from PIL import Image
 
 
-def main(model: str, folder: str, out: str, batch_size: int) -> None:
+def main(model: str, folder: str, out: str, batch_size: int, interpolation: str) -> None:
     """Write name and index of the likeliest class of each image, which Pillow reads and resizes."""
     session = onnxruntime.InferenceSession(model)
-    [image] = session.get_inputs()
-    side = image.shape[1]
+    [input] = session.get_inputs()
+    side, resampling = input.shape[1], Image.Resampling[interpolation.upper()]
     files = sorted(Path(folder).iterdir())
     with open(out, "w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["file", "index"])
         for start in range(0, len(files), batch_size):
             batch = files[start : start + batch_size]
-            pixels = np.stack(
-                [np.asarray(Image.open(path).convert("RGB").resize((side, side), Image.Resampling.BILINEAR)) for path in batch]
-            )
-            logits = session.run(["logits"], {image.name: pixels})[0]
+            pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize((side, side), resampling)) for path in batch])
+            logits = session.run(["logits"], {input.name: pixels})[0]
             writer.writerows(zip([path.name for path in batch], logits.argmax(1).tolist(), strict=True))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:4], int(sys.argv[4]))
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5])

@@ -73,7 +73,8 @@ def _ours(path: Path, options: list[str]) -> Program:
 
 def _onnx_loop(onnx: Path, batch_size: int, model: Model) -> Program:
     def command(images: Path, out: Path) -> list[str]:
-        return [sys.executable, "-m", "benchmarks.prediction.onnx_loop", str(onnx), str(images), str(out / "out.csv"), str(batch_size)]
+        arguments = [onnx, images, out / "out.csv", batch_size, model.config["pretrained_cfg"]["interpolation"]]
+        return [sys.executable, "-m", "benchmarks.prediction.onnx_loop", *map(str, arguments)]
 
     return Program(command, lambda out: _by_index(out, "file", model))
 

@@ -122,7 +122,7 @@ def _call_directly(layers: GraphModule, calls: Mapping[Node, PackedCall]) -> Gra
     for new in graph.nodes:
         if new.op in ("call_module", "get_attr") and not hasattr(root, str(new.target)):
             name = f"{new.name}_{new.op}"  # one look-up instead of one for each part of the name
-            value = layers.get_submodule(str(new.target)) if new.op == "call_module" else operator.attrgetter(str(new.target))(layers)
+            value: Any = layers.get_submodule(str(new.target)) if new.op == "call_module" else operator.attrgetter(str(new.target))(layers)
             root.register_module(name, value) if new.op == "call_module" else root.register_buffer(name, value)
             new.target = name
     return GraphModule(root, graph)
@@ -154,7 +154,10 @@ def _module_of(node: object, modules: Mapping[str, nn.Module]) -> nn.Module | No
 
 def _activation_of(node: Node, modules: Mapping[str, nn.Module]) -> str | None:
     """Return which of `packed_layers.ACTIVATIONS` a node computes; None for anything else."""
-    return FUNCTIONS.get(node.target) if node.op == "call_function" else MODULES.get(type(_module_of(node, modules)))
+    if isinstance(node.target, str):
+        module = _module_of(node, modules)
+        return None if module is None else MODULES.get(type(module))
+    return FUNCTIONS.get(node.target)
 
 
 def _fuse_addition(node: Node, modules: Mapping[str, nn.Module], order: Mapping[Node, int]) -> None:

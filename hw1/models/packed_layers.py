@@ -6,7 +6,7 @@ activation and the addition of a residual are computed as the output is written,
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -60,7 +60,7 @@ class PackedCall(NamedTuple):
     order: tuple[str, ...]
     cast: torch.dtype | None
     weights: tuple[Tensor, Tensor | None]
-    constants: tuple[object, ...]
+    constants: tuple[Any, ...]
 
     def __call__(self, input: Tensor, residual: Tensor | None = None) -> Tensor:
         """Compute the output."""
@@ -135,10 +135,11 @@ class PackedConv2d(nn.Conv2d):
             act = ACTIVATIONS[activation]
             operator = torch.ops.mkldnn._convolution_pointwise.default
             return PackedCall(operator, ("input",), cast_to, self._packed[dtype], (*geometry, act.name, act.scalars, ""))
-        is_plain = residual.dtype is dtype and residual.is_contiguous(memory_format=torch.channels_last)
+        # of grouped convolutions torch adds the residual in a pass of its own, which it does not know how to do in bf16
+        is_plain = self.groups == 1 and residual.dtype is dtype and residual.is_contiguous(memory_format=torch.channels_last)
         if not is_plain or residual.shape != self._output_shape(input) or activation not in RESIDUAL_ACTIVATIONS:
             return None
-        constants = (*geometry, "add", 1.0, RESIDUAL_ACTIVATIONS[activation], [], "")
+        constants: tuple[Any, ...] = (*geometry, "add", 1.0, RESIDUAL_ACTIVATIONS[activation], [], "")
         if overwrite:
             return PackedCall(
                 torch.ops.mkldnn._convolution_pointwise_.binary, ("residual", "input"), cast_to, self._packed[dtype], constants
@@ -155,7 +156,7 @@ class PackedConv2d(nn.Conv2d):
 
     def _output_shape(self, input: Tensor) -> tuple[int, ...]:
         """Return (B, D, H', W')."""
-        sides = zip(input.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
+        sides: Any = zip(input.shape[2:], self.kernel_size, self.stride, self.padding, self.dilation, strict=True)
         return (len(input), self.out_channels, *((n + 2 * int(p) - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in sides))
 
 
