@@ -99,7 +99,7 @@ def depthwise_steps(name: str) -> dict[str, Work]:
 def evaluations(name: str, batch: int, is_bf16: bool) -> dict[str, Work]:
     """Evaluate with BatchNorm fused, weights in torch's order and in oneDNN's."""
     model, images = make_model(name).eval(), make_images(batch, EVAL_SIZE)
-    with patch.object(fuse_batchnorm, "use_packed_conv", lambda model: None):
+    with patch.object(fuse_batchnorm, "use_packed_layers", lambda model: None):
         plain = fuse_batchnorm.fuse_batchnorm(model)
     packed = fuse_batchnorm.fuse_batchnorm(model)
 

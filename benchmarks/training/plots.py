@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.training.curves import smooth
-from benchmarks.training.tables import case_name, number
+from benchmarks.training.tables import case_name, number, precision_case_name
 from hw1.plots.style import BLUE, GREEN, ORANGE, house_style, new_figure
 
 GREY, LIGHT, SKY, PURPLE, YELLOW = "#6B7075", "#9AA0A6", "#56B4E9", "#CC79A7", "#E69F00"
@@ -21,6 +21,8 @@ LINES = {
     "compiled-nchw": ("-.", "v"),
     "graph": ("-", "*"),
     "graphs": ("-", "*"),
+    "frozen": ("-", "^"),
+    "anew": ("--", "x"),
 }
 TITLE: dict[str, Any] = {"x": 0.02, "ha": "left", "fontsize": 12.0, "fontweight": "bold"}
 
@@ -63,14 +65,16 @@ def draw_bars(axes: Axes, block: Mapping[str, Any], limits: Mapping[str, float] 
 
 
 def plot_inference(result: Mapping[str, Any]) -> Figure:
-    """Images/s of every way by batch size."""
+    """A panel a precision: images/s of every way by batch size."""
     blocks = [block for block in result["sizes"] if block["results"]]
+    names = dict.fromkeys(precision_case_name(block["case"]) for block in blocks)
     with house_style():
-        figure = new_figure(8.0, 5.0)
-        axes = figure.subplots()
-        name = f"{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px" if blocks else "nothing was measured"
-        draw_growth(axes, blocks, "batch", f"{name}: images/s evaluated, by batch size")
-        figure.legend(*axes.get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        figure = new_figure(5.0 * max(len(names), 1), 5.6)
+        panels = figure.subplots(1, max(len(names), 1), squeeze=False, sharey=True)[0]
+        for axes, name in zip(panels, names, strict=False):
+            draw_growth(axes, [block for block in blocks if precision_case_name(block["case"]) == name], "batch", name)
+            axes.set_xlabel("batch size")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
         figure.suptitle(f"Evaluation, {result['hardware']}, {result['machine']['started'][:10]}", **TITLE)
     return figure
 

@@ -99,23 +99,38 @@ def growth_tables(growth: Mapping[str, Any]) -> list[str]:
 
 def inference_tables(result: Mapping[str, Any]) -> str:
     """`inference`'s: images/s and memory by batch size."""
-    blocks = [block for block in result["sizes"] if block["results"]]
     images = result["settings"]["images"]
     about = f"An evaluation of {images} images a turn (at least one batch), with loss and top-1; timm's best is the fastest of its ways."
+    precisions = dict.fromkeys(block["case"].get("amp") for block in result["sizes"])
+    parts = [inference_precision_tables([block for block in result["sizes"] if block["case"].get("amp") == amp]) for amp in precisions]
+    missing = {line for block in result["sizes"] for text in remarks(block) for line in text.splitlines()}
+    rest = [*sorted(missing), *target_lines(result.get("targets", []))]
+    return "\n\n".join([legend(result), about, *parts, "\n".join(rest)])
+
+
+def inference_precision_tables(blocks: Sequence[Mapping[str, Any]]) -> str:
+    """Return the tables of one model in one precision: images/s, ratios, seconds to get ready and memory by batch size."""
+    blocks = [block for block in blocks if block["results"]]
     sizes = [str(block["case"]["batch"]) for block in blocks]
-    rates, ratios, memory = [], [], []
+    rates, ratios, ready, memory = [], [], [], []
     for key, label in (blocks[0]["labels"] if blocks else {}).items():
         rows = [block["results"].get(key) for block in blocks]
         rates.append([label, *(number(row["median"]) if row else "" for row in rows)])
         ratios.append([label, *(f"{row['ratios']['timm']['ratio']:.2f}" if row and "timm" in row["ratios"] else "" for row in rows)])
+        seconds = [block.get("ready_seconds", {}).get(key) for block in blocks]
+        ready.append([label, *("" if each is None else f"{each:.2f}" for each in seconds)])
         peaks = [block["memory_mib"].get(key) for block in blocks]
         memory.append([label, *(" / ".join(f"{value:,.0f}" for value in peak.values()) if peak else "" for peak in peaks)])
-    heads = {"images/s by batch size": rates, "times timm's best": ratios, memory_head(blocks[0]) if blocks else "": memory}
-    name = f"**{blocks[0]['case']['model']}, {blocks[0]['case']['size']} px**" if blocks else ""
+    heads = {"images/s by batch size": rates, "times timm's best": ratios, "seconds until ready": ready}
+    heads |= {memory_head(blocks[0]): memory} if blocks else {}
+    name = f"**{precision_case_name(blocks[0]['case'])}**" if blocks else ""
     tables = [table([head, *sizes], rows) for head, rows in heads.items() if any(cell for row in rows for cell in row[1:])]
-    missing = {line for block in result["sizes"] for text in remarks(block) for line in text.splitlines()}
-    rest = [*sorted(missing), *target_lines(result.get("targets", []))]
-    return "\n\n".join([legend(result), about, name, *tables, "\n".join(rest)])
+    return "\n\n".join([name, *tables])
+
+
+def precision_case_name(case: Mapping[str, Any]) -> str:
+    """Return model, image size and precision, of a case of any batch size."""
+    return f"{case['model']}, {case['size']} px" + (", FP32" if case.get("amp") == "off" else "")
 
 
 def epoch_table(result: Mapping[str, Any]) -> str:

@@ -2,28 +2,35 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
+import torch._inductor.config
 from timm.utils import AverageMeter, accuracy
 from torch import Tensor, nn
 
 from benchmarks.training.case import Case
 from benchmarks.training.device import use_defaults
 from benchmarks.training.ours import recipe_of
-from benchmarks.training.peers import TIMM, build_frozen_model
-from hw1.config.recipe import TrainConfig
+from benchmarks.training.peers import TIMM, Flags, build_frozen_model
 from hw1.data.loader.base import Batch
 from hw1.evaluation.evaluate import evaluate
 from hw1.evaluation.metrics import summarize
+from hw1.models.fuse_batchnorm import fuse_batchnorm
 from hw1.runtime.device import Autocast, amp_dtype, autocast_of, keep_freed_memory, set_determinism
 
+FLAGS: dict[str, Flags] = TIMM | {
+    "frozen": Flags("--channels-last --torchcompile, TORCHINDUCTOR_FREEZING=1", True, "default"),
+}
+"""What timm's validate.py can be asked for, and what torch.compile knows beyond: weights as constants, in oneDNN's order."""
 LABELS = {
     "hw1": "hw1.evaluation.evaluate, with its metrics",
+    "hw1/anew": "hw1.evaluation.evaluate, BatchNorm fused anew in each evaluation",
     "plain": "plain PyTorch, FP32, NCHW",
-    **{f"timm/{name}": f"timm-style validation, {flags.label}" for name, flags in TIMM.items()},
+    **{f"timm/{name}": f"timm-style validation, {flags.label}" for name, flags in FLAGS.items()},
 }
-PEERS = [key for key in LABELS if key != "hw1"]
+OURS = ("hw1", "hw1/anew")
+PEERS = [key for key in LABELS if key not in OURS]
 
 
 def why_not(key: str, device: torch.device) -> str | None:
@@ -59,13 +66,14 @@ class Batches:
 
 
 class OurValidation:
-    """What `train.py` does after an epoch: `evaluate`, then `summarize`."""
+    """What `train.py` does after an epoch: `evaluate`, then `summarize`; with `hw1` the model is made ready once, as `hw1 predict` does."""
 
     channels_last = True
 
-    def __init__(self, case: Case, device: torch.device) -> None:
+    def __init__(self, key: str, case: Case, device: torch.device) -> None:
         self.recipe = recipe_of(case, "faithful/nhwc")
-        self.model = build_frozen_model(self.recipe, case.num_classes, device, channels_last=True)
+        model = build_frozen_model(self.recipe, case.num_classes, device, channels_last=True)
+        self.model = fuse_batchnorm(model) if key == "hw1" else model
         self.autocast = autocast_of(device, amp_dtype(self.recipe.train, device))
 
     def begin(self) -> None:
@@ -85,19 +93,23 @@ class TimmValidation:
     """What timm's validate.py does with a batch: loss, top-1 and top-5, each read at once. `flags` None: plain PyTorch in FP32, NCHW."""
 
     def __init__(self, key: str, case: Case, device: torch.device) -> None:
-        self.flags = TIMM.get(key.partition("/")[2])
+        self.flags = FLAGS.get(key.partition("/")[2])
         self.channels_last = bool(self.flags and self.flags.channels_last)
+        self.is_frozen = key == "timm/frozen"
         recipe = recipe_of(case, "faithful/nhwc")
         self.model: nn.Module = build_frozen_model(recipe, case.num_classes, device, channels_last=self.channels_last).eval()
         self.forward: Callable[[Tensor], Tensor] = self.model
         if self.flags and self.flags.compile_mode:
-            self.forward = torch.compile(self.model, mode=None if self.flags.compile_mode == "default" else self.flags.compile_mode)
-        dtype = amp_dtype(TrainConfig(), device) if self.flags else None
+            mode = None if self.flags.compile_mode == "default" else self.flags.compile_mode
+            options: Any = {"freezing": True} if self.is_frozen else None  # else it would share what the other way has compiled
+            self.forward = torch.compile(self.model, mode=mode, options=options, dynamic=False)
+        dtype = amp_dtype(recipe.train, device) if self.flags else None
         self.autocast: Autocast = autocast_of(device, dtype if dtype is torch.bfloat16 else None)
         self.criterion = nn.CrossEntropyLoss().to(device)
 
     def begin(self) -> None:
         use_defaults()
+        torch._inductor.config.freezing = self.is_frozen  # it is read when the first batch compiles
         if self.flags:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
@@ -124,4 +136,4 @@ class TimmValidation:
 
 
 def build_validation(key: str, case: Case, device: torch.device) -> Validation:
-    return OurValidation(case, device) if key == "hw1" else TimmValidation(key, case, device)
+    return OurValidation(key, case, device) if key in OURS else TimmValidation(key, case, device)

@@ -48,7 +48,8 @@ class ChannelAttention(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map features [B, C, H, W] to gates [B, C, 1, 1] in (0, 1)."""
         # amax and not adaptive_max_pool2d, whose backward pass is not deterministic on CUDA
-        gate = torch.sigmoid(self.mlp(x.mean((2, 3))) + self.mlp(x.amax((2, 3))))
+        logits = self.mlp(torch.cat([x.mean((2, 3)), x.amax((2, 3))]))  # [2B, C]: of both in one product
+        gate = torch.sigmoid(logits.reshape(2, -1, logits.shape[1]).sum(0))
         return gate[:, :, None, None]
 
 

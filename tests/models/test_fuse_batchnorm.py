@@ -46,8 +46,8 @@ def test_the_model_keeps_its_tensors_and_its_memory_order() -> None:
     model = trained(timm.create_model("resnet18_cbam", num_classes=3)).to(memory_format=torch.channels_last)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     fused = fuse_batchnorm(model)
-    assert fused.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
-    assert fused.fc.weight is model.fc.weight
+    assert fused.get_submodule("layers.layer1.0.conv1").weight.is_contiguous(memory_format=torch.channels_last)
+    assert fused.get_submodule("layers.fc").weight is model.fc.weight
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     model.fc.weight.grad = None
     model(torch.randn(2, 3, 32, 32)).sum().backward()
@@ -90,4 +90,4 @@ def test_what_serves_twice_is_left_alone() -> None:
 def test_convolutions_are_products_where_that_is_faster() -> None:
     """As in training; `test_conv_matmul.py` tests what they compute."""
     fused = fuse_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
-    assert isinstance(fused.get_submodule("layer4.1.conv2"), MatmulConv2d)
+    assert isinstance(fused.get_submodule("layers.layer4.1.conv2"), MatmulConv2d)

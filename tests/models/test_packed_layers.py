@@ -1,4 +1,4 @@
-"""Convolutions with weights in oneDNN's order against torch's own."""
+"""Layers with weights in oneDNN's order against torch's own."""
 
 import copy
 
@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from hw1.models import packed_conv
-from hw1.models.packed_conv import PackedConv2d, use_packed_conv
+from hw1.models import packed_layers
+from hw1.models.packed_layers import ACTIVATIONS, PackedConv2d, PackedLinear, use_packed_layers
 
 CASES = {
     "plain": ((6, 8, 3), {"padding": 1}),
@@ -27,7 +27,7 @@ def convolutions(request: pytest.FixtureRequest) -> tuple[nn.Conv2d, nn.Conv2d]:
     sizes, options = CASES[request.param]
     plain = nn.Conv2d(*sizes, **options).to(memory_format=torch.channels_last)
     packed = nn.Sequential(copy.deepcopy(plain))
-    use_packed_conv(packed)
+    use_packed_layers(packed)
     assert isinstance(packed[0], PackedConv2d)
     return plain, packed[0]
 
@@ -59,9 +59,46 @@ def test_what_torch_does_not_have_is_left_alone(monkeypatch):
     model = nn.Sequential(
         nn.Conv2d(3, 4, 3, padding="same"), nn.Conv2d(4, 4, 3, padding_mode="circular", padding=1), nn.Conv2d(4, 4, 1).double()
     )
-    use_packed_conv(model)
+    use_packed_layers(model)
     assert [type(module) for module in model] == [nn.Conv2d] * 3
-    monkeypatch.setattr(packed_conv, "CONVOLVE", "_no_such_operator")
+    monkeypatch.setattr(packed_layers, "OPERATORS", ("_no_such_operator",))
     model = nn.Sequential(nn.Conv2d(3, 4, 3))
-    use_packed_conv(model)
+    use_packed_layers(model)
     assert type(model[0]) is nn.Conv2d
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_activation_and_residual_are_torchs(convolutions, activation, overwrite):
+    plain, packed = convolutions
+    x = torch.randn(2, plain.in_channels, 7, 8).to(memory_format=torch.channels_last)
+    function = ACTIVATIONS[activation].function
+    torch.testing.assert_close(packed(x, activation=activation), function(plain(x)), rtol=1e-5, atol=1e-6)
+    output = plain(x)
+    for residual in (torch.randn_like(output), torch.randn(2, len(output[0]), 1, 1), torch.randn_like(output).double()):
+        expected = function(output + residual)
+        found = packed(x, residual.clone(memory_format=torch.preserve_format), activation, overwrite=overwrite)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    with torch.autocast("cpu", torch.bfloat16):
+        residual = torch.randn_like(output).bfloat16()
+        expected = function(output + residual.float())
+        found = packed(x, residual.clone(memory_format=torch.preserve_format), activation, overwrite=overwrite)
+        torch.testing.assert_close(found.float(), expected, rtol=0.03, atol=0.03)
+
+
+def test_a_linear_layer_is_packed_for_bf16_and_torchs_otherwise():
+    torch.manual_seed(0)
+    plain = nn.Linear(6, 5)
+    packed = copy.deepcopy(nn.Sequential(plain))
+    use_packed_layers(packed)
+    assert isinstance(packed[0], PackedLinear)
+    x = torch.randn(3, 6)
+    with torch.no_grad():
+        assert torch.equal(packed[0](x, "relu"), plain(x).relu())
+        assert packed[0]._packed == {}
+        with torch.autocast("cpu", torch.bfloat16):
+            torch.testing.assert_close(packed[0](x, "relu").float(), plain(x).relu().float(), rtol=0.02, atol=0.02)
+    assert set(packed[0]._packed) == {torch.bfloat16}
+    with torch.autocast("cpu", torch.bfloat16):
+        assert packed[0](x).requires_grad

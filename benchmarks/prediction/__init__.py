@@ -1,0 +1,1 @@
+"""Prediction from files to a CSV file, by whole programs."""
