@@ -77,14 +77,15 @@ def main(argv: Sequence[str]) -> None:
 
 
 def unfinished(out: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the blocks that an earlier try measured with the same code and settings and left in its result file."""
+    """Return the blocks that an earlier try measured to their end with the same code and settings and left in its result file."""
     from benchmarks.common.result_file import read_result
     from hw1.runs.environment import git_state
 
     earlier = read_result(out) if out and out.is_file() else {}
     if earlier.get("settings") != settings or earlier["machine"]["git"] != git_state():
         return []
-    return [block for block in earlier["sizes"] if block["results"]]
+    rates = {id(block): [row["images_per_second"] for row in block["results"].values()] for block in earlier["sizes"]}
+    return [block for block in earlier["sizes"] if rates[id(block)] and min(map(len, rates[id(block)])) >= settings["rounds"]]
 
 
 if __name__ == "__main__":

@@ -69,12 +69,12 @@ def plot_inference(result: Mapping[str, Any]) -> Figure:
     blocks = [block for block in result["sizes"] if block["results"]]
     names = dict.fromkeys(precision_case_name(block["case"]) for block in blocks)
     with house_style():
-        figure = new_figure(5.0 * max(len(names), 1), 5.6)
+        figure = new_figure(5.0 * max(len(names), 1), 6.4)
         panels = figure.subplots(1, max(len(names), 1), squeeze=False, sharey=True)[0]
         for axes, name in zip(panels, names, strict=False):
             draw_growth(axes, [block for block in blocks if precision_case_name(block["case"]) == name], "batch", name)
             axes.set_xlabel("batch size")
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left", ncols=2)
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower left")
         figure.suptitle(f"Evaluation, {result['hardware']}, {result['machine']['started'][:10]}", **TITLE)
     return figure
 
