@@ -52,13 +52,18 @@ def fuse_batchnorm(model: nn.Module) -> nn.Module:
             _fuse_pair(part, conv_name, norm_name)
     use_conv_matmul(fused)
     use_packed_layers(fused)
-    if all(tensor.device.type == "cpu" for tensor in tensors):
+    if all(tensor.device.type == "cpu" for tensor in tensors) and _is_finite(fused):
         for name, graph in graphs.items():
             flat = InferenceGraph(fused.get_submodule(name), graph)
             if not name:
                 return flat.eval()
             fused.set_submodule(name, flat)
     return fused.eval()  # the new modules too
+
+
+def _is_finite(model: nn.Module) -> bool:
+    """Return whether every weight is finite: oneDNN's ReLU makes zeros of NaN, which would hide that a model is broken."""
+    return all(bool(torch.isfinite(tensor).all()) for tensor in chain(model.parameters(), model.buffers()))
 
 
 def _fuse_pair(part: nn.Module, conv_name: str, norm_name: str) -> None:

@@ -91,3 +91,16 @@ def test_convolutions_are_products_where_that_is_faster() -> None:
     """As in training; `test_conv_matmul.py` tests what they compute."""
     fused = fuse_batchnorm(timm.create_model("resnet18_cbam", num_classes=3))
     assert isinstance(fused.get_submodule("layers.layer4.1.conv2"), MatmulConv2d)
+
+
+@pytest.mark.parametrize("broken", ["layer1.0.conv1.weight", "layer1.0.bn1.running_var"])
+def test_what_is_not_finite_stays_visible(broken: str) -> None:
+    """A ReLU that is computed in the convolution makes zeros of NaN."""
+    torch.manual_seed(0)
+    model = timm.create_model("resnet18", num_classes=5).to(memory_format=torch.channels_last).eval()
+    model.state_dict()[broken][:1] = -1.0 if "var" in broken else torch.nan
+    fused = fuse_batchnorm(model)
+    images = torch.randn(2, 3, 32, 32).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for _ in range(3):
+            assert torch.isnan(fused(images)).all()
