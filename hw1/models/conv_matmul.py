@@ -32,8 +32,12 @@ MANY_PADDED = 0.7
 """Where less than this share of all pairs of output and kernel position meet the input, taps save more than their calls cost."""
 FEW_ROWS, SOME_ROWS = 128, 512
 """Images x positions up to which patches are as fast as taps, in any case and where little is padding."""
+MAX_POSITIONS_STRIDED, MAX_ROWS_STRIDED = 144, 2**13
+"""Largest H' x W', and B x H' x W', for which patches compute dw in bf16 faster where there is a stride."""
 MIN_CHANNELS = 2**16
-"""C x D from which on the weights are so many that patches pay for the output, and in bf16 taps for dw."""
+"""C x D from which on the weights are so many that patches pay for the output."""
+MIN_CHANNELS_TAPS = 2**17
+"""C x D from which on taps pay for dw in bf16."""
 MIN_WORK = 2**18
 """Least B x C x D for which dw in float32 is worth a call for each kernel position."""
 MIN_WORK_ALL = {torch.float32: 2**20, torch.bfloat16: 2**21}
@@ -89,7 +93,7 @@ def choose_ways(geometry: Geometry, dtype: torch.dtype) -> Ways:
     if geometry.weight[2:] == (1, 1):  # taps and patches are the same
         small: Way = "patches" if positions <= MAX_POSITIONS else "conv"
         return Ways(small, small, "patches" if dtype is torch.float32 or channels >= MIN_CHANNELS else small)
-    if positions > MAX_POSITIONS:
+    if positions > (MAX_POSITIONS if geometry.stride == (1, 1) or dtype is torch.float32 else MAX_POSITIONS_STRIDED):
         return Ways()
     is_padded = geometry.overlap() < MANY_PADDED
     is_few = rows <= FEW_ROWS and channels >= MIN_CHANNELS
@@ -97,8 +101,10 @@ def choose_ways(geometry: Geometry, dtype: torch.dtype) -> Ways:
     dx: Way = "taps" if is_tiny else "conv"
     if dtype is torch.bfloat16:
         output: Way = "patches" if is_few else "taps" if is_tiny and is_padded else "conv"
-        dw: Way = "taps" if channels >= MIN_CHANNELS else "conv"
-        return Ways(output, dx, "patches" if rows <= (FEW_ROWS if is_padded else SOME_ROWS) else dw)
+        if geometry.stride != (1, 1):
+            return Ways(output, dx, "patches" if rows <= MAX_ROWS_STRIDED else "conv")
+        dw: Way = "taps" if channels >= MIN_CHANNELS_TAPS else "conv"
+        return Ways(output, dx, "patches" if rows <= (FEW_ROWS if is_padded and dw == "taps" else SOME_ROWS) else dw)
     output = "taps" if is_tiny and is_padded else "patches" if is_few else "conv"
     dw = "taps" if work >= MIN_WORK else "conv"
     return Ways(output, dx, "patches" if rows <= FEW_ROWS and (dw == "conv" or not is_padded) else dw)
