@@ -6,6 +6,7 @@ activation and the addition of a residual are computed as the output is written,
 """
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -93,9 +94,16 @@ def _is_supported(layer: nn.Module) -> bool:
 
 
 def can_use_packed(input: Tensor) -> bool:
-    """Return whether packed layers compute this input: on the CPU, in float32 or bf16, without gradients."""
+    """Return whether packed layers compute this input: on the CPU, in float32 or, where oneDNN has it, bf16, without gradients."""
     is_inference = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-    return is_inference and input.device.type == "cpu" and compute_dtype(input) in (torch.float32, torch.bfloat16) and input.numel() > 0
+    return is_inference and input.device.type == "cpu" and compute_dtype(input) in packed_dtypes() and input.numel() > 0
+
+
+@cache
+def packed_dtypes() -> tuple[torch.dtype, ...]:
+    """Return what packed layers compute in on this processor: oneDNN refuses weights in bf16 on one without AVX-512."""
+    has_bf16 = getattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)()
+    return (torch.float32, torch.bfloat16) if has_bf16 else (torch.float32,)
 
 
 class PackedConv2d(nn.Conv2d):

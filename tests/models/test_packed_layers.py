@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from hw1.models import packed_layers
-from hw1.models.packed_layers import ACTIVATIONS, PackedConv2d, PackedLinear, use_packed_layers
+from hw1.models.packed_layers import ACTIVATIONS, PackedConv2d, PackedLinear, packed_dtypes, use_packed_layers
 
 CASES = {
     "plain": ((6, 8, 3), {"padding": 1}),
@@ -43,7 +43,7 @@ def test_outputs_are_torchs_whatever_the_size_of_the_first_input(convolutions, s
             torch.testing.assert_close(packed(x), plain(x), rtol=0.02, atol=0.02)
             assert packed(x).dtype == torch.bfloat16
         torch.testing.assert_close(packed(x.contiguous()), plain(x), rtol=1e-5, atol=1e-6)  # NCHW is left to torch
-    assert set(packed._packed) == {torch.float32, torch.bfloat16}
+    assert set(packed._packed) == set(packed_dtypes())
 
 
 def test_with_gradients_it_is_torchs_convolution(convolutions):
@@ -99,6 +99,6 @@ def test_a_linear_layer_is_packed_for_bf16_and_torchs_otherwise():
         assert packed[0]._packed == {}
         with torch.autocast("cpu", torch.bfloat16):
             torch.testing.assert_close(packed[0](x, "relu").float(), plain(x).relu().float(), rtol=0.02, atol=0.02)
-    assert set(packed[0]._packed) == {torch.bfloat16}
+    assert set(packed[0]._packed) == {torch.bfloat16} & set(packed_dtypes())
     with torch.autocast("cpu", torch.bfloat16):
         assert packed[0](x).requires_grad
