@@ -62,7 +62,7 @@ def main(argv: Sequence[str]) -> None:
         cases = [case for case in cases if case.amp == "off"]
     amounts = Amounts(args.images, args.rounds, memory=not args.no_memory)
     settings = {**asdict(amounts), "threads": torch.get_num_threads()}
-    blocks = unfinished(args.out, settings)
+    blocks = finished_blocks(args.out, settings)
     file = ResultFile("inference", describe_device(device), settings, args.out, {"sizes": blocks})
     for case in cases:
         done = [block["case"]["batch"] for block in blocks if block["case"] == case.describe() | {"batch": block["case"]["batch"]}]
@@ -76,16 +76,13 @@ def main(argv: Sequence[str]) -> None:
         raise RunError("\n".join(failed))
 
 
-def unfinished(out: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the blocks that an earlier try measured to their end with the same code and settings and left in its result file."""
-    from benchmarks.common.result_file import read_result
-    from hw1.runs.environment import git_state
+def finished_blocks(out: Path | None, settings: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the blocks that an earlier try measured to their end."""
+    from benchmarks.common.result_file import earlier_results
 
-    earlier = read_result(out) if out and out.is_file() else {}
-    if earlier.get("settings") != settings or earlier["machine"]["git"] != git_state():
-        return []
-    rates = {id(block): [row["images_per_second"] for row in block["results"].values()] for block in earlier["sizes"]}
-    return [block for block in earlier["sizes"] if rates[id(block)] and min(map(len, rates[id(block)])) >= settings["rounds"]]
+    blocks = earlier_results(out, settings).get("sizes", [])
+    rounds = [[len(row["images_per_second"]) for row in block["results"].values()] for block in blocks]
+    return [block for block, counts in zip(blocks, rounds, strict=True) if counts and min(counts) >= settings["rounds"]]
 
 
 if __name__ == "__main__":

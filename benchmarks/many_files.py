@@ -6,7 +6,7 @@ process of its own. The files are names (hard links) of a few hundred photograph
 The audit is measured up to --audit files on images that are drawn for it, each another one: it would find the links to be copies. Growth is
 time per file at the largest size over that at the smallest; from a cost that stands still on, 1 is linear.
 
-Writes a JSON file, to which the same command with further sizes adds, and prints its tables; --markdown FILE prints those of a JSON file.
+Writes a JSON file, to which the same code with further sizes adds, and prints its tables; --markdown FILE prints those of a JSON file.
 """
 
 import argparse
@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 
 from benchmarks.common.options import add_result_options
-from benchmarks.common.result_file import ResultFile, read_result
+from benchmarks.common.result_file import ResultFile, earlier_results, read_result
 from benchmarks.input.images import draw_images
 from hw1.config.load import load_recipe
 from hw1.data.bad_images import check_images
@@ -61,8 +61,7 @@ def main(argv: Sequence[str]) -> None:
         return
     images = "photographs" if os.environ.get("HW1_PHOTOS") else "drawn images"
     settings = {"audit": args.audit, "images": images}
-    earlier = read_result(args.out) if args.out and args.out.is_file() else {}
-    rows = earlier["results"] if earlier.get("settings") == settings else []
+    rows = earlier_results(args.out, settings).get("results", [])
     file = ResultFile("many_files", {}, settings, args.out, {"results": rows})
     for size in args.sizes:
         if all(row["files"] != size for row in rows):

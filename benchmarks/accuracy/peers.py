@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.common.options import add_result_options
-from benchmarks.common.result_file import ResultFile, read_result
+from benchmarks.common.result_file import ResultFile, earlier_results, read_result
 from benchmarks.training.timm_script import PROJECT, find_script, version_of
 from hw1.errors import RunError, UserError, run_command
 from hw1.evaluation.significance import paired_t, proportion_interval
@@ -104,8 +104,7 @@ def measure(args: argparse.Namespace) -> dict[str, Any]:
         "timm": version_of(find_script(args.timm)) if args.timm else None,
         "num_val": sum(1 for _ in (args.photos / "val").glob("*/*")),
     }  # fmt: skip
-    earlier = read_result(args.out) if args.out and args.out.is_file() else {}
-    finished = earlier.get("runs", []) if earlier.get("settings") == settings else []
+    finished = earlier_results(args.out, settings).get("runs", [])
     result = ResultFile("peers", {}, settings, args.out, {"runs": finished})
     for seed in args.seeds:
         for name, function, epochs in programs:

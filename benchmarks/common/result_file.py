@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.common.machine import describe_machine, hardware_name, result_path
 from hw1.errors import UserError
+from hw1.runs.environment import git_state
 from hw1.utils.files import write_atomic
 
 
@@ -46,3 +47,10 @@ def read_result(path: Path) -> dict[str, Any]:
         raise UserError(f"{path}: {error.strerror}") from None
     except ValueError:
         raise UserError(f"{path}: no JSON") from None
+
+
+def earlier_results(out: Path | None, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what an earlier try with the same code and settings left in its result file, to go on with; empty where it did not."""
+    earlier = read_result(out) if out and out.is_file() else {}
+    is_same = earlier.get("settings") == json.loads(json.dumps(settings)) and earlier["machine"]["git"] == git_state()
+    return earlier if is_same else {}

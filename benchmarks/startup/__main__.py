@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.common.options import add_result_options
-from benchmarks.common.result_file import ResultFile, read_result
+from benchmarks.common.result_file import ResultFile, earlier_results, read_result
 from benchmarks.startup.peers import timm_programs, ultralytics_programs, versions
 from benchmarks.startup.programs import BATCH, MODEL, SIZE, Program, commands, first_prediction, first_step, prepare, variables
 from benchmarks.startup.tables import tables
@@ -58,8 +58,7 @@ def measure(args: argparse.Namespace, work: Path) -> None:
     programs = choose(args, work)
     images = "photographs" if os.environ.get("HW1_PHOTOS") else "drawn images"
     settings = {"model": MODEL, "size": SIZE, "batch": BATCH, "images": images, "peers": versions(args.timm, args.ultralytics)}
-    earlier = read_result(args.out) if args.out and args.out.is_file() else {}
-    results = earlier.get("results", {}) if earlier.get("settings") == settings else {}
+    results = earlier_results(args.out, settings).get("results", {})
     file = ResultFile("startup", {}, settings, args.out, {"results": results})
     for number in range(args.tries):
         for group, program in programs:  # in turns, so that a machine that drifts drifts for all
