@@ -1,7 +1,7 @@
 """What hw1 replaces of torch on a CPU beside torch's own, one thread, in turns: python -m benchmarks.cpu_kernels
 
-Depthwise gradients in float32 (a whole training step in bf16), weights in oneDNN's order (an evaluation), AdamW on contiguous views (an
-optimizer step in channels_last order). The least milliseconds of processor time of some tries. Writes a JSON file and prints its table;
+Depthwise gradients in float32 (a whole training step in bf16), weights in oneDNN's order and what is computed with them (an evaluation), AdamW
+on contiguous views (an optimizer step in channels_last order), the gradient's norm by dot products. The least milliseconds of processor time of some tries. Writes a JSON file and prints its table;
 --markdown FILE prints that of a JSON file. Products in the place of convolutions: `benchmarks.convolutions`.
 """
 
@@ -57,6 +57,7 @@ def main(argv: Sequence[str]) -> None:
                 rows.append({"what": what, "batch": batch} | least(evaluations(name, batch, is_bf16), args.tries))
                 file.save()
     rows.append({"what": "AdamW, resnet18_cbam, channels_last", "batch": None} | least(optimizer_steps(), args.tries))
+    rows.append({"what": "gradient's norm, resnet18_cbam, channels_last", "batch": None} | least(gradient_norms(), args.tries))
     file.finish()
     print(f"{table(file.content)}\n\n{file.path}")
 
@@ -97,7 +98,7 @@ def depthwise_steps(name: str) -> dict[str, Work]:
 
 
 def evaluations(name: str, batch: int, is_bf16: bool) -> dict[str, Work]:
-    """Evaluate with BatchNorm fused, weights in torch's order and in oneDNN's."""
+    """Evaluate with BatchNorm fused: by torch's layers, and by packed ones, which compute activations and residuals, too."""
     model, images = make_model(name).eval(), make_images(batch, EVAL_SIZE)
     with patch.object(fuse_batchnorm, "use_packed_layers", lambda model: None):
         plain = fuse_batchnorm.fuse_batchnorm(model)
@@ -116,15 +117,24 @@ def evaluations(name: str, batch: int, is_bf16: bool) -> dict[str, Work]:
 def optimizer_steps() -> dict[str, Work]:
     """Take a step of torch's fused AdamW, and of the same on contiguous views."""
 
-    def step_of() -> Work:
-        model = make_model("resnet18_cbam")
-        for parameter in model.parameters():
-            parameter.grad = torch.ones_like(parameter)
-        return optim.build_optimizer(model, OptimConfig()).step
-
     with patch.object(optim, "_step_on_contiguous_views", lambda optimizer: None):
-        plain = step_of()
-    return {"torch": plain, "hw1": step_of()}
+        plain = make_optimizer()
+    return {"torch": plain.step, "hw1": make_optimizer().step}
+
+
+def gradient_norms() -> dict[str, Work]:
+    """Compute the norm of a whole gradient by torch and by dot products."""
+    optimizer = make_optimizer()
+    gradients = [parameter.grad for parameter in optimizer.param_groups[0]["params"]]
+    return {"torch": lambda: nn.utils.get_total_norm(gradients), "hw1": lambda: optim.gradient_norm(optimizer)}
+
+
+def make_optimizer() -> torch.optim.Optimizer:
+    """Make the optimizer of a model that has gradients."""
+    model = make_model("resnet18_cbam")
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    return optim.build_optimizer(model, OptimConfig())
 
 
 def make_model(name: str) -> nn.Module:
