@@ -1,8 +1,8 @@
 """What hw1 replaces of torch on a CPU beside torch's own, one thread, in turns: python -m benchmarks.cpu_kernels
 
-Depthwise gradients in float32 (a whole training step in bf16), weights in oneDNN's order and what is computed with them (an evaluation), AdamW
-on contiguous views (an optimizer step in channels_last order), the gradient's norm by dot products. The least milliseconds of processor time of some tries. Writes a JSON file and prints its table;
---markdown FILE prints that of a JSON file. Products in the place of convolutions: `benchmarks.convolutions`.
+Depthwise gradients in float32 (a whole training step in bf16), weights in oneDNN's order and what is computed with them (an evaluation),
+AdamW on contiguous views (an optimizer step in channels_last order). The least milliseconds of processor time of some tries. Writes a JSON
+file and prints its table; --markdown FILE prints that of a JSON file. Products in the place of convolutions: `benchmarks.convolutions`.
 """
 
 import argparse
@@ -57,7 +57,6 @@ def main(argv: Sequence[str]) -> None:
                 rows.append({"what": what, "batch": batch} | least(evaluations(name, batch, is_bf16), args.tries))
                 file.save()
     rows.append({"what": "AdamW, resnet18_cbam, channels_last", "batch": None} | least(optimizer_steps(), args.tries))
-    rows.append({"what": "gradient's norm, resnet18_cbam, channels_last", "batch": None} | least(gradient_norms(), args.tries))
     file.finish()
     print(f"{table(file.content)}\n\n{file.path}")
 
@@ -120,13 +119,6 @@ def optimizer_steps() -> dict[str, Work]:
     with patch.object(optim, "_step_on_contiguous_views", lambda optimizer: None):
         plain = make_optimizer()
     return {"torch": plain.step, "hw1": make_optimizer().step}
-
-
-def gradient_norms() -> dict[str, Work]:
-    """Compute the norm of a whole gradient by torch and by dot products."""
-    optimizer = make_optimizer()
-    gradients = [parameter.grad for parameter in optimizer.param_groups[0]["params"]]
-    return {"torch": lambda: nn.utils.get_total_norm(gradients), "hw1": lambda: optim.gradient_norm(optimizer)}
 
 
 def make_optimizer() -> torch.optim.Optimizer:

@@ -112,19 +112,6 @@ def _step_on_contiguous_views(optimizer: Adam) -> None:
     optimizer._init_group = collect_views  # type: ignore[method-assign]
 
 
-@torch.no_grad()
-def gradient_norm(optimizer: Optimizer) -> Tensor:
-    """Return the norm of the whole gradient, a scalar on its device; NaN or infinite where a gradient is.
-
-    On the CPU by dot products, which take a third of the time of torch's norms.
-    """
-    gradients = [p.grad for group in optimizer.param_groups for p in group["params"] if p.grad is not None]
-    if any(gradient.device.type != "cpu" for gradient in gradients) or not gradients:
-        return nn.utils.get_total_norm(gradients)
-    rows = [gradient.permute(0, 2, 3, 1) if gradient.ndim == 4 and not gradient.is_contiguous() else gradient for gradient in gradients]
-    return torch.stack([torch.dot(row.reshape(-1), row.reshape(-1)) for row in rows]).sum().sqrt()
-
-
 def parameter_groups(model: nn.Module, config: OptimConfig) -> ParamGroups:
     """Divide the trainable parameters by weight decay and by learning rate; `lr_scale` of a group is its share of the schedule's rate."""
     exempt: Collection[str] = () if config.decay_norm_bias else getattr(model, "no_weight_decay", tuple)()

@@ -10,7 +10,6 @@ from hw1.training.cuda_graphs import CudaGraphRecorder, CudaGraphSteps
 from hw1.training.losses import dominant_label
 from hw1.training.mixup import Draw
 from hw1.training.nonfinite import average_unless, step_unless
-from hw1.training.optim import gradient_norm
 from hw1.training.train_state import TrainState
 
 
@@ -82,11 +81,11 @@ def update(state: TrainState, decay: float | Tensor) -> None:
     norm: Tensor | None = None
     if clip is not None:
         scaler.unscale_(state.optimizer)
-    if clip is not None or not scaler.is_enabled():
-        norm = gradient_norm(state.optimizer)
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
+    elif not scaler.is_enabled():
+        norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
+    if norm is not None:
         state.grad_norm.copy_(norm)
-        if clip is not None:
-            nn.utils.clip_grads_with_norm_(state.model.parameters(), clip, norm)
     state.guard.check(None if scaler.is_enabled() else norm)
 
     state.is_consistent = False
