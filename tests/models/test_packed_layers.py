@@ -1,9 +1,13 @@
 """Layers with weights in oneDNN's order against torch's own."""
 
 import copy
+import os
+import subprocess
+import sys
 
 import pytest
 import torch
+from helpers.paths import ROOT
 from torch import nn
 
 from hw1.models import packed_layers
@@ -102,3 +106,23 @@ def test_a_linear_layer_is_packed_for_bf16_and_torchs_otherwise():
     assert set(packed[0]._packed) == {torch.bfloat16} & set(packed_dtypes())
     with torch.autocast("cpu", torch.bfloat16):
         assert packed[0](x).requires_grad
+
+
+WITHOUT_BF16 = """
+import torch
+from helpers.paths import ROOT
+from torch import nn
+from hw1.models.packed_layers import packed_dtypes, use_packed_layers
+model = nn.Sequential(nn.Conv2d(8, 8, 3)).to(memory_format=torch.channels_last).eval()
+use_packed_layers(model)
+with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+    print(model(torch.ones(1, 8, 6, 6)).dtype, packed_dtypes())
+"""
+
+
+@pytest.mark.slow
+def test_a_processor_without_bf16_computes_in_it_by_torchs_layers() -> None:
+    environment = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
+    done = subprocess.run([sys.executable, "-c", WITHOUT_BF16], capture_output=True, text=True, cwd=ROOT, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split("\n")[0] == "torch.bfloat16 (torch.float32,)"
