@@ -110,7 +110,6 @@ def test_a_linear_layer_is_packed_for_bf16_and_torchs_otherwise():
 
 WITHOUT_BF16 = """
 import torch
-from helpers.paths import ROOT
 from torch import nn
 from hw1.models.packed_layers import packed_dtypes, use_packed_layers
 model = nn.Sequential(nn.Conv2d(8, 8, 3)).to(memory_format=torch.channels_last).eval()
