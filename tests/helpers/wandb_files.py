@@ -13,6 +13,7 @@ class Recorded:
     """What one process left in its file."""
 
     def __init__(self, path: Path) -> None:
+        wandb.teardown()  # of this process' client: waits until everything is written, as the end of the process does
         found = list(records(path))
         kind = [record.WhichOneof("record_type") for record in found]
         self.run = next(record.run for record in found if record.HasField("run"))
@@ -29,6 +30,6 @@ class Recorded:
 
 
 def recorded(run: RunFolder) -> list[Recorded]:
-    """One for each process, in order."""
-    wandb.teardown()  # waits until everything is written, as the end of the process does
+    """One for each process, in the order in which they ended."""
+    wandb.teardown()
     return [Recorded(path) for path in sorted(run.path.glob("wandb/offline-run-*/*.wandb"), key=lambda path: path.stat().st_mtime_ns)]
