@@ -1,8 +1,9 @@
 """What hw1 replaces of torch on a CPU beside torch's own, one thread, in turns: python -m benchmarks.cpu_kernels
 
 Depthwise gradients in float32 (a whole training step in bf16), weights in oneDNN's order and what is computed with them (an evaluation),
-AdamW on contiguous views (an optimizer step in channels_last order). The least milliseconds of processor time of some tries. Writes a JSON
-file and prints its table; --markdown FILE prints that of a JSON file. Products in the place of convolutions: `benchmarks.convolutions`.
+AdamW on contiguous views (an optimizer step in channels_last order), dropout's draws (forward and backward of the layer). The least
+milliseconds of processor time of some tries. Writes a JSON file and prints its table; --markdown FILE prints that of a JSON file.
+Products in the place of convolutions: `benchmarks.convolutions`.
 """
 
 import argparse
@@ -25,12 +26,14 @@ from hw1.config.recipe import OptimConfig
 from hw1.errors import run_command
 from hw1.models import fuse_batchnorm
 from hw1.models.depthwise import use_fast_depthwise
+from hw1.models.dropout import use_fast_dropout
 from hw1.runtime.device import keep_freed_memory
 from hw1.training import optim
 
 DEPTHWISE = ("tf_efficientnet_lite0", "mobilenetv3_large_100", "convnext_atto")
 EVALUATED = ("resnet18_cbam", "resnext50_32x4d_cbam")
 STEP_SIZE, STEP_BATCH, EVAL_SIZE, EVAL_BATCHES = 128, 32, 96, (1, 4, 64)
+DROPOUT_BATCHES = (8, 32, 128)
 Work = Callable[[], object]
 
 
@@ -57,6 +60,8 @@ def main(argv: Sequence[str]) -> None:
                 rows.append({"what": what, "batch": batch} | least(evaluations(name, batch, is_bf16), args.tries))
                 file.save()
     rows.append({"what": "AdamW, resnet18_cbam, channels_last", "batch": None} | least(optimizer_steps(), args.tries))
+    for batch in DROPOUT_BATCHES:
+        rows.append({"what": "dropout, 256 x 6 x 6, bf16", "batch": batch} | least(dropouts(batch), args.tries))
     file.finish()
     print(f"{table(file.content)}\n\n{file.path}")
 
@@ -119,6 +124,18 @@ def optimizer_steps() -> dict[str, Work]:
     with patch.object(optim, "_step_on_contiguous_views", lambda optimizer: None):
         plain = make_optimizer()
     return {"torch": plain.step, "hw1": make_optimizer().step}
+
+
+def dropouts(batch: int) -> dict[str, Work]:
+    """Go forward and backward through torch's layer, and through that with four elements of a draw."""
+    fast = nn.Sequential(nn.Dropout(0.3))
+    use_fast_dropout(fast)
+    features = torch.randn(batch, 256, 6, 6, dtype=torch.bfloat16).to(memory_format=torch.channels_last).requires_grad_()
+
+    def work_of(layer: nn.Module) -> Work:
+        return lambda: layer(features).backward(features.detach())
+
+    return {"torch": work_of(nn.Dropout(0.3)), "hw1": work_of(fast)}
 
 
 def make_optimizer() -> torch.optim.Optimizer:

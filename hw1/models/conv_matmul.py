@@ -153,7 +153,8 @@ class MatmulConv2d(nn.Conv2d):
     def _ways(self, input: Tensor, geometry: Geometry) -> Ways:
         if self.kernel_size == (1, 1) and not input.is_contiguous(memory_format=torch.channels_last):
             return Ways()  # each product would begin with a copy into that memory order
-        ways = choose_ways(geometry, compute_dtype(input))
+        choose = choose_ways.__wrapped__ if torch.compiler.is_compiling() else choose_ways  # torch.compile warns of a cache
+        ways = choose(geometry, compute_dtype(input))
         if torch.is_grad_enabled():
             return ways if self.weight.requires_grad else ways._replace(dw="conv")
         saves_only_reordering = ways.output == "patches" and self.kernel_size != (1, 1)  # which `PackedConv2d` does once

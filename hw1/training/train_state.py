@@ -17,6 +17,7 @@ from hw1.config.recipe import FreezeConfig, Recipe, base_lr
 from hw1.data.image_set import ClassMap
 from hw1.models.conv_matmul import use_conv_matmul
 from hw1.models.depthwise import use_fast_depthwise
+from hw1.models.dropout import use_fast_dropout
 from hw1.models.factory import build_model
 from hw1.models.freeze import freeze_stages
 from hw1.runs.identity import identify
@@ -324,6 +325,7 @@ def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_we
     model = model.to(device).to(memory_format=memory_format)
     use_conv_matmul(model)
     use_fast_depthwise(model)
+    use_fast_dropout(model)
     return model, [model.get_parameter(name) for name in names if recipe.freeze.until_epoch is not None]
 
 
