@@ -19,9 +19,9 @@ from hw1.models.freeze import set_train_mode
 from hw1.models.resolve import resolve
 from hw1.runs.folder import RunFolder
 from hw1.runtime.device import keep_freed_memory, set_determinism
+from hw1.training.build_state import build_train_state
 from hw1.training.checkpointer import Checkpointer
 from hw1.training.setup import Parts
-from hw1.training.train_state import build_train_state
 from hw1.training.train_step import train_step
 from hw1.training.trainer import Trainer
 from hw1.utils.signals import StopRequest

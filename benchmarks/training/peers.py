@@ -56,7 +56,7 @@ def why_not(key: str, device: torch.device) -> str | None:
 
 
 def build_frozen_model(recipe: Recipe, num_classes: int, device: torch.device, *, channels_last: bool) -> nn.Module:
-    """The recipe's model as `hw1.training.train_state` makes it: the same weights, the same ones trained, BatchNorm in the same mode."""
+    """The recipe's model as `hw1.training.build_state` makes it: the same weights, the same ones trained, BatchNorm in the same mode."""
     torch.manual_seed(recipe.seed)
     model = build_model(recipe.model, num_classes, image_size=recipe.aug.size)
     freeze_stages(model, recipe.freeze)

@@ -9,16 +9,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from hw1.ablate.child_process import ChildProcess
-from hw1.ablate.plan import PlannedRun, check_data, conclude, describe, make_plan, print_plan, seconds_left, train
+from hw1.ablate.carry_out import carry_out
+from hw1.ablate.plan import check_data, make_plan, print_plan
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options
-from hw1.ablate.ray_cluster.scheduler import run_on_ray
 from hw1.config.settings import split_overrides, without_dashes
 from hw1.config.shipped import RULE
-from hw1.errors import Interrupted, run_command
-from hw1.utils.console import say
+from hw1.errors import run_command
 from hw1.utils.own_command import hw1_command
-from hw1.utils.text import format_seconds
 
 EXIT_CODES = (
     "exit codes: 0 all runs finished, 2 mistake in recipes, data or run folders (nothing was started), 3 some runs failed (the others were "
@@ -48,41 +45,6 @@ def main(argv: Sequence[str], prog: str = "python -m hw1.ablate") -> None:
     check_data(runs)
     carry_out(runs, args)
     print(f"next: {hw1_command()} report {shlex.join(dict.fromkeys(run.recipe.run.dir for run in runs))}")
-
-
-def carry_out(runs: Sequence[PlannedRun], args: argparse.Namespace) -> None:
-    """Train what is not finished, here or on a Ray cluster as the options of `add_ray_options` say."""
-    if args.ray is None:
-        run_locally(runs)
-    else:
-        run_on_ray(runs, args.ray, args.cpus_per_run, args.gpus_per_run)
-
-
-def run_locally(runs: Sequence[PlannedRun]) -> None:
-    """Train what is not finished, one run after the other.
-
-    Raises:
-        RunError: At the end, if some runs failed.
-        Interrupted: After SIGINT or SIGTERM, once the run under way has saved and ended.
-    """
-    say(describe(runs))
-    failed = []
-    child = ChildProcess()
-    with child.listening():
-        for number, run in enumerate(runs, start=1):
-            if run.status == "finished":
-                continue
-            left = seconds_left(runs[number - 1 :], runs)
-            say(f"run {number} of {len(runs)}: {run.folder.path}" + (f", about {format_seconds(left)} left" if left else ""))
-            problem = train(run, child).problem
-            if child.signum is not None:
-                num_unfinished = sum(other.status != "finished" for other in runs)
-                message = f"interrupted in run {number} of {len(runs)}; {num_unfinished} are not finished, the same command continues"
-                raise Interrupted(child.signum, message)
-            if problem:
-                failed.append(problem)
-                say(f"{problem}; the others go on")
-    conclude(runs, failed)
 
 
 if __name__ == "__main__":

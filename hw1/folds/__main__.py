@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from hw1.ablate.__main__ import carry_out as train_runs
+from hw1.ablate.carry_out import carry_out as train_runs
 from hw1.ablate.plan import PlannedRun, check_data, plan_run, print_plan
 from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options

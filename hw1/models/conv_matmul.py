@@ -253,8 +253,7 @@ def _patches(x: Tensor, geometry: Geometry) -> Tensor:
         return nhwc[:, ::stride_y, ::stride_x].reshape(-1, c)
     padded = x.new_zeros(len(x), height + 2 * pad_y, width + 2 * pad_x, c)
     padded[:, pad_y : pad_y + height, pad_x : pad_x + width] = nhwc
-    image, row, column, channel = padded.stride()
-    windows = padded.as_strided((len(x), *geometry.output, *kernel, c), (image, row * stride_y, column * stride_x, row, column, channel))
+    windows = padded.unfold(1, kernel[0], stride_y).unfold(2, kernel[1], stride_x).permute(0, 1, 2, 4, 5, 3)
     return windows.reshape(-1, kernel[0] * kernel[1] * c)
 
 

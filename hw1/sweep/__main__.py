@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from hw1.ablate.__main__ import carry_out as train_runs
+from hw1.ablate.carry_out import carry_out as train_runs
 from hw1.ablate.plan import check_data
 from hw1.ablate.plan_folder import locked_folder
 from hw1.ablate.ray_cluster.connection import add_ray_options, check_options

@@ -15,7 +15,7 @@ from hw1.data.loader.base import Batch
 from hw1.models.freeze import set_train_mode
 from hw1.runtime import distributed as dist
 from hw1.runtime.device import is_out_of_memory
-from hw1.training.train_state import build_train_state
+from hw1.training.build_state import build_train_state
 from hw1.training.train_step import train_step
 from hw1.utils.console import say
 

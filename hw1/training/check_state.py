@@ -12,7 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from hw1.errors import UserError
-from hw1.training.train_state import Progress, TrainState
+from hw1.training.progress import Progress
+from hw1.training.train_state import TrainState
 from hw1.utils.text import one_line
 
 KEYS = ("model", "optimizer", "schedule", "scaler", "ema", "sums", "progress", "classes", "fingerprint", "wandb_id")

@@ -13,7 +13,8 @@ from hw1.errors import RunError, UserError
 from hw1.runs.checkpoint import load_newest, load_weights, remove_state, save_state, save_weights
 from hw1.runs.folder import RunFolder
 from hw1.runtime import distributed as dist
-from hw1.training.train_state import Progress, TrainState
+from hw1.training.progress import Progress
+from hw1.training.train_state import TrainState
 from hw1.utils.background import Background
 from hw1.utils.console import say
 

@@ -9,9 +9,11 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from hw1.config.recipe import FreezeConfig
+from hw1.config.recipe import FreezeConfig, Recipe
 from hw1.models.freeze import STEM
 from hw1.models.fuse_batchnorm import fuse_batchnorm
+from hw1.runtime import distributed as dist
+from hw1.runtime.device import use_compile
 from hw1.utils.console import say
 from hw1.utils.files import cache_folder
 
@@ -95,6 +97,25 @@ class TrainForward:
             return self._call(images)
         self._compiled = compiled
         return logits
+
+
+def build_forward(model: nn.Module, recipe: Recipe, freeze: FreezeConfig, device: torch.device, num_updates: int) -> TrainForward:
+    """Return how the recipe's forward passes are computed.
+
+    Args:
+        model: The model.
+        recipe: The recipe.
+        freeze: What is frozen in the epoch under way.
+        device: Where to train.
+        num_updates: Optimizer steps of the whole run.
+    """
+    names = frozen_children(model, freeze)
+    module = FrozenPrefix(model, names) if names else model
+    if not use_compile(recipe.train, device, num_updates):
+        return TrainForward(module)
+    keep_compiled()
+    num, size = dist.world_size(), recipe.data.batch_size
+    return TrainForward(module, size // num + (dist.rank() < size % num))
 
 
 def frozen_children(model: nn.Module, freeze: FreezeConfig) -> list[str]:

@@ -7,7 +7,7 @@ from typing import Any
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from hw1.config.recipe import SchedConfig
+from hw1.config.recipe import SchedConfig, TrainConfig
 
 
 def learning_rate(step: int, config: SchedConfig, *, base_lr: float, num_steps: int, steps_per_epoch: int) -> float:
@@ -95,6 +95,11 @@ class Schedule:
     def _set_lr(self, rate: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
+
+
+def updates_per_epoch(config: TrainConfig, num_batches: int) -> int:
+    """Return the optimizer steps of an epoch of so many batches."""
+    return -(-num_batches // config.grad_accum)
 
 
 def build_schedule(optimizer: Optimizer, config: SchedConfig, *, epochs: int, steps_per_epoch: int) -> Schedule:

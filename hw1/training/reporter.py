@@ -16,7 +16,8 @@ from hw1.tracking.names import epoch_scalars, step_scalars
 from hw1.tracking.start import has_trackers, open_trackers
 from hw1.tracking.tracker import At, Trackers
 from hw1.training.data_time import WORTH_ADVICE
-from hw1.training.train_state import Progress, TrainState
+from hw1.training.progress import Progress
+from hw1.training.train_state import TrainState
 from hw1.utils.console import say
 from hw1.utils.text import one_line
 

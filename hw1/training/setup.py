@@ -34,11 +34,13 @@ from hw1.runtime.device import (
     set_determinism,
 )
 from hw1.training.batch_size import choose_batch_size
+from hw1.training.build_state import build_train_state
 from hw1.training.check_state import check_state
 from hw1.training.checkpointer import Checkpointer
 from hw1.training.optim import check_optimizer
 from hw1.training.overview import count_parameters
-from hw1.training.train_state import Progress, TrainState, build_train_state
+from hw1.training.progress import Progress
+from hw1.training.train_state import TrainState
 from hw1.utils.console import say
 from hw1.utils.files import make_folder
 from hw1.utils.text import some_of

@@ -7,66 +7,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from timm.layers import convert_sync_batchnorm
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from hw1.config.recipe import FreezeConfig, Recipe, base_lr
+from hw1.config.recipe import FreezeConfig, Recipe
 from hw1.data.image_set import ClassMap
-from hw1.models.conv_matmul import use_conv_matmul
-from hw1.models.depthwise import use_fast_depthwise
-from hw1.models.dropout import use_fast_dropout
-from hw1.models.factory import build_model
-from hw1.models.freeze import freeze_stages
 from hw1.runs.identity import identify
 from hw1.runtime import distributed as dist
-from hw1.runtime.device import Autocast, amp_dtype, autocast_of, seed_generators, use_compile, use_cuda_graphs
+from hw1.runtime.device import Autocast, seed_generators
 from hw1.training.cuda_graphs import CudaGraphSteps
-from hw1.training.forward import FrozenPrefix, TrainForward, frozen_children, keep_compiled
-from hw1.training.losses import balanced_weights, build_train_loss
-from hw1.training.lr_schedule import Schedule, build_schedule
-from hw1.training.mixup import SeededMixup, build_mixup
+from hw1.training.forward import FrozenPrefix, TrainForward, build_forward
+from hw1.training.lr_schedule import Schedule, build_schedule, updates_per_epoch
+from hw1.training.mixup import SeededMixup
 from hw1.training.nonfinite import NonFiniteGuard
-from hw1.training.optim import build_optimizer
-from hw1.utils.console import say
+from hw1.training.progress import Progress
 
 DROPOUT_STREAM = 4  # last seed word here; augmentation has 1, order 2 (hw1.data), Mixup 3
-
-
-@dataclass
-class Progress:
-    """How far a run is; plain numbers only."""
-
-    epoch: int = 0
-    """Epochs trained and validated."""
-    step: int = 0
-    """Batches done of the epoch under way."""
-    updates: int = 0
-    """Optimizer steps in all."""
-    epoch_seconds: float = 0.0
-    """Training time of the epoch under way."""
-    wait_seconds: float = 0.0
-    """The part of it in which the device waited for data."""
-    seconds: float = 0.0
-    """Training and validation time of all finished epochs."""
-    best_epoch: int = 0
-    best_top1: float = -1.0
-    best_loss: float = float("inf")
-    best_score: float = float("-inf")
-    """Of the best epoch, by `train.best_by`; higher is better."""
-    stale_epochs: int = 0
-    """Epochs since the score last rose; `train.early_stop` counts these."""
-    told_loss: float = 0.0
-    """The part of the epoch's summed loss that the trackers' step curve has."""
-    told_images: float = 0.0
-    """Of so many images."""
-
-    @property
-    def is_best(self) -> bool:
-        """Whether the weights at hand are those of the best epoch."""
-        return self.step == 0 and 0 < self.epoch == self.best_epoch
 
 
 @dataclass
@@ -130,7 +87,8 @@ class TrainState:
         for parameter in self.frozen:
             parameter.requires_grad_(True)
         self.frozen = []
-        self.forward = _build_forward(self.model, self.recipe, self.freeze, self.device, num_updates(self.recipe, self.steps_per_epoch))
+        updates = self.recipe.train.epochs * updates_per_epoch(self.recipe.train, self.steps_per_epoch)
+        self.forward = build_forward(self.model, self.recipe, self.freeze, self.device, updates)
         self.cuda_graphs = self._ddp = None
         self.wrap_ddp()
         return True
@@ -175,8 +133,8 @@ class TrainState:
         """Follow a recipe of fewer epochs from here on, the same but for times. Call between two epochs."""
         former = self.schedule.state_dict()
         self.recipe = recipe
-        updates = num_updates(recipe, self.steps_per_epoch)
-        self.schedule = _build_schedule(self.optimizer, recipe, updates)
+        per_epoch = updates_per_epoch(recipe.train, self.steps_per_epoch)
+        self.schedule = build_schedule(self.optimizer, recipe.sched, epochs=recipe.train.epochs, steps_per_epoch=per_epoch)
         self.schedule.load_state_dict(former)
         if self.mixup:
             self.mixup.off_epoch = recipe.mixup.off_epoch
@@ -246,104 +204,3 @@ def _to_host(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(_to_host(item) for item in value)
     return value
-
-
-def build_train_state(
-    recipe: Recipe,
-    device: torch.device,
-    classes: ClassMap,
-    labels: NDArray[np.int64],
-    fingerprint: str,
-    steps_per_epoch: int,
-    *,
-    load_weights: bool,
-) -> TrainState:
-    """Build everything that the recipe names.
-
-    Args:
-        recipe: The recipe.
-        device: Where to train.
-        classes: The classes of the data.
-        labels: int64 [N], labels of the training images.
-        fingerprint: Digest of the data.
-        steps_per_epoch: Batches in an epoch.
-        load_weights: Load the start weights; False where a checkpoint will fill in the state.
-
-    Raises:
-        UserError: The recipe asks for what cannot be built.
-    """
-    torch.manual_seed(recipe.seed)
-    model, frozen = _build_on(device, recipe, classes.num_classes, load_weights=load_weights)
-    dtype = amp_dtype(recipe.train, device)
-    optimizer = _build_optimizer(model, recipe, frozen)
-    updates = num_updates(recipe, steps_per_epoch)
-    mixup = build_mixup(recipe.mixup, recipe.loss, classes.num_classes, recipe.seed)
-    weights = balanced_weights(labels, classes.num_classes) if recipe.loss.class_weights == "balanced" else None
-    decay = recipe.train.ema_decay
-    return TrainState(
-        recipe=recipe,
-        device=device,
-        classes=classes,
-        fingerprint=fingerprint,
-        model=model,
-        forward=_build_forward(model, recipe, recipe.freeze, device, updates),
-        optimizer=optimizer,
-        schedule=_build_schedule(optimizer, recipe, updates),
-        scaler=torch.amp.GradScaler(device.type, enabled=dtype is torch.float16),
-        autocast=autocast_of(device, dtype),
-        mixup=mixup,
-        loss=build_train_loss(mixup is not None, recipe.loss, weights).to(device),
-        ema=ModelEmaV3(model, decay=decay, use_warmup=True, foreach=False) if decay else None,
-        steps_per_epoch=steps_per_epoch,
-        frozen=frozen,
-        sums=torch.zeros(3, device=device, dtype=torch.float32 if device.type == "mps" else torch.float64),
-        # checkpointing looks at the random state, which no capture allows
-        use_cuda_graphs=not recipe.model.grad_checkpointing
-        and use_cuda_graphs(recipe.train, device, dtype, updates, is_fused=bool(optimizer.defaults.get("fused"))),
-    )
-
-
-def num_updates(recipe: Recipe, steps_per_epoch: int) -> int:
-    """Return the optimizer steps of a whole run with so many batches in an epoch."""
-    return recipe.train.epochs * -(-steps_per_epoch // recipe.train.grad_accum)
-
-
-def _build_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, num_updates: int) -> Schedule:
-    epochs = recipe.train.epochs
-    return build_schedule(optimizer, recipe.sched, epochs=epochs, steps_per_epoch=num_updates // epochs)
-
-
-def _build_on(device: torch.device, recipe: Recipe, num_classes: int, *, load_weights: bool) -> tuple[nn.Module, list[nn.Parameter]]:
-    """Return the model, and the parameters that are frozen until `freeze.until_epoch`; none where they stay so."""
-    tell = say if dist.is_main() else lambda line: None
-    model = build_model(recipe.model, num_classes, load_weights=load_weights, image_size=recipe.aug.size, tell=tell)
-    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
-    names = [name for name in freeze_stages(model, recipe.freeze) if name in trained]
-    if recipe.train.sync_bn and dist.world_size() > 1:
-        model = convert_sync_batchnorm(model)
-    memory_format = torch.channels_last if recipe.train.channels_last else torch.contiguous_format
-    model = model.to(device).to(memory_format=memory_format)
-    use_conv_matmul(model)
-    use_fast_depthwise(model)
-    use_fast_dropout(model)
-    return model, [model.get_parameter(name) for name in names if recipe.freeze.until_epoch is not None]
-
-
-def _build_optimizer(model: nn.Module, recipe: Recipe, frozen: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """Build the optimizer with the `frozen` parameters too: it passes over those without a gradient."""
-    for parameter in frozen:
-        parameter.requires_grad_(True)
-    optimizer = build_optimizer(model, recipe.optim.model_copy(update={"lr": base_lr(recipe)}))
-    for parameter in frozen:
-        parameter.requires_grad_(False)
-    return optimizer
-
-
-def _build_forward(model: nn.Module, recipe: Recipe, freeze: FreezeConfig, device: torch.device, num_updates: int) -> TrainForward:
-    names = frozen_children(model, freeze)
-    module = FrozenPrefix(model, names) if names else model
-    if not use_compile(recipe.train, device, num_updates):
-        return TrainForward(module)
-    keep_compiled()
-    num, size = dist.world_size(), recipe.data.batch_size
-    return TrainForward(module, size // num + (dist.rank() < size % num))

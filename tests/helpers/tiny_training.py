@@ -13,10 +13,11 @@ from hw1.config.recipe import Recipe
 from hw1.data.image_folder import ClassMap
 from hw1.data.loader.base import Batch
 from hw1.runs.folder import RunFolder
+from hw1.training.build_state import build_train_state
 from hw1.training.checkpointer import Checkpointer
 from hw1.training.cuda_graphs import CudaGraphSteps
 from hw1.training.setup import Parts
-from hw1.training.train_state import TrainState, build_train_state
+from hw1.training.train_state import TrainState
 from hw1.training.train_step import add_gradients, train_step, update
 from hw1.training.trainer import Trainer
 from hw1.utils.signals import StopRequest

@@ -4,7 +4,9 @@ import copy
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func
 from torch import nn
+from torch._dynamo.backends.common import aot_autograd
 from torch.nn import functional as F
 
 from hw1.models import conv_matmul
@@ -202,6 +204,24 @@ def test_without_autograd_the_output_is_torchs(size: int, kernel: int, stride: i
 def test_other_convolutions_stay_torchs(options: dict[str, object]) -> None:
     _, ours = swapped(**{"in_channels": 4, "out_channels": 4, "kernel_size": 3, **options})
     assert type(ours) is nn.Conv2d
+
+
+@pytest.mark.usefixtures("way")
+@pytest.mark.parametrize("stride", [1, 2])
+def test_compiled_code_is_told_nothing_of_where_a_tensor_lies_in_memory(stride: int) -> None:
+    """`as_strided` counts on a tensor's strides, which torch.compile may change: a gradient came out wrong without a word."""
+    _, ours = swapped(16, 16, 3, padding=1, stride=stride)
+    targets: set[str] = set()
+
+    def record(graph: torch.fx.GraphModule, _: object) -> object:
+        targets.update(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(lambda x: ours(x.relu()), backend=aot_autograd(fw_compiler=record, bw_compiler=record))
+    x = torch.randn(4, 16, 5, 5).to(memory_format=torch.channels_last).requires_grad_()
+    compiled(x).sum().backward()
+    assert any("mm" in target for target in targets), targets  # the products are in it
+    assert not any("as_strided" in target for target in targets), targets
 
 
 def test_state_dict_and_copies_are_as_before() -> None:

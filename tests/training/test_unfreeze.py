@@ -93,7 +93,7 @@ def test_what_was_recorded_for_the_frozen_model_is_recorded_anew() -> None:
 
 def test_parameters_that_are_no_ones_to_train_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:
     """As the fixed positions of some of timm's transformers."""
-    from hw1.training import train_state as module
+    from hw1.training import build_state as module
 
     build_model = module.build_model
 
