@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 CPU_CASES = [f"resnet18_cbam:96:{batch}:{amp}" for amp in ("auto", "off") for batch in (8, 32, 128)]
 """Where the processor computes in bf16; elsewhere `auto` is FP32 too, and left out."""
+CHECKED_CPU_CASES = [case for case in CPU_CASES if ":8:" in case]
+"""Two hundred steps of each variant with larger batches take an hour."""
 CPU_LOOPS = ["faithful/n*", "fast/n*", "report", "timm/n*", "timm/compiled", "timm-fast/n*", "timm-fast/compiled"]
 """Not our compiled ones: a training on a CPU compiles nothing, and compiling takes minutes."""
 COPY_MEBIBYTES, MATRIX_SIDE = 256, 1024
@@ -31,7 +33,7 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
         prog="python -m benchmarks.train_step", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "--case", action="append", metavar="MODEL:SIZE:BATCH[:AMP]", help=f"on CUDA {CUDA_CASES[0]}; else several: {CPU_CASES[0]}"
+        "--case", action="append", metavar="MODEL:SIZE:BATCH[:AMP]", help=f"on CUDA {CUDA_CASES[0]}; else several, as {CPU_CASES[0]}"
     )
     parser.add_argument(
         "--loop",
@@ -70,7 +72,8 @@ def main(argv: Sequence[str]) -> None:
 
     device = open_device(args.device)
     prepare_process()
-    cases = [parse_case(text) for text in args.case or (CUDA_CASES if device.type == "cuda" else CPU_CASES)]
+    on_cpu = CHECKED_CPU_CASES if args.check else CPU_CASES
+    cases = [parse_case(text) for text in args.case or (CUDA_CASES if device.type == "cuda" else on_cpu)]
     if not args.case and cases[0].dtype(device) is torch.float32:
         cases = [case for case in cases if case.amp == "off"]
     settings = {name: getattr(args, name) for name in ("rounds", "seconds", "steps")}

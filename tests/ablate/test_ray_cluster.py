@@ -49,10 +49,13 @@ class Cluster:
         return str(self.cluster.address)
 
     def complete(self) -> None:
-        """Starts the nodes that are not there, or were killed."""
+        """Starts the nodes that are not there, or were killed; Ray takes a killed one for alive, and gives it work, for seconds more."""
         for name in ("one", "two"):
-            if name not in self.nodes or self.raylet(name).poll() is not None:
+            if name in self.nodes and self.raylet(name).poll() is not None:
+                self.cluster.remove_node(self.nodes.pop(name), allow_graceful=False)
+            if name not in self.nodes:
                 self.nodes[name] = self.cluster.add_node(node_name=name, num_cpus=1, object_store_memory=MEMORY, include_dashboard=False)
+        self.cluster.wait_for_nodes()
 
     def raylet(self, name: str) -> subprocess.Popen[bytes]:
         return self.nodes[name].all_processes["raylet"][0].process
