@@ -231,4 +231,4 @@ def test_debug_recipe_trains_its_golden_curve(tmp_path: Path) -> None:
     assert losses == pytest.approx(GOLDEN, rel=1e-3), losses
 
 
-GOLDEN = [4.64380, 4.60124, 4.56721, 4.53383]
+GOLDEN = [4.63666, 4.61472, 4.61530, 4.55340]
