@@ -79,7 +79,7 @@ def check_gradients(
     NHWC on the device, under autocast where that computes in bf16: a variant may be off by three times as much, and by `FLOOR_OVERALL`
     and `FLOOR_WORST` in any case.
     """
-    cpu, dtype = torch.device("cpu"), amp_dtype(TrainConfig(), device)
+    cpu, dtype = torch.device("cpu"), amp_dtype(TrainConfig(amp=case.amp), device)  # type: ignore[arg-type]  # `parse_case` has checked it
     sizes = sorted({case.batch, case.batch * 2 // 3 | 1}, reverse=True)
     references: dict[tuple[str, int], tuple[Gradients, Block]] = {}
     for number, key in enumerate(keys):
