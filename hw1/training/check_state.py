@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hw1.errors import UserError
+from hw1.training.lr_schedule import updates_per_epoch
 from hw1.training.progress import Progress
 from hw1.training.train_state import TrainState
 from hw1.utils.text import one_line
@@ -58,8 +59,9 @@ def check_progress(progress: Mapping[str, Any], state: TrainState) -> None:
         if not isinstance(value, kind) or isinstance(value, bool) or (name in COUNTS and value < 0):
             raise ValueError(f"progress.{name} is {value!r}")
     epoch, step, updates = progress["epoch"], progress["step"], progress["updates"]
-    windows = -(-state.steps_per_epoch // state.recipe.train.grad_accum)
-    if step > state.steps_per_epoch or updates != epoch * windows + -(-step // state.recipe.train.grad_accum):
+    config = state.recipe.train
+    windows = updates_per_epoch(config, state.steps_per_epoch)
+    if step > state.steps_per_epoch or updates != epoch * windows + updates_per_epoch(config, step):
         raise ValueError(f"epoch {epoch}, step {step} of {state.steps_per_epoch} and {updates} updates do not go together")
     if not 0 <= progress["best_epoch"] <= epoch:
         raise ValueError(f"best epoch {progress['best_epoch']} of {epoch}")

@@ -12,7 +12,7 @@ from hw1.errors import UserError
 from hw1.plots import Figure, plot_curves
 from hw1.runs.epoch_metrics import EpochMetrics
 from hw1.runs.folder import RunFolder
-from hw1.training.lr_schedule import learning_rate
+from hw1.training.lr_schedule import learning_rate, updates_per_epoch
 
 MAX_POINTS = 2000  # of the rate's line: more than the figure has pixels
 
@@ -62,7 +62,7 @@ def step_rates(recipe: Recipe, rows: Sequence[EpochMetrics], num_batches: int) -
     """
     if recipe.sched.name == "plateau":
         return None
-    per_epoch = -(-num_batches // recipe.train.grad_accum)
+    per_epoch = updates_per_epoch(recipe.train, num_batches)
 
     def rate(step: int) -> float:
         length = {"num_steps": recipe.train.epochs * per_epoch, "steps_per_epoch": per_epoch}

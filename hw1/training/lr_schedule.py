@@ -98,7 +98,7 @@ class Schedule:
 
 
 def updates_per_epoch(config: TrainConfig, num_batches: int) -> int:
-    """Return the optimizer steps of an epoch of so many batches."""
+    """Return the optimizer steps of an epoch, or of the part of it that is done, of so many batches."""
     return -(-num_batches // config.grad_accum)
 
 

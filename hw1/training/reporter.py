@@ -16,6 +16,7 @@ from hw1.tracking.names import epoch_scalars, step_scalars
 from hw1.tracking.start import has_trackers, open_trackers
 from hw1.tracking.tracker import At, Trackers
 from hw1.training.data_time import WORTH_ADVICE
+from hw1.training.lr_schedule import updates_per_epoch
 from hw1.training.progress import Progress
 from hw1.training.train_state import TrainState
 from hw1.utils.console import say
@@ -66,7 +67,7 @@ class Reporter:
 
         from hw1.training.media import Media  # takes a second to import, like all that draws: only where it is asked for
 
-        self._steps_per_epoch = -(-state.steps_per_epoch // self.recipe.train.grad_accum)
+        self._steps_per_epoch = updates_per_epoch(self.recipe.train, state.steps_per_epoch)
         self._media = Media(self.run, state, data)
         content = describe_content(
             log,

@@ -148,7 +148,7 @@ class TrainState:
         self.guard.restore()
         progress, accum = self.progress, self.recipe.train.grad_accum
         progress.updates -= num_steps
-        windows = progress.updates - progress.epoch * -(-self.steps_per_epoch // accum)
+        windows = progress.updates - progress.epoch * updates_per_epoch(self.recipe.train, self.steps_per_epoch)
         progress.step = min(windows * accum, self.steps_per_epoch)
         if progress.updates:
             self.schedule.before_step(progress.updates - 1)
