@@ -11,14 +11,18 @@ Shapes: B images, C channels in, D channels out, input H x W, output H' x W', ke
 respect to the input and the weights, dy that of the output.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
-from typing import Any, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
+Result = TypeVar("Result")
 Pair = tuple[int, int]
 """Of rows and of columns."""
 Way = Literal["conv", "taps", "patches"]
@@ -37,11 +41,13 @@ MAX_POSITIONS_STRIDED, MAX_ROWS_STRIDED = 144, 2**13
 MIN_CHANNELS = 2**16
 """C x D from which on the weights are so many that patches pay for the output."""
 MIN_CHANNELS_TAPS = 2**17
-"""C x D from which on taps pay for dw in bf16."""
+"""C x D from which on taps pay for dw in bf16, and where there is a stride for all in float32."""
 MIN_WORK = 2**18
 """Least B x C x D for which dw in float32 is worth a call for each kernel position."""
 MIN_WORK_ALL = {torch.float32: 2**20, torch.bfloat16: 2**21}
 """B x C x D above which output and dx are."""
+HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
+"""Whether oneDNN has wider kernels in float32, which of many images and more than a few positions compute dw faster than products."""
 
 
 class Ways(NamedTuple):
@@ -73,7 +79,7 @@ class Geometry(NamedTuple):
     def overlap(self) -> float:
         """Return which share (0-1) of all pairs of output and kernel position meet the input, not its padding."""
         height, width = self.output
-        met = sum(_length(tap.outputs[0]) * _length(tap.outputs[1]) for tap in taps_of(self))
+        met = sum(_length(tap.outputs[0]) * _length(tap.outputs[1]) for tap in _eager_cache(taps_of)(self))
         return met / (height * width * self.weight[2] * self.weight[3])
 
 
@@ -106,7 +112,11 @@ def choose_ways(geometry: Geometry, dtype: torch.dtype) -> Ways:
         dw: Way = "taps" if channels >= MIN_CHANNELS_TAPS else "conv"
         return Ways(output, dx, "patches" if rows <= (FEW_ROWS if is_padded and dw == "taps" else SOME_ROWS) else dw)
     output = "taps" if is_tiny and is_padded else "patches" if is_few else "conv"
-    dw = "taps" if work >= MIN_WORK else "conv"
+    is_heavy_strided = geometry.stride != (1, 1) and channels >= MIN_CHANNELS_TAPS
+    if is_heavy_strided and positions <= MAX_POSITIONS_ALL[dtype]:
+        dx = "taps"
+    is_for_wide_kernels = HAS_AVX512 and rows > SOME_ROWS and positions > MAX_POSITIONS_ALL[dtype] and not is_heavy_strided
+    dw = "taps" if work >= MIN_WORK and not is_for_wide_kernels else "conv"
     return Ways(output, dx, "patches" if rows <= FEW_ROWS and (dw == "conv" or not is_padded) else dw)
 
 
@@ -147,14 +157,13 @@ class MatmulConv2d(nn.Conv2d):
         return output if self.bias is None else output + self.bias.to(dtype).view(-1, 1, 1)
 
     def _geometry(self, input: Tensor) -> Geometry:
-        height, width = input.shape[2:]
-        return Geometry(len(input), (height, width), tuple(self.weight.shape), cast(Pair, self.stride), cast(Pair, self.padding))
+        batch, _, height, width = input.shape
+        return Geometry(batch, (height, width), tuple(self.weight.shape), cast(Pair, self.stride), cast(Pair, self.padding))
 
     def _ways(self, input: Tensor, geometry: Geometry) -> Ways:
         if self.kernel_size == (1, 1) and not input.is_contiguous(memory_format=torch.channels_last):
             return Ways()  # each product would begin with a copy into that memory order
-        choose = choose_ways.__wrapped__ if torch.compiler.is_compiling() else choose_ways  # torch.compile warns of a cache
-        ways = choose(geometry, compute_dtype(input))
+        ways = _eager_cache(choose_ways)(geometry, compute_dtype(input))
         if torch.is_grad_enabled():
             return ways if self.weight.requires_grad else ways._replace(dw="conv")
         saves_only_reordering = ways.output == "patches" and self.kernel_size != (1, 1)  # which `PackedConv2d` does once
@@ -179,7 +188,7 @@ class _ConvMatmul(torch.autograd.Function):
             product = _patches(x, geometry) @ weight.permute(0, 2, 3, 1).flatten(1).t()
             return product.view(len(x), *geometry.output, len(weight)).permute(0, 3, 1, 2)
         output = x.new_zeros(len(x), *geometry.output, len(weight))
-        _add_products(x, weight.transpose(0, 1), output, taps_of(geometry))
+        _add_products(x, weight.transpose(0, 1), output, _eager_cache(taps_of)(geometry))
         return output.permute(0, 3, 1, 2)
 
     @staticmethod
@@ -194,7 +203,8 @@ class _ConvMatmul(torch.autograd.Function):
             dx, dw, _ = torch.ops.aten.convolution_backward(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
         if needs_dx and ways.dx != "conv":
             nhwc = x.new_zeros(len(x), *x.shape[2:], x.shape[1])
-            _add_products(dy, weight, nhwc, (Tap(tap.kernel, outputs=tap.inputs, inputs=tap.outputs) for tap in taps_of(geometry)))
+            taps = _eager_cache(taps_of)(geometry)
+            _add_products(dy, weight, nhwc, (Tap(tap.kernel, outputs=tap.inputs, inputs=tap.outputs) for tap in taps))
             dx = nhwc.permute(0, 3, 1, 2)
         if needs_dw and ways.dw != "conv":
             dw = _dw_by_patches(dy, x, geometry) if ways.dw == "patches" else _dw_by_taps(dy, x, geometry)
@@ -231,8 +241,10 @@ def _dw_by_taps(dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:
     """Return dw [D, C, K, L] in NHWC memory order: for each tap the product of dy[outputs] and x[inputs]."""
     d, c, *kernel = geometry.weight
     x, dy = x.permute(0, 2, 3, 1), dy.permute(0, 2, 3, 1)
-    gradient = dy.new_zeros(d, *kernel, c)
-    for (row, column), (rows, columns), (x_rows, x_columns) in taps_of(geometry):
+    taps = _eager_cache(taps_of)(geometry)
+    is_complete = len(taps) == kernel[0] * kernel[1]
+    gradient = (dy.new_empty if is_complete else dy.new_zeros)((d, *kernel, c))
+    for (row, column), (rows, columns), (x_rows, x_columns) in taps:
         torch.mm(dy[:, rows, columns].reshape(-1, d).t(), x[:, x_rows, x_columns].reshape(-1, c), out=gradient[:, row, column])
     return gradient.permute(0, 3, 1, 2)
 
@@ -257,16 +269,22 @@ def _patches(x: Tensor, geometry: Geometry) -> Tensor:
     return windows.reshape(-1, kernel[0] * kernel[1] * c)
 
 
-def taps_of(geometry: Geometry) -> list[Tap]:
-    """List the kernel positions that meet the input at all, not only its padding."""
+@lru_cache(maxsize=4096)
+def taps_of(geometry: Geometry) -> tuple[Tap, ...]:
+    """Return the kernel positions that meet the input at all, not only its padding."""
     sizes = list(zip(geometry.output, geometry.input, geometry.weight[2:], geometry.stride, geometry.padding, strict=True))
     rows, columns = ([_connected(tap, out, size, stride, padding) for tap in range(kernel)] for out, size, kernel, stride, padding in sizes)
-    return [
+    return tuple(
         Tap((k, m), (row[0], column[0]), (row[1], column[1]))
         for k, row in enumerate(rows)
         for m, column in enumerate(columns)
         if row and column
-    ]
+    )
+
+
+def _eager_cache(function: "_lru_cache_wrapper[Result]") -> Callable[..., Result]:
+    """Return the function with its cache, of which torch.compile would warn, or while it compiles the function without."""
+    return function.__wrapped__ if torch.compiler.is_compiling() else function
 
 
 def _length(positions: slice) -> int:

@@ -26,6 +26,8 @@ class NonFiniteGuard:
     def __init__(self, sums: Tensor, buffers: Sequence[Tensor], device: torch.device) -> None:
         self.bad = torch.zeros((), device=device)
         """float32 scalar: 1 from the first bad step on, before that 0."""
+        self.waits = device.type != "cpu"
+        """Whether a look at a tensor's value would wait for the device; where not, a good step restores nothing."""
         self._loss_is_bad = torch.zeros((), dtype=torch.bool, device=device)
         self._num_bad = torch.zeros((), device=device)
         dtypes = dict.fromkeys(tensor.dtype for tensor in buffers)
@@ -81,6 +83,9 @@ class NonFiniteGuard:
         torch.maximum(self.bad, is_bad.float(), out=self.bad)
         self._num_bad += self.bad
         self._loss_is_bad.zero_()
+        if not self.waits and not self.bad:
+            self.snapshot()
+            return
         for live, snapshot, views in zip(self._live, self._snapshot, self._views, strict=True):
             torch.where(self.bad > 0, snapshot, _flatten(live), out=snapshot)
             torch._foreach_copy_(live, views)
@@ -91,7 +96,7 @@ class NonFiniteGuard:
     def snapshot(self) -> None:
         """Take sums and buffers as the state to restore. Call after they were set from outside."""
         for live, snapshot in zip(self._live, self._snapshot, strict=True):
-            snapshot.copy_(_flatten(live))
+            torch.cat([tensor.reshape(-1) for tensor in live], out=snapshot)
 
     @torch.no_grad()
     def restore(self) -> None:

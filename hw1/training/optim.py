@@ -1,7 +1,7 @@
 """The optimizer, of timm's, and its parameter groups."""
 
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from difflib import get_close_matches
 from typing import Any, cast
 
@@ -23,6 +23,10 @@ from hw1.utils.text import one_line
 FUSED_DEVICES = ("cuda", "cpu")
 CHOOSE_KERNEL = ("fused", "foreach", "differentiable", "dampening")
 """Options with which torch's fused kernels are not taken by themselves; its fused SGD with dampening would begin otherwise."""
+NUM_PARTS = 16
+"""Of a gradient whose norm is taken by several threads."""
+MIN_DIVIDED = 2**16
+"""Elements of a gradient from which on that pays."""
 ParamGroups = list[dict[str, Any]]
 
 
@@ -90,6 +94,27 @@ def create_optimizer(groups: ParamGroups, config: OptimConfig) -> Optimizer:
             {parameter: {"momentum_buffer": torch.zeros_like(parameter)} for group in groups for parameter in group["params"]}
         )
     return optimizer
+
+
+def total_norm(gradients: Sequence[Tensor]) -> Tensor:
+    """Return the L2 norm of all gradients together, a scalar, as `torch.nn.utils.get_total_norm` does.
+
+    On the CPU torch takes the norm of a tensor with one thread; of a large one in dense order all take a part here.
+    """
+    if not gradients or any(gradient.device.type != "cpu" for gradient in gradients):
+        return nn.utils.get_total_norm(gradients)
+    norms = []
+    for gradient in gradients:
+        dense = _contiguous_view(gradient)
+        is_divided = dense.numel() >= MIN_DIVIDED and dense.numel() % NUM_PARTS == 0 and dense.is_contiguous()
+        norms.append(torch.linalg.vector_norm(dense.view(NUM_PARTS, -1) if is_divided else dense.reshape(1, -1), dim=1))
+    total: Tensor = torch.linalg.vector_norm(torch.cat(norms))
+    return total
+
+
+def _contiguous_view(tensor: Tensor) -> Tensor:
+    """Return a view in which a tensor [A, B, C, D] in channels_last order is contiguous; any other tensor as it is."""
+    return tensor.permute(0, 2, 3, 1) if tensor.ndim == 4 and not tensor.is_contiguous() else tensor
 
 
 def _step_on_contiguous_views(optimizer: Adam) -> None:

@@ -10,6 +10,7 @@ from hw1.training.cuda_graphs import CudaGraphRecorder, CudaGraphSteps
 from hw1.training.losses import dominant_label
 from hw1.training.mixup import Draw
 from hw1.training.nonfinite import average_unless, step_unless
+from hw1.training.optim import total_norm
 from hw1.training.train_state import TrainState
 
 
@@ -79,12 +80,12 @@ def update(state: TrainState, decay: float | Tensor) -> None:
     """Take one optimizer step from the gradients at hand, none where they or the loss are not finite; average the weights with `decay`."""
     clip, scaler = state.recipe.optim.clip_grad, state.scaler
     norm: Tensor | None = None
-    if clip is not None:
+    if clip is not None or not scaler.is_enabled():
         scaler.unscale_(state.optimizer)
-        norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
-    elif not scaler.is_enabled():
-        norm = nn.utils.get_total_norm([p.grad for p in state.model.parameters() if p.grad is not None])
-    if norm is not None:
+        parameters = [parameter for group in state.optimizer.param_groups for parameter in group["params"] if parameter.grad is not None]
+        norm = total_norm([parameter.grad for parameter in parameters])
+        if clip is not None:
+            nn.utils.clip_grads_with_norm_(parameters, clip, norm)
         state.grad_norm.copy_(norm)
     state.guard.check(None if scaler.is_enabled() else norm)
 

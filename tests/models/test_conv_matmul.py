@@ -100,7 +100,8 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
         (torch.float32, 4, 7, (256, 256, 3), 1, "conv conv taps"),
         (torch.float32, 8, 3, (512, 512, 3), 1, "taps taps taps"),
         (torch.float32, 2, 3, (512, 512, 3), 1, "patches conv taps"),
-        (torch.float32, 8, 6, (512, 256, 3), 2, "patches conv patches"),
+        (torch.float32, 8, 6, (512, 256, 3), 2, "patches taps patches"),
+        (torch.float32, 8, 6, (256, 128, 3), 2, "conv conv patches"),
         (torch.float32, 32, 6, (512, 256, 3), 2, "conv taps taps"),
         (torch.float32, 64, 4, (512, 512, 3), 1, "conv conv taps"),
         (torch.float32, 64, 8, (512, 512, 3), 1, "conv conv conv"),
@@ -125,11 +126,37 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
         (torch.float64, 8, 3, (512, 512, 3), 1, "conv conv conv"),
     ],
 )
-def test_choose_ways(dtype: torch.dtype, batch: int, size: int, weight: tuple[int, int, int], stride: int, ways: str) -> None:
+def test_choose_ways(
+    monkeypatch: pytest.MonkeyPatch, dtype: torch.dtype, batch: int, size: int, weight: tuple[int, int, int], stride: int, ways: str
+) -> None:
     """Each case rests on figures of benchmarks/NOTES.md, "Training step", and of `benchmarks.convolutions`."""
+    monkeypatch.setattr(conv_matmul, "HAS_AVX512", False)
+    assert ways_of(dtype, batch, size, weight, stride) == ways.split()
+
+
+def ways_of(dtype: torch.dtype, batch: int, size: int, weight: tuple[int, int, int], stride: int) -> list[Way]:
     d, c, kernel = weight
     geometry = Geometry(batch, (size, size), (d, c, kernel, kernel), (stride, stride), (kernel // 2, kernel // 2))
-    assert list(choose_ways(geometry, dtype)) == ways.split()
+    return list(choose_ways.__wrapped__(geometry, dtype))
+
+
+@pytest.mark.parametrize(
+    ("batch", "size", "weight", "stride", "narrow", "wide"),
+    [
+        (32, 6, (256, 256, 3), 1, "taps", "conv"),
+        (32, 7, (512, 512, 3), 1, "taps", "conv"),
+        (32, 12, (256, 128, 3), 2, "taps", "conv"),
+        (32, 12, (512, 256, 3), 2, "taps", "taps"),
+        (8, 6, (256, 256, 3), 1, "taps", "taps"),
+        (128, 3, (512, 512, 3), 1, "taps", "taps"),
+    ],
+)
+def test_in_float32_avx512_decides_how_the_weights_gradient_of_many_positions_is_computed(
+    monkeypatch: pytest.MonkeyPatch, batch: int, size: int, weight: tuple[int, int, int], stride: int, narrow: str, wide: str
+) -> None:
+    for has_avx512, expected in ((False, narrow), (True, wide)):
+        monkeypatch.setattr(conv_matmul, "HAS_AVX512", has_avx512)
+        assert ways_of(torch.float32, batch, size, weight, stride)[2] == expected
 
 
 @pytest.mark.parametrize(("size", "stride", "kernel"), [(3, 1, 3), (2, 1, 3), (6, 2, 3), (5, 2, 5), (7, 1, 1)])

@@ -65,11 +65,13 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.parametrize("waits", [False, True])
 @pytest.mark.parametrize("poison", [poison_image, poison_gradient])
 @pytest.mark.parametrize("sections", VARIANTS)
-def test_all_is_as_before_the_bad_step(tmp_path: Path, sections: dict[str, Any], poison: Any) -> None:
+def test_all_is_as_before_the_bad_step(tmp_path: Path, sections: dict[str, Any], poison: Any, waits: bool) -> None:
     """Three good steps, a bad one, two more: what is then saved is what three good steps alone give, bit for bit."""
     clean, hurt = make(**sections), make(**sections)
+    hurt.guard.waits = waits
     torch.manual_seed(1)
     run_steps(clean, 3)
     expected = clean.copy_state()
@@ -157,6 +159,7 @@ def test_an_fp16_scalers_own_skips_are_no_alarm(tmp_path: Path) -> None:
 def test_no_step_waits_for_the_device(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing in a step asks for a number of a tensor; that is what makes the host wait on a GPU."""
     training = make(optim={"lr": 1e-3, "clip_grad": 1.0}, train={"ema_decay": 0.9})
+    training.guard.waits = True  # as on a GPU
     batches = make_batches(8, 8)
     train_step(training, batches[0], loader_of(8, 8))
 

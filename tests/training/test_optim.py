@@ -17,7 +17,7 @@ from hw1.config.recipe import OptimConfig, SchedConfig
 from hw1.errors import UserError
 from hw1.training.check_state import check_optimizer as check_optimizer_state
 from hw1.training.lr_schedule import Schedule, build_schedule
-from hw1.training.optim import build_optimizer, check_optimizer
+from hw1.training.optim import build_optimizer, check_optimizer, total_norm
 
 
 class Net(nn.Module):
@@ -455,3 +455,30 @@ def test_plateau_state_is_plain():
     before = schedule.state_dict()
     schedule.after_epoch(9.0)
     assert before["num_bad_epochs"] == 0, "a saved state does not change as training goes on"
+
+
+@pytest.mark.parametrize(
+    "shapes",
+    [
+        [(256, 64, 3, 3), (256,), (100, 512), (65537,), (2**17,)],
+        [(3, 5), (1,), ()],
+        [(300, 257)],  # not to be divided by the number of parts
+        [],
+    ],
+)
+def test_the_norm_of_all_gradients_is_numpys(shapes: list[tuple[int, ...]]) -> None:
+    torch.manual_seed(0)
+    gradients = [torch.randn(shape) for shape in shapes]
+    gradients += [tensor.to(memory_format=torch.channels_last) for tensor in gradients if tensor.ndim == 4]
+    gradients += [torch.randn(600, 300).t() for _ in shapes]
+    exact = np.linalg.norm(np.concatenate([np.zeros(1), *(gradient.double().numpy().ravel() for gradient in gradients)]))
+    assert total_norm(gradients).item() == pytest.approx(exact, rel=1e-5)
+    assert total_norm(gradients).shape == ()
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan"])
+@pytest.mark.parametrize("size", [4, 2**17])
+def test_the_norm_of_gradients_that_are_not_finite_is_not(size: int, value: str) -> None:
+    gradient = torch.zeros(size)
+    gradient[size // 2] = float(value)
+    assert not total_norm([torch.ones(3), gradient]).isfinite()
