@@ -46,6 +46,8 @@ MIN_WORK = 2**18
 """Least B x C x D for which dw in float32 is worth a call for each kernel position."""
 MIN_WORK_ALL = {torch.float32: 2**20, torch.bfloat16: 2**21}
 """B x C x D above which output and dx are."""
+MAX_POSITIONS_HEAVY, MIN_WORK_HEAVY, MIN_CHANNELS_HEAVY = 9, 2**23, 2**18
+"""Largest H' x W', least B x C x D and C x D for which they are in bf16 as well."""
 HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
 """Whether oneDNN has wider kernels in float32, which of many images and more than a few positions compute dw faster than products."""
 
@@ -104,6 +106,7 @@ def choose_ways(geometry: Geometry, dtype: torch.dtype) -> Ways:
     is_padded = geometry.overlap() < MANY_PADDED
     is_few = rows <= FEW_ROWS and channels >= MIN_CHANNELS
     is_tiny = positions <= MAX_POSITIONS_ALL[dtype] and work > MIN_WORK_ALL[dtype]
+    is_tiny |= positions <= MAX_POSITIONS_HEAVY and work >= MIN_WORK_HEAVY and channels >= MIN_CHANNELS_HEAVY
     dx: Way = "taps" if is_tiny else "conv"
     if dtype is torch.bfloat16:
         output: Way = "patches" if is_few else "taps" if is_tiny and is_padded else "conv"
@@ -187,9 +190,7 @@ class _ConvMatmul(torch.autograd.Function):
         if ways.output == "patches":
             product = _patches(x, geometry) @ weight.permute(0, 2, 3, 1).flatten(1).t()
             return product.view(len(x), *geometry.output, len(weight)).permute(0, 3, 1, 2)
-        output = x.new_zeros(len(x), *geometry.output, len(weight))
-        _add_products(x, weight.transpose(0, 1), output, _eager_cache(taps_of)(geometry))
-        return output.permute(0, 3, 1, 2)
+        return _sum_by_taps(x, weight.transpose(0, 1), geometry.output, _eager_cache(taps_of)(geometry))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, None, None]:
@@ -202,10 +203,8 @@ class _ConvMatmul(torch.autograd.Function):
             stride, padding = list(geometry.stride), list(geometry.padding)
             dx, dw, _ = torch.ops.aten.convolution_backward(dy, x, weight, None, stride, padding, [1, 1], False, [0, 0], 1, mask)
         if needs_dx and ways.dx != "conv":
-            nhwc = x.new_zeros(len(x), *x.shape[2:], x.shape[1])
             taps = _eager_cache(taps_of)(geometry)
-            _add_products(dy, weight, nhwc, (Tap(tap.kernel, outputs=tap.inputs, inputs=tap.outputs) for tap in taps))
-            dx = nhwc.permute(0, 3, 1, 2)
+            dx = _sum_by_taps(dy, weight, geometry.input, [Tap(tap.kernel, outputs=tap.inputs, inputs=tap.outputs) for tap in taps])
         if needs_dw and ways.dw != "conv":
             dw = _dw_by_patches(dy, x, geometry) if ways.dw == "patches" else _dw_by_taps(dy, x, geometry)
             if dw.stride() != weight.stride():  # the order that optimizers and DistributedDataParallel expect
@@ -222,19 +221,23 @@ class Tap(NamedTuple):
     inputs: tuple[slice, slice]
 
 
-def _add_products(source: Tensor, weight: Tensor, target: Tensor, taps: Iterable[Tap]) -> None:
-    """Add to target[outputs] the product of source[inputs] and weight[kernel], for each tap.
+def _sum_by_taps(source: Tensor, weight: Tensor, size: Pair, taps: Iterable[Tap]) -> Tensor:
+    """Return target [B, D, *size] in NHWC memory order: target[outputs] is the sum of source[inputs] x weight[kernel] over the taps.
+
+    It is summed in float32, also of products in bf16.
 
     Args:
         source: [B, C, H, W].
         weight: [C, D, K, L].
-        target: [B, H', W', D], changed in place.
+        size: Height and width of the target.
         taps: Kernel positions to add.
     """
-    source, weight = source.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1)
+    target = source.new_zeros(len(source), *size, weight.shape[1], dtype=torch.float32)
+    nhwc, by_tap = source.permute(0, 2, 3, 1), weight.permute(2, 3, 0, 1)
     for kernel, (rows, columns), (source_rows, source_columns) in taps:
         part = target[:, rows, columns]
-        part += (source[:, source_rows, source_columns].reshape(-1, source.shape[3]) @ weight[kernel]).view(part.shape)
+        part += (nhwc[:, source_rows, source_columns].reshape(-1, nhwc.shape[3]) @ by_tap[kernel]).view(part.shape)
+    return target.to(source.dtype).permute(0, 3, 1, 2)
 
 
 def _dw_by_taps(dy: Tensor, x: Tensor, geometry: Geometry) -> Tensor:

@@ -108,7 +108,8 @@ def test_what_is_frozen_gets_no_gradient_and_the_other_its_own(size: int, kernel
         (torch.float32, 1, 1, (16, 256, 1), 1, "patches patches patches"),
         (torch.float32, 32, 14, (256, 1024, 1), 1, "conv conv patches"),
         (torch.bfloat16, 8, 3, (512, 512, 3), 1, "patches conv patches"),
-        (torch.bfloat16, 32, 3, (512, 512, 3), 1, "conv conv taps"),
+        (torch.bfloat16, 16, 3, (512, 512, 3), 1, "conv conv taps"),
+        (torch.bfloat16, 32, 3, (512, 512, 3), 1, "taps taps taps"),
         (torch.bfloat16, 128, 2, (512, 512, 3), 1, "taps taps taps"),
         (torch.bfloat16, 8, 12, (256, 128, 3), 2, "conv conv patches"),
         (torch.bfloat16, 32, 24, (128, 64, 3), 2, "conv conv patches"),
@@ -187,6 +188,25 @@ def test_gradients_in_bf16_are_within_its_rounding(size: int, kernel: int, strid
         errors.append(float((conv.weight.grad - weight.grad).norm() / weight.grad.norm()))
     assert "Convolution" not in type(output.grad_fn).__name__
     assert errors[1] < max(1.2 * errors[0], 0.004)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+def test_taps_in_bf16_are_summed_in_float32(monkeypatch: pytest.MonkeyPatch, stride: int) -> None:
+    """Output and the input's gradient: nine sums in bf16 would double the error of torch's own, which rounds once."""
+    monkeypatch.setattr(conv_matmul, "choose_ways", lru_cache(lambda *_: Ways("taps", "taps", "taps")))
+    plain, ours = swapped(128, 128, 3, stride=stride, padding=1, bias=False)
+    x = torch.randn(9, 128, 3, 3).to(memory_format=torch.channels_last)
+    exact = x.double().requires_grad_()
+    weight = plain.weight.detach().to(torch.bfloat16).double()
+    output = F.conv2d(x.to(torch.bfloat16).double(), weight, None, stride, 1)
+    factor = torch.randn_like(output).to(torch.bfloat16).double()
+    (F.conv2d(exact, weight, None, stride, 1) * factor).sum().backward()
+    rounded = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        ours_output = ours(rounded)
+    (ours_output * factor.to(torch.bfloat16)).sum().backward()
+    for found, expected in ((ours_output.detach(), output), (rounded.grad, exact.grad)):
+        assert float((found.double() - expected).norm() / expected.norm()) < 0.003
 
 
 def test_products_only_where_the_rules_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
