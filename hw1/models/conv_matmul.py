@@ -41,15 +41,15 @@ MAX_POSITIONS_STRIDED, MAX_ROWS_STRIDED = 144, 2**13
 MIN_CHANNELS = 2**16
 """C x D from which on the weights are so many that patches pay for the output."""
 MIN_CHANNELS_TAPS = 2**17
-"""C x D from which on taps pay for dw in bf16, and where there is a stride for all in float32."""
+"""C x D from which on taps pay for dw in bf16, and in float32 for dx and dw of a convolution with a stride."""
 MIN_WORK = 2**18
 """Least B x C x D for which dw in float32 is worth a call for each kernel position."""
 MIN_WORK_ALL = {torch.float32: 2**20, torch.bfloat16: 2**21}
 """B x C x D above which output and dx are."""
 MAX_POSITIONS_HEAVY, MIN_WORK_HEAVY, MIN_CHANNELS_HEAVY = 9, 2**23, 2**18
-"""Largest H' x W', least B x C x D and C x D for which they are in bf16 as well."""
+"""Largest H' x W', and least B x C x D and C x D, for which taps compute the output and dx faster in bf16 too."""
 HAS_AVX512 = torch.backends.cpu.get_cpu_capability() == "AVX512"
-"""Whether oneDNN has wider kernels in float32, which of many images and more than a few positions compute dw faster than products."""
+"""Whether oneDNN has its wider kernels, which compute dw in float32 faster than products do if images and positions are many."""
 
 
 class Ways(NamedTuple):
