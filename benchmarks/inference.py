@@ -31,7 +31,6 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     parser.add_argument("--images", type=int, default=512, help="in one evaluation, at least one batch")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--no-memory", action="store_true", help="CPU: leave out peak memory, which takes processes of its own")
     add_result_options(parser, has_plot=True)
     args = parser.parse_args(argv)
 
@@ -60,7 +59,7 @@ def main(argv: Sequence[str]) -> None:
     cases = [parse_case(":1:".join(text.rsplit(":", 1)) if text.count(":") == 2 else f"{text}:1") for text in texts]
     if not args.case and cases[0].dtype(device) is torch.float32:
         cases = [case for case in cases if case.amp == "off"]
-    amounts = Amounts(args.images, args.rounds, memory=not args.no_memory)
+    amounts = Amounts(args.images, args.rounds)
     settings = {**asdict(amounts), "threads": torch.get_num_threads()}
     blocks = finished_blocks(args.out, settings)
     file = ResultFile("inference", describe_device(device), settings, args.out, {"sizes": blocks})

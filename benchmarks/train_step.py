@@ -1,8 +1,8 @@
 """How fast one training step is, ours beside others', in one run: python -m benchmarks.train_step
 
-Loops take turns over the same batches, on the device already. Each --case has its own table; --growth adds how the cost grows, --check
-compares gradients and loss curves of our variants with plain FP32 instead of timing them. Writes a JSON file and a plot, and prints
-its table; --markdown FILE prints that of a JSON file.
+Loops take turns over the same batches, on the device already; on a CPU each has a process of its own, as a training has. Each --case has
+its own table; --growth adds how the cost grows, --check compares gradients and loss curves of our variants with plain FP32 instead of
+timing them. Writes a JSON file and a plot, and prints its table; --markdown FILE prints that of a JSON file.
 """
 
 import argparse
@@ -45,7 +45,6 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="length of a turn, at least one step")
     parser.add_argument("--quick", action="store_true", help="two rounds of a step each, little growth: not for publication")
-    parser.add_argument("--no-memory", action="store_true", help="CPU: leave out peak memory, which takes a process a loop")
     parser.add_argument("--growth", action="store_true", help="also how the cost grows with batch, image size, model and data set")
     parser.add_argument("--check", action="store_true", help="only compare gradients and loss curves with plain FP32")
     parser.add_argument("--steps", type=int, default=200, help="--check: steps of a loss curve")
@@ -94,7 +93,7 @@ def _time(args: argparse.Namespace, cases: "list[Case]", file: "ResultFile") -> 
     from hw1.plots.style import save_figure
 
     device = open_device(args.device)
-    amounts = Amounts(args.rounds, args.seconds, memory=not args.no_memory)
+    amounts = Amounts(args.rounds, args.seconds)
     file.content["settings"] |= asdict(amounts)
     blocks = file.content["cases"] = []
     for case in cases:

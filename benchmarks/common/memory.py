@@ -30,12 +30,13 @@ def peak_mebibytes(work: Callable[[], None], *, method: Literal["fork", "spawn"]
 
 
 def _run(work: Callable[[], None], sender: Connection) -> None:
-    start = _high_water_mark()
+    start = high_water_mark()
     work()
-    sender.send(_high_water_mark() - start)
+    sender.send(high_water_mark() - start)
 
 
-def _high_water_mark() -> float:
+def high_water_mark() -> float:
+    """The most memory that this process has held so far, MiB: VmHWM, of which a child begins its own."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) / 1024

@@ -58,15 +58,19 @@ def release_memory(device: torch.device) -> None:
 
 
 def use_defaults() -> None:
-    """PyTorch's and glibc's own defaults of what a training loop sets for the whole process: each loop starts its turn from here.
-
-    glibc raises its threshold by itself, up to 32 MiB, as pieces of memory are freed, and gives back twice that at the end of its heap
-    (mallopt(3)): what it comes to in any training is set here at once.
-    """
+    """PyTorch's own defaults of what a training loop sets for the whole process: each loop starts its turn from here."""
     torch.use_deterministic_algorithms(False)
     torch.set_float32_matmul_precision("highest")
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = False
+
+
+def use_default_heap() -> None:
+    """glibc's own defaults, and nothing kept of what was freed: for turns that share a process with ours, which changes them.
+
+    glibc raises its threshold by itself, up to 32 MiB, as pieces of memory are freed, and gives back twice that at the end of its heap
+    (mallopt(3)): what it comes to in any training is set here at once.
+    """
     with contextlib.suppress(OSError, AttributeError):
         libc = ctypes.CDLL(None)
         libc.mallopt(M_MMAP_THRESHOLD, 32 * MIB)

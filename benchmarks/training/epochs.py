@@ -11,7 +11,7 @@ from timm.data import FastCollateMixup
 
 from benchmarks.input.peers import timm_loader
 from benchmarks.training.case import Case, make_batches
-from benchmarks.training.device import synchronize
+from benchmarks.training.device import synchronize, use_default_heap
 from benchmarks.training.images import open_folders
 from benchmarks.training.ours import OurLoop
 from benchmarks.training.peers import TimmLoop
@@ -46,6 +46,7 @@ class OurEpochs:
         """Of every epoch the share in which the device waited for data."""
 
     def epoch(self) -> int:
+        use_default_heap()
         self.loop.begin()
         trainer, progress = self.loop.trainer, self.loop.training.progress
         trainer.train_epoch()
@@ -58,6 +59,7 @@ class OurEpochs:
 
     def steps(self) -> int:
         """As many steps as an epoch has whole batches."""
+        use_default_heap()
         self.loop.begin()
         num = max(self.loader.num_samples // len(self.batches[0].label), 1)
         for number in range(num):
@@ -91,6 +93,7 @@ class TimmEpochs:
         self.waits: list[float] = []
 
     def epoch(self) -> int:
+        use_default_heap()
         self.loop.begin()
         wait, images, start = DataTimer(self.device), 0, time.perf_counter()
         for image, target in wait.over(self.loader):

@@ -111,14 +111,14 @@ def measure_steps(run: Run, until: float) -> None:
     A quarter of the time is for the rounds, the rest for building and compiling.
     """
     now = time.perf_counter()
-    amounts = Amounts(run.sizes.rounds, run.sizes.seconds, run.sizes.warmup, memory=run.device.type == "cuda")
+    amounts = Amounts(run.sizes.rounds, run.sizes.seconds, run.sizes.warmup, own_processes=False)
     bench = CaseBench(run.case, [key for key in STEP_ORDER if key in run.loops], run.device, amounts, run.save)
     run.content["steps"] = bench.block
     bench.run(build_until=now + 0.75 * (until - now), until=until)
     run.content["kernels"] = kernels = {}
     for key in [key for key in run.best().values() if key in ours.OURS]:
         turn = bench.turns[key]
-        kernels[key] = profile_kernels(turn.loop, turn.batches, run.device)
+        kernels[key] = profile_kernels(turn.ask("loop"), turn.ask("batches"), run.device)
         run.save()
     bench.close()
 
@@ -140,7 +140,7 @@ def measure_end_to_end(run: Run, until: float) -> None:
 def measure_evaluation(run: Run, until: float) -> None:
     """Evaluation at the first and the largest batch size."""
     run.content["sizes"] = []
-    amounts = InferenceAmounts(run.sizes.evaluated, min(run.sizes.rounds, 3), memory=run.device.type == "cuda")
+    amounts = InferenceAmounts(run.sizes.evaluated, min(run.sizes.rounds, 3), own_processes=False)
     for batch in sorted({run.case.batch, *run.batches[-1:]}):
         if time.perf_counter() < until:
             measure_inference(run.case, [batch], EVALUATION, run.device, amounts, run.content["sizes"], run.save, until=until)
@@ -149,7 +149,7 @@ def measure_evaluation(run: Run, until: float) -> None:
 def measure_batches(run: Run, until: float) -> None:
     """Larger batches: eager loops first, then, where time is left, the fastest ones, which are compiled anew for each size."""
     run.content["batches"] = blocks = []
-    amounts = Amounts(min(run.sizes.rounds, 3), run.sizes.seconds, run.sizes.warmup, memory=run.device.type == "cuda")
+    amounts = Amounts(min(run.sizes.rounds, 3), run.sizes.seconds, run.sizes.warmup, own_processes=False)
     best = [key for key in run.best().values() if key not in EAGER]
     for keys in ([key for key in EAGER if key in run.loops], best):
         for batch in run.batches if keys else ():

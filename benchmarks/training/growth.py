@@ -42,7 +42,7 @@ def measure_growth(
         "size": [replace(case, size=size) for size in (CUDA_SIZES if device.type == "cuda" else SIZES)],
         "model": [replace(case, model=name, batch=case.batch if device.type == "cuda" else MODEL_BATCH) for name in MODELS],
     }
-    amounts = Amounts(rounds=1 if quick else 3, seconds=0.0 if quick else 0.5, warmup=1 if quick else 2, memory=False)
+    amounts = Amounts(rounds=1 if quick else 3, seconds=0.0 if quick else 0.5, warmup=1 if quick else 2)
     for name, each in cases.items():
         found[name] = blocks = []
         for one in each[:2] if quick else each:

@@ -4,18 +4,19 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from benchmarks.common.memory import peak_mebibytes
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import DeviceMemory, release_memory
+from benchmarks.training.own_process import OwnProcess, ThisProcess
 from benchmarks.training.same import FP32_TOLERANCE
 from benchmarks.training.tables import case_name
-from benchmarks.training.turns import Turn, compare, fastest, time_turns
-from benchmarks.training.validation import LABELS, PEERS, Validation, build_validation, why_not
+from benchmarks.training.turns import compare, fastest, time_turns
+from benchmarks.training.validation import LABELS, PEERS, build_validation, why_not
 from hw1.data.loader.base import Batch
 
 LOW_PRECISION_TOLERANCE = 0.1
@@ -27,8 +28,8 @@ class Amounts:
     images: int = 512
     """In a turn: one evaluation, of at least one batch. Random images, of which a batch is used again and again."""
     rounds: int = 5
-    memory: bool = True
-    """On the CPU it costs a process for each way and batch size."""
+    own_processes: bool = True
+    """On the CPU, each way in one."""
 
 
 def measure_inference(
@@ -58,31 +59,22 @@ def _measure_size(
     case: Case, keys: Sequence[str], device: torch.device, amounts: Amounts, block: dict[str, Any], save: Callable[[], None], until: float
 ) -> None:
     print(f"{case}: evaluation", file=sys.stderr, flush=True)
-    if amounts.memory and device.type == "cpu":
-        for key in keys:
-            work = partial(_evaluate_once, case, key, torch.get_num_threads())
-            block["memory_mib"][key] = {"resident": round(peak_mebibytes(work, method="spawn"), 1)}
-    batches = {order: make_batches(case, device, channels_last=order, num=1)[0] for order in (False, True)}
-    torch.compiler.reset()  # else it would compile for batches of any size from the second one on
-    turns: dict[str, Turn] = {}
-    reference: torch.Tensor | None = None
+    turns: dict[str, OwnProcess | ThisProcess] = {}
+    reference: NDArray[np.float32] | None = None
+    is_apart = amounts.own_processes and device.type == "cpu"
     for key in keys:
-        memory, start = DeviceMemory(device), time.perf_counter()
         try:
-            way = build_validation(key, case, device)
-            way.begin()
-            logits = way.logits(batches[way.channels_last])
+            turn = turns[key] = (OwnProcess if is_apart else ThisProcess)(EvaluationTurn, key, case, device, amounts.images)
+            logits = turn.ask("logits")
             reference = logits if reference is None else reference
             _assert_same(logits, reference, case.dtype(device))
-            batch = batches[way.channels_last]
-            _Turn(way, [batch, batch._replace(index=batch.index + case.batch)])()
-            block["ready_seconds"][key] = round(time.perf_counter() - start, 3)
-            turns[key] = _Turn(way, repeated(batch, amounts.images))
+            block["ready_seconds"][key] = turn.ask("ready_seconds")
+            if peak := turn.ask("device_memory") or turn.peak_memory():
+                block["memory_mib"][key] = peak if isinstance(peak, dict) else {"resident": round(peak, 1)}
         except Exception as error:  # another's compiler may fail in any way
-            turns.pop(key, None)
+            if key in turns:
+                turns.pop(key).close()
             block["failed"][key] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
-        if peak := memory.peak():
-            block["memory_mib"][key] = peak
 
     def keep(rates: dict[str, list[float]]) -> None:
         candidates = {"timm": fastest(rates, [key for key in PEERS if key.startswith("timm/")]), "plain": fastest(rates, ["plain"])}
@@ -90,7 +82,9 @@ def _measure_size(
         save()
 
     if turns:
-        time_turns(turns, rounds=amounts.rounds, until=until, after=keep)
+        time_turns(dict(turns), rounds=amounts.rounds, until=until, after=keep)
+    for turn in turns.values():
+        turn.close()
     turns.clear()
     release_memory(device)
 
@@ -101,20 +95,34 @@ def repeated(batch: Batch, images: int) -> list[Batch]:
     return [batch._replace(index=batch.index + number * size) for number in range(max(images // size, 1))]
 
 
-class _Turn:
-    def __init__(self, way: Validation, batches: list[Batch]) -> None:
-        self.way = way
-        self.batches = batches
+class EvaluationTurn:
+    """A way's turn: one evaluation of so many images, at least of one batch. When it is built it is warm."""
+
+    def __init__(self, key: str, case: Case, device: torch.device, images: int) -> None:
+        torch.compiler.reset()  # else it would compile for batches of any size from the second one on
+        self._memory, start = DeviceMemory(device), time.perf_counter()
+        self.way = build_validation(key, case, device)
+        self.way.begin()
+        batch = make_batches(case, device, channels_last=self.way.channels_last, num=1)[0]
+        self.logits: NDArray[np.float32] = self.way.logits(batch).numpy()
+        self.batches = [batch, batch._replace(index=batch.index + case.batch)]
+        self()
+        self.ready_seconds = round(time.perf_counter() - start, 3)
+        self.batches = repeated(batch, images)
 
     def __call__(self) -> int:
         self.way.begin()
         self.way.run(self.batches)
         return sum(len(batch.label) for batch in self.batches)
 
+    def device_memory(self) -> dict[str, float] | None:
+        """How far the way has raised the device's memory, MiB; None on the CPU."""
+        return self._memory.peak()
 
-def _assert_same(logits: torch.Tensor, reference: torch.Tensor, dtype: torch.dtype) -> None:
+
+def _assert_same(logits: NDArray[np.float32], reference: NDArray[np.float32], dtype: torch.dtype) -> None:
     """Raises ValueError where the logits are others than the first way's."""
-    apart = float((logits - reference).norm() / reference.norm())
+    apart = float(np.linalg.norm(logits - reference) / np.linalg.norm(reference))
     if apart > (FP32_TOLERANCE if dtype is torch.float32 else LOW_PRECISION_TOLERANCE):
         raise ValueError(f"its logits differ from the first way's by {apart:.2g} of their size")
 
@@ -128,11 +136,3 @@ def targets(blocks: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             claim = f"{case_name(block['case'])}: hw1, times {LABELS[ratio['to']]}"
             found.append({"claim": claim, "needed": 1.0, "measured": ratio["ratio"], "met": ratio["ratio"] >= 1.0})
     return found
-
-
-def _evaluate_once(case: Case, key: str, threads: int) -> None:
-    torch.set_num_threads(threads)
-    device = torch.device("cpu")
-    way = build_validation(key, case, device)
-    way.begin()
-    way.run(repeated(make_batches(case, device, channels_last=way.channels_last, num=1)[0], 2 * case.batch))

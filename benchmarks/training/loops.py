@@ -16,8 +16,6 @@ from hw1.errors import UserError
 class Loop(Protocol):
     model: nn.Module
     channels_last: bool
-    writes_batches: bool
-    """Whether a step changes its batch in place."""
 
     def begin(self) -> None:
         """Sets the process's switches as this loop wants them: at the start of each of its turns."""

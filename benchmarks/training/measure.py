@@ -1,19 +1,18 @@
-"""One case: every loop's first loss, memory and speed, beside each other in one process."""
+"""One case: every loop's first loss, memory and speed, beside each other in one run."""
 
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import torch
 
-from benchmarks.common.memory import peak_mebibytes
 from benchmarks.training import ours
-from benchmarks.training.case import Case, make_batches
-from benchmarks.training.device import DeviceMemory, open_device, release_memory
-from benchmarks.training.loops import LABELS, build_loop, is_compiled, why_not
+from benchmarks.training.case import Case
+from benchmarks.training.device import release_memory
+from benchmarks.training.loops import LABELS, is_compiled, why_not
+from benchmarks.training.own_process import OwnProcess, ThisProcess
 from benchmarks.training.roofline import Rates, analyse_case
 from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE, difference
 from benchmarks.training.turns import LoopTurn, Turn, compare, fastest, time_turns
@@ -33,8 +32,8 @@ class Amounts:
     """Of a turn, at least one step."""
     warmup: int = 3
     """Steps before the first turn, of which the first compiles; more where a CUDA graph is recorded after some."""
-    memory: bool = True
-    """On the CPU every loop's memory costs a process of its own; on CUDA it costs nothing."""
+    own_processes: bool = True
+    """On the CPU, each loop in one, as it is in any training; a GPU's memory is not the process's."""
 
 
 class CaseBench:
@@ -45,7 +44,7 @@ class CaseBench:
         self.device = device
         self.amounts = amounts
         self._save = save
-        self.turns: dict[str, LoopTurn] = {}
+        self.turns: dict[str, OwnProcess | ThisProcess] = {}
         reasons = {key: why_not(key, device) for key in keys}
         self.keys = [key for key in keys if reasons[key] is None]
         self.block: Block = {
@@ -64,53 +63,41 @@ class CaseBench:
 
         On a GPU a loop that fails, for want of memory or in a compiler, is named in `failed`, and the others go on.
         """
-        if self.amounts.memory and self.device.type == "cpu":
-            self.measure_memory()
         self.build(build_until)
         self.time(until)
 
-    def measure_memory(self) -> None:
-        """CPU: each loop in a process of its own, two steps. Not the compiled ones: it would be the memory of the compiler."""
-        for key in [key for key in self.keys if not is_compiled(key)]:
-            _say(f"{self.case}: memory of {key}")
-            work = partial(_train_two_steps, self.case, key, torch.get_num_threads())
-            self.block["memory_mib"][key] = {"resident": round(peak_mebibytes(work, method="spawn"), 1)}
-            self._save()
-
     def build(self, until: float = float("inf")) -> None:
         """All loops, checked and warm."""
-        batches = {order: make_batches(self.case, self.device, channels_last=order) for order in (False, True)}
         for key in self.keys:
             if time.perf_counter() > until:
                 self.block["left_out"][key] = "no time was left"
                 continue
             _say(f"{self.case}: building {key}")
             try:
-                self._build(key, batches)
+                self._build(key)
             except Exception as error:  # another's compiler may fail in any way
-                self.turns.pop(key, None)
+                if key in self.turns:
+                    self.turns.pop(key).close()
                 self.block["failed"][key] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
                 _say(f"{self.case}: {key} failed: {self.block['failed'][key]}")
             if key not in self.turns:
                 release_memory(self.device)
             self._save()
 
-    def _build(self, key: str, batches: Mapping[bool, list[Any]]) -> None:
-        memory = DeviceMemory(self.device)
-        loop = build_loop(key, self.case, self.device)
-        own = batches[loop.channels_last]
-        self.block["first_loss"][key] = loop.first_loss(own[0])
+    def _build(self, key: str) -> None:
+        is_apart = self.amounts.own_processes and self.device.type == "cpu"
+        turn = self.turns[key] = (OwnProcess if is_apart else ThisProcess)(LoopTurn, key, self.case, self.device)
+        self.block["first_loss"][key] = turn.ask("first_loss")
         if self._computes_something_else(key):
             raise ValueError(f"its first loss is {self.block['first_loss'][key]:.4f}: {self.block['first_loss']}")
-        if loop.writes_batches:
-            own = [batch._replace(image=batch.image.clone()) for batch in own]
-        self.turns[key] = turn = LoopTurn(loop, own, self.device)
         steps = max(self.amounts.warmup, EAGER_STEPS + 2) if key.endswith("graph") else self.amounts.warmup
-        self.block["warmup_seconds"][key] = round(turn.warm_up(steps, self.amounts.seconds), 2)
-        if reason := loop.why_not_as_asked():
+        self.block["warmup_seconds"][key] = round(turn.ask("warm_up", steps, self.amounts.seconds), 2)
+        if reason := turn.ask("why_not_as_asked"):
             raise ValueError(reason)
-        if peak := memory.peak():
+        if peak := turn.ask("device_memory"):
             self.block["memory_mib"][key] = peak
+        elif not is_compiled(key) and (resident := turn.peak_memory()):  # a compiled one's would be that of the compiler
+            self.block["memory_mib"][key] = {"resident": round(resident, 1)}
 
     def _computes_something_else(self, key: str) -> bool:
         """Whether the loss on the first batch is another than that of the first loop with the same freezing."""
@@ -131,6 +118,8 @@ class CaseBench:
 
     def close(self) -> None:
         """Frees what the loops hold."""
+        for turn in self.turns.values():
+            turn.close()
         self.turns.clear()
         torch.compiler.reset()
         release_memory(self.device)
@@ -191,16 +180,6 @@ def targets_of(block: Block, is_cuda: bool) -> list[dict[str, Any]]:
 def _fastest_of(block: Block, freezing: str) -> str | None:
     rates = {key: row["images_per_second"] for key, row in block["results"].items()}
     return fastest(rates, [key for key in ours.OURS if freezing_of(key) == freezing])
-
-
-def _train_two_steps(case: Case, key: str, threads: int) -> None:
-    torch.set_num_threads(threads)
-    device = open_device("cpu")
-    loop = build_loop(key, case, device)
-    loop.begin()
-    batches = make_batches(case, device, channels_last=loop.channels_last, num=2)
-    for batch in batches:
-        loop.step(batch)
 
 
 def _say(what: str) -> None:

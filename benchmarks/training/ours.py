@@ -67,8 +67,6 @@ def recipe_of(case: Case, key: str, overrides: Sequence[str] = ()) -> Recipe:
 class OurLoop:
     """`train_step` on batches that are on the device, with the look at the running loss every `log.every_steps` steps."""
 
-    writes_batches = False
-
     def __init__(self, case: Case, key: str, device: torch.device, overrides: Sequence[str] = ()) -> None:
         self.case = case
         self.device = device

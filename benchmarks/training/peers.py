@@ -73,7 +73,6 @@ class ReportLoop:
     """
 
     channels_last = False
-    writes_batches = False
 
     def __init__(self, case: Case, device: torch.device) -> None:
         self.case = case
@@ -116,8 +115,6 @@ class TimmLoop:
     (`--opt-kwargs fused=True`); the loss read after every step. The batch comes as PrefetchLoader hands it over, on the device and
     normalised, and already in the memory order that the loop would turn it into. Mixup is applied here, in place as timm does it.
     """
-
-    writes_batches = True
 
     def __init__(self, case: Case, key: str, device: torch.device, *, mixes: bool = True) -> None:
         """Without `mixes` the loader has mixed already, and labels are soft targets float32 [B, C]."""

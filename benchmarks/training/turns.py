@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from benchmarks.common.timing import Clock, summarise
-from benchmarks.training.device import synchronize
-from benchmarks.training.loops import Loop
-from hw1.data.loader.base import Batch
+from benchmarks.training.case import Case, make_batches
+from benchmarks.training.device import DeviceMemory, synchronize
+from benchmarks.training.loops import build_loop
 
 Turn = Callable[[], int]
 """Does its share of work, waits for the device, and returns the number of images."""
@@ -20,12 +20,14 @@ Turn = Callable[[], int]
 class LoopTurn:
     """A loop's turn: `steps` steps on the batches, over and over."""
 
-    def __init__(self, loop: Loop, batches: Sequence[Batch], device: torch.device) -> None:
-        self.loop = loop
+    def __init__(self, key: str, case: Case, device: torch.device) -> None:
+        self._memory = DeviceMemory(device)
+        self.loop = build_loop(key, case, device)
         self.device = device
         self.steps = 1
-        self.batches = batches
-        self._next = cycle(batches)
+        self.batches = make_batches(case, device, channels_last=self.loop.channels_last)
+        self.first_loss = self.loop.first_loss(self.batches[0])
+        self._next = cycle(self.batches)
 
     def __call__(self) -> int:
         self.loop.begin()
@@ -48,6 +50,14 @@ class LoopTurn:
         once = time.perf_counter() - warm
         self.steps = min(max(round(seconds / once), 1), 100)
         return warm - start
+
+    def why_not_as_asked(self) -> str | None:
+        """After the first steps: what of its way it did not do; None where it did all."""
+        return self.loop.why_not_as_asked()
+
+    def device_memory(self) -> dict[str, float] | None:
+        """How far the loop has raised the device's memory, MiB; None on the CPU."""
+        return self._memory.peak()
 
 
 def time_turns(

@@ -2,7 +2,10 @@
 
 import json
 import math
+import os
 import signal
+from collections.abc import Callable
+from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -25,15 +28,18 @@ from benchmarks.training import check, epoch_measure, gpu_parts, growth, measure
 from benchmarks.training.case import Case, make_batches, parse_case, with_weights
 from benchmarks.training.curves import distance, smooth
 from benchmarks.training.loops import LABELS, build_loop, is_compiled, match
+from benchmarks.training.own_process import OwnProcess
 from benchmarks.training.roofline import Norm, Rates, analyse, analyse_case
 from benchmarks.training.same import first_loss
 from benchmarks.training.tables import target_lines
-from benchmarks.training.turns import compare, time_turns
+from benchmarks.training.turns import LoopTurn, compare, time_turns
 from hw1.errors import RunError, UserError, run_command
 
 pytestmark = pytest.mark.slow
 CPU = torch.device("cpu")
 TINY = "resnet18_half_cbam:32:10"
+AMP = {"fp32": "off", "bf16": "bf16"}
+"""`train.amp` of a precision: what a test says of `auto` does not reach other processes."""
 EAGER = [key for key in LABELS if not is_compiled(key) and "graph" not in key]
 
 
@@ -115,7 +121,7 @@ def test_the_weights_give_every_parameter_a_gradient(case):
 def test_a_loop_that_computes_something_else_is_not_timed(case, monkeypatch, precision):
     changes = {"fp32": lambda model: model.eval(), "bf16": lambda model: nn.init.normal_(model.get_classifier().weight)}
     monkeypatch.setattr(peers, "set_train_mode", lambda model, config: changes[precision](model))
-    bench = measure.CaseBench(case, ["faithful/nhwc", "timm/nhwc"], CPU, measure.Amounts(1, 0.0, 1, memory=False), lambda: None)
+    bench = measure.CaseBench(case, ["faithful/nhwc", "timm/nhwc"], CPU, measure.Amounts(1, 0.0, 1, own_processes=False), lambda: None)
     bench.run()
     assert set(bench.block["results"]) == {"faithful/nhwc"}
     assert "its first loss is" in bench.block["failed"]["timm/nhwc"]
@@ -128,18 +134,48 @@ def test_a_variant_whose_compiler_fails_is_not_timed_as_compiled(case, monkeypat
         raise RuntimeError("no C compiler")
 
     monkeypatch.setattr(torch, "compile", lambda function, **options: fail)
-    bench = measure.CaseBench(case, ["faithful/compiled", "faithful/nhwc"], CPU, measure.Amounts(1, 0.0, 1, memory=False), lambda: None)
+    bench = measure.CaseBench(
+        case, ["faithful/compiled", "faithful/nhwc"], CPU, measure.Amounts(1, 0.0, 1, own_processes=False), lambda: None
+    )
     bench.run()
     assert set(bench.block["results"]) == {"faithful/nhwc"}
     assert bench.block["failed"] == {"faithful/compiled": "ValueError: it was not compiled"}
 
 
 def test_a_batch_that_is_mixed_in_place_is_the_loops_own(case):
-    bench = measure.CaseBench(case, ["timm/nhwc", "faithful/nhwc"], CPU, measure.Amounts(1, 0.0, 4, memory=False), lambda: None)
+    bench = measure.CaseBench(case, ["timm/nhwc", "faithful/nhwc"], CPU, measure.Amounts(1, 0.0, 4, own_processes=False), lambda: None)
     bench.build()
-    own, others = (torch.stack([batch.image for batch in bench.turns[key].batches]) for key in ("timm/nhwc", "faithful/nhwc"))
+    own, others = (torch.stack([batch.image for batch in bench.turns[key].ask("batches")]) for key in ("timm/nhwc", "faithful/nhwc"))
     assert torch.equal(others, torch.stack([batch.image for batch in make_batches(case, CPU, channels_last=True)]))
     assert not torch.equal(own, others)
+
+
+def test_on_a_cpu_each_loop_has_a_process_of_its_own(case):
+    bench = measure.CaseBench(replace(case, amp="off"), ["faithful/nhwc", "report"], CPU, measure.Amounts(1, 0.0, 1), lambda: None)
+    bench.run()
+    assert bench.block["first_loss"]["report"] == pytest.approx(LoopTurn("report", case, CPU).first_loss, rel=1e-6)
+    assert set(bench.block["results"]) == {"faithful/nhwc", "report"}
+    assert min(peak["resident"] for peak in bench.block["memory_mib"].values()) > 5
+    folders = [Path(f"/proc/{pid}") for turn in bench.turns.values() for pid in turn._process._processes]
+    assert len({os.getpid(), *(int(folder.name) for folder in folders if folder.exists())}) == 3
+    bench.close()
+    assert not any(folder.exists() for folder in folders)
+
+
+def test_what_fails_in_a_process_of_its_own_is_raised_here(case):
+    with pytest.raises(UserError, match="MODEL:SIZE:BATCH"):
+        OwnProcess(parse_case, "resnet18")
+    process = OwnProcess(Path, "folder")
+    with pytest.raises(BrokenProcessPool):
+        process.ask("joinpath", _Deadly())
+    process.close()
+
+
+class _Deadly:
+    """Ends the process in which it is unpickled."""
+
+    def __reduce__(self) -> tuple[Callable[..., None], tuple[int]]:
+        return os._exit, (1,)
 
 
 @pytest.mark.parametrize(
@@ -303,9 +339,10 @@ def test_train_step_writes_what_it_measured(folder, capsys, monkeypatch, precisi
     monkeypatch.setattr(growth, "SIZES", (48,))
     monkeypatch.setattr(growth, "BATCHES", (4,))
     loops = [word for key in ("faithful/nhwc", "faithful/graph", "timm/nhwc") for word in ("--loop", key)]
-    result = run(benchmarks.train_step.main, "--case", TINY, *loops, "--quick", "--no-memory", "--growth")
+    amp = AMP[precision]
+    result = run(benchmarks.train_step.main, "--case", f"{TINY}:{amp}", *loops, "--quick", "--growth")
     block = result["cases"][0]
-    assert block["case"] == {"model": "resnet18_half_cbam", "size": 32, "batch": 10, "amp": "auto"}
+    assert block["case"] == {"model": "resnet18_half_cbam", "size": 32, "batch": 10, "amp": amp}
     assert 0 < block["roofline_share"]["faithful"] < 1
     assert set(block["results"]) == {"faithful/nhwc", "timm/nhwc"} == set(block["warmup_seconds"])
     assert block["left_out"] == {"faithful/graph": "no CUDA device"}
@@ -339,14 +376,14 @@ def test_train_step_checks(folder, capsys, precision):
 def test_inference_writes_what_it_measured(folder, capsys, precision):
     ways = [word for key in ("hw1", "plain", "timm/nhwc") for word in ("--way", key)]
     sizes = ("--batch", "1", "--batch", "4")
-    result = run(
-        benchmarks.inference.main, "--case", "resnet18_half_cbam:32", *sizes, *ways, "--images", "4", "--rounds", "2", "--no-memory"
-    )
+    case = f"resnet18_half_cbam:32:{AMP[precision]}"
+    result = run(benchmarks.inference.main, "--case", case, *sizes, *ways, "--images", "4", "--rounds", "2")
     assert [block["case"]["batch"] for block in result["sizes"]] == [1, 4]
     for block in result["sizes"]:
         assert block["failed"] == {}
         assert set(block["results"]) == {"hw1", "plain", "timm/nhwc"}
         assert block["results"]["hw1"]["ratios"].keys() == {"timm", "plain"}
+        assert min(peak["resident"] for peak in block["memory_mib"].values()) > 1
     assert result["targets"][0]["needed"] == 1.0
     assert "images/s by batch size | 1 | 4 |" in capsys.readouterr().out
 
