@@ -33,7 +33,9 @@ def prepare_process() -> None:
 def describe_device(device: torch.device) -> dict[str, object]:
     """What a result file says beside `benchmarks.common.machine`: name, threads, and of a GPU its generation, memory and libraries."""
     facts: dict[str, object] = {"device": device_name(device), "threads": torch.get_num_threads()}
-    if device.type == "cuda":
+    if device.type == "cpu":
+        facts["instructions"] = torch.backends.cpu.get_cpu_capability()
+    else:
         properties = torch.cuda.get_device_properties(device)
         facts |= {
             "compute_capability": f"{properties.major}.{properties.minor}",
