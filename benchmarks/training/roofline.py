@@ -40,6 +40,10 @@ class Rates:
     bytes: float
     """Bytes a second that a copy reads and writes."""
 
+    def or_better(self, other: "Rates") -> "Rates":
+        """The better of each of the two."""
+        return Rates(max(self.flops, other.flops), max(self.bytes, other.bytes))
+
 
 @dataclass(frozen=True)
 class Operation:

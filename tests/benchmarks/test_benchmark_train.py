@@ -223,6 +223,10 @@ def test_a_missed_ratio_is_excused_only_where_the_roofline_leaves_nothing():
     assert "missed, at 90% of the roofline" in said
 
 
+def test_of_two_measurements_each_better_rate_counts():
+    assert Rates(3.0, 10.0).or_better(Rates(5.0, 7.0)) == Rates(5.0, 10.0)
+
+
 def test_a_case_may_name_its_precision():
     assert parse_case(TINY).amp == "auto"
     case = parse_case(f"{TINY}:off")
