@@ -15,7 +15,6 @@ from benchmarks.common.options import add_result_options
 from hw1.errors import RunError, run_command
 
 if TYPE_CHECKING:
-
     from benchmarks.common.result_file import ResultFile
     from benchmarks.training.case import Case
     from benchmarks.training.roofline import Rates
