@@ -104,6 +104,7 @@ def evaluate_runs(args: argparse.Namespace, runs: Sequence[RunFolder], recipe: R
     [images] = check_images([images], "skip" if args.skip_bad else "stop", "--skip-bad")
     names = [] if labelled else check_names(images, full_names=args.full_names)
     sample = read_sample_submission(args, predictor, images)
+    say(f"{out}: {'evaluates' if labelled else 'predicts'} {len(images)} images")
     answers = [each.predict(images, desc=args.split, tta=args.tta) for each in predictors]
     predictions = mean_predictions(answers) if args.others else answers[0]
     shaped = {SUBMISSION: sample.fill_in(predictions, temperature)} if sample else {}

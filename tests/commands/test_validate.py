@@ -63,8 +63,10 @@ def names_in(folder: Path) -> set[str]:
 def test_results_of_labelled_and_unlabelled_images_never_share_a_folder(run, data, tmp_path):
     images = tmp_path / "mine"
     shutil.copytree(data / "val", images)
-    assert call(validate.main, run.path, "--split", images).returncode == 0
+    result = call(validate.main, run.path, "--split", images)
+    assert result.returncode == 0
     [out] = (run.path / "eval").iterdir()
+    assert f"{out}: evaluates 15 images" in result.stderr.splitlines()
     assert names_in(out) == LABELLED
     for name in ("per_class", "confused", "worst"):
         with open(out / f"{name}.csv", newline="") as file:
@@ -76,6 +78,7 @@ def test_results_of_labelled_and_unlabelled_images_never_share_a_folder(run, dat
     shutil.copytree(data / "val" / NAMES[0], images)
     result = call(validate.main, run.path, "--split", images)
     assert result.returncode == 0, result.stderr
+    assert f"{out}: predicts 5 images" in result.stderr.splitlines()
     assert names_in(out) == UNLABELLED
     rows = (out / "prediction.csv").read_text().splitlines()
     assert rows[0] == "image_name,pred_label"
