@@ -18,7 +18,7 @@ from typing import Any
 
 from benchmarks.common.options import add_result_options
 from benchmarks.common.result_file import ResultFile, read_result
-from benchmarks.startup.watch import END, FIRST_LINE, watch
+from benchmarks.startup.watch import END, watch
 from benchmarks.training.tables import table
 from hw1.errors import UserError, run_command
 
@@ -58,7 +58,7 @@ def measure(source: Path, folder: Path, file: ResultFile) -> None:
     subprocess.run(["git", "clone", "--quiet", source, checkout], check=True)
     env = {"XDG_CACHE_HOME": str(caches), "PIP_CACHE_DIR": str(caches / "pip"), "UV_CACHE_DIR": str(caches / "uv")}
     python = getattr(sys, "_base_executable", sys.executable)
-    steps: dict[str, Mapping[str, bytes]] = {"install": {}, "run": {"first line": FIRST_LINE, "first epoch": rb"(?m)^epoch 1/"}}
+    steps: dict[str, Mapping[str, bytes]] = {"install": {}, "run": {"first line": rb"(?m)^model: ", "first epoch": rb"(?m)^epoch 1/"}}
     for target, marks in steps.items():
         print(f"make {target} in {checkout}", file=sys.stderr, flush=True)
         found = watch(["make", target, f"PYTHON={python}"], marks, folder=checkout, env=env)
