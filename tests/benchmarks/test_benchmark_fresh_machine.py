@@ -12,7 +12,9 @@ from hw1.errors import run_command
 MAKEFILE = """install:
 \tmkdir .venv && dd if=/dev/zero of=.venv/file bs=1M count=3 && ln .venv/file .venv/again && ls "$$XDG_CACHE_HOME" || true
 run:
-\t@test -s .venv/file && sleep 0.3 && echo "model: tiny" >&2 && sleep 0.3 && echo "epoch 1/2  train" >&2 && sleep 0.3 && echo "epoch 2/2  train" >&2
+	@test -s .venv/file && sleep 0.3 && echo "model: tiny" >&2
+	@sleep 0.3 && echo "epoch 1/2  train" >&2
+	@sleep 0.3 && echo "epoch 2/2  train" >&2
 """
 
 
