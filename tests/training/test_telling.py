@@ -44,7 +44,11 @@ def test_a_closed_terminal_saves_first(recipe: Path, tmp_path: Path) -> None:
     signum = signal.SIGHUP
     folder = tmp_path / "tiny" / "seed5"
     arguments = command("train.py", recipe, f"run.dir={tmp_path}", "train.epochs=500", "data.num_workers=1")
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True)
+
+    def listen() -> None:
+        signal.signal(signum, signal.SIG_DFL)  # the tests may have been started with `nohup`
+
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, start_new_session=True, preexec_fn=listen)
     deadline = time.monotonic() + 120
     while not (folder / "metrics.jsonl").is_file() and time.monotonic() < deadline:
         time.sleep(0.05)

@@ -34,8 +34,8 @@ class Loop:
 
     def __init__(self, *arguments: str, ignored: Sequence[int] = ()) -> None:
         def ignore() -> None:
-            for signum in ignored:
-                signal.signal(signum, signal.SIG_IGN)
+            for signum in STOP_SIGNALS:  # whatever the tests themselves were started with, as `nohup` ignores SIGHUP
+                signal.signal(signum, signal.SIG_IGN if signum in ignored else signal.SIG_DFL)
 
         command = [sys.executable, "-c", LOOP, *arguments]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
