@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmarks.common.options import add_result_options
 from hw1.errors import RunError, UserError, run_command
+from hw1.utils.text import one_line
 
 NAMES = ("card", "correctness", "steps", "layouts", "epoch", "evaluation", "batches")
 
@@ -101,7 +102,7 @@ def run_parts(run: Any, names: Sequence[str]) -> list[str]:
             try:
                 part(run, run.at(share))
             except Exception as error:
-                failed.append(f"{name}: {type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}")
+                failed.append(f"{name}: {one_line(error)}")
                 print(failed[-1], file=sys.stderr, flush=True)
             seconds[name] = round(time.perf_counter() - begun, 1)
             run.content["failed_parts"] = failed

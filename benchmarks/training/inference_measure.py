@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 
 from benchmarks.training.case import Case, make_batches
 from benchmarks.training.device import DeviceMemory, release_memory
-from benchmarks.training.own_process import OwnProcess, ThisProcess
+from benchmarks.training.own_process import OwnProcess, ThisProcess, start
 from benchmarks.training.same import FP32_TOLERANCE
 from benchmarks.training.tables import case_name
 from benchmarks.training.turns import compare, fastest, time_turns
 from benchmarks.training.validation import LABELS, PEERS, build_validation, why_not
 from hw1.data.loader.base import Batch
+from hw1.utils.text import one_line
 
 LOW_PRECISION_TOLERANCE = 0.1
 """Relative L2 difference of logits that bf16 may make in a hundred layers."""
@@ -61,20 +62,20 @@ def _measure_size(
     print(f"{case}: evaluation", file=sys.stderr, flush=True)
     turns: dict[str, OwnProcess | ThisProcess] = {}
     reference: NDArray[np.float32] | None = None
-    is_apart = amounts.own_processes and device.type == "cpu"
     for key in keys:
         try:
-            turn = turns[key] = (OwnProcess if is_apart else ThisProcess)(EvaluationTurn, key, case, device, amounts.images)
+            turn = start(EvaluationTurn, key, case, device, amounts.images, apart=amounts.own_processes, device=device)
+            turns[key] = turn
             logits = turn.ask("logits")
             reference = logits if reference is None else reference
             _assert_same(logits, reference, case.dtype(device))
             block["ready_seconds"][key] = turn.ask("ready_seconds")
-            if peak := turn.ask("device_memory") or turn.peak_memory():
-                block["memory_mib"][key] = peak if isinstance(peak, dict) else {"resident": round(peak, 1)}
+            if peak := turn.peak_memory():
+                block["memory_mib"][key] = peak
         except Exception as error:  # another's compiler may fail in any way
             if key in turns:
                 turns.pop(key).close()
-            block["failed"][key] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+            block["failed"][key] = one_line(error)
 
     def keep(rates: dict[str, list[float]]) -> None:
         candidates = {"timm": fastest(rates, [key for key in PEERS if key.startswith("timm/")]), "plain": fastest(rates, ["plain"])}

@@ -12,11 +12,12 @@ from benchmarks.training import ours
 from benchmarks.training.case import Case
 from benchmarks.training.device import release_memory
 from benchmarks.training.loops import LABELS, is_compiled, why_not
-from benchmarks.training.own_process import OwnProcess, ThisProcess
+from benchmarks.training.own_process import OwnProcess, ThisProcess, start
 from benchmarks.training.roofline import Rates, analyse_case
 from benchmarks.training.same import FP32_TOLERANCE, LOW_PRECISION_TOLERANCE, difference
 from benchmarks.training.turns import LoopTurn, Turn, compare, fastest, time_turns
 from hw1.training.cuda_graphs import EAGER_STEPS
+from hw1.utils.text import one_line
 
 Block = dict[str, Any]
 NOTHING_LEFT = 0.8
@@ -78,15 +79,15 @@ class CaseBench:
             except Exception as error:  # another's compiler may fail in any way
                 if key in self.turns:
                     self.turns.pop(key).close()
-                self.block["failed"][key] = f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+                self.block["failed"][key] = one_line(error)
                 _say(f"{self.case}: {key} failed: {self.block['failed'][key]}")
             if key not in self.turns:
                 release_memory(self.device)
             self._save()
 
     def _build(self, key: str) -> None:
-        is_apart = self.amounts.own_processes and self.device.type == "cpu"
-        turn = self.turns[key] = (OwnProcess if is_apart else ThisProcess)(LoopTurn, key, self.case, self.device)
+        turn = start(LoopTurn, key, self.case, self.device, apart=self.amounts.own_processes, device=self.device)
+        self.turns[key] = turn
         self.block["first_loss"][key] = turn.ask("first_loss")
         if self._computes_something_else(key):
             raise ValueError(f"its first loss is {self.block['first_loss'][key]:.4f}: {self.block['first_loss']}")
@@ -94,10 +95,9 @@ class CaseBench:
         self.block["warmup_seconds"][key] = round(turn.ask("warm_up", steps, self.amounts.seconds), 2)
         if reason := turn.ask("why_not_as_asked"):
             raise ValueError(reason)
-        if peak := turn.ask("device_memory"):
+        would_be_compilers = is_compiled(key) and self.device.type == "cpu"
+        if not would_be_compilers and (peak := turn.peak_memory()):
             self.block["memory_mib"][key] = peak
-        elif not is_compiled(key) and (resident := turn.peak_memory()):  # a compiled one's would be that of the compiler
-            self.block["memory_mib"][key] = {"resident": round(resident, 1)}
 
     def _computes_something_else(self, key: str) -> bool:
         """Whether the loss on the first batch is another than that of the first loop with the same freezing."""

@@ -5,7 +5,9 @@ asks for it anew in the next, page by page; what others hold at the end of a sha
 """
 
 import multiprocessing
+import os
 import signal
+import threading
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from typing import Any
@@ -44,9 +46,9 @@ class OwnProcess:
         """Return an attribute of what was built, or what it gives if it is a method."""
         return self._process.submit(_ask, name, *values).result()
 
-    def peak_memory(self) -> float:
+    def peak_memory(self) -> dict[str, float] | None:
         """How far the process has raised its memory, MiB."""
-        return float(self._process.submit(_growth).result())
+        return {"resident": round(self._process.submit(_growth).result(), 1)}
 
     def close(self) -> None:
         """Ends the process."""
@@ -66,19 +68,35 @@ class ThisProcess:
         """See `OwnProcess`."""
         return _get(self.built, name, *values)
 
-    def peak_memory(self) -> None:
-        """What this process holds is not of one."""
+    def peak_memory(self) -> dict[str, float] | None:
+        """How far what was built has raised the device's memory, MiB; None on the CPU, where this process holds more than that."""
+        found: dict[str, float] | None = self.built.device_memory()
+        return found
 
     def close(self) -> None:
         """Frees what was built."""
         del self.built
 
 
+def start(build: Callable[..., Any], *values: Any, apart: bool, device: torch.device) -> OwnProcess | ThisProcess:
+    """Build it, with `apart` in a process of its own if the device is the CPU."""
+    return (OwnProcess if apart and device.type == "cpu" else ThisProcess)(build, *values)
+
+
 def _prepare(threads: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that asks ends this one
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     prepare_process()
     torch.set_num_threads(threads)
     _start.append(high_water_mark())
+
+
+def _end_with_parent() -> None:
+    """Where the process that asks is killed, nothing else tells this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
 
 
 def _build(build: Callable[..., Any], *values: Any) -> None:

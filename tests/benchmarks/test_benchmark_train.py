@@ -4,6 +4,9 @@ import json
 import math
 import os
 import signal
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import suppress
@@ -169,6 +172,29 @@ def test_what_fails_in_a_process_of_its_own_is_raised_here(case):
     with pytest.raises(BrokenProcessPool):
         process.ask("joinpath", _Deadly())
     process.close()
+
+
+PARENT = """
+import time
+from pathlib import Path
+from benchmarks.training.own_process import OwnProcess
+
+process = OwnProcess(Path, "folder")
+print(*process._process._processes, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_process_of_its_own_ends_with_the_one_that_asks():
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    worker = Path("/proc", parent.stdout.readline().strip())
+    assert worker.is_dir()
+    parent.kill()
+    parent.communicate()
+    deadline = time.monotonic() + 60
+    while worker.is_dir() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not worker.is_dir()
 
 
 class _Deadly:
