@@ -190,8 +190,9 @@ def test_a_process_of_its_own_ends_with_the_one_that_asks():
     worker = Path("/proc", parent.stdout.readline().strip())
     assert worker.is_dir()
     parent.kill()
-    parent.communicate()
-    deadline = time.monotonic() + 60
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + 30
     while worker.is_dir() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not worker.is_dir()
